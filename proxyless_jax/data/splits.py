@@ -1,0 +1,53 @@
+"""Stratified splits: every class keeps its share on both sides."""
+
+import numpy as np
+
+
+def stratified_split(labels, fraction, seed, *, field="fraction"):
+  """Splits images in two, class by class.
+
+  Of n images, round(fraction * n) are held out. A class of m images holds
+  out floor(fraction * m), and the classes with the largest remainders one
+  more, drawn by the seed where remainders tie.
+
+  Args:
+    labels: i32[n].
+    fraction: of the images to hold out, between 0 and 1.
+    seed: the same seed and labels give the same split on every platform.
+    field: the name of the option that gave the fraction, for errors.
+
+  Returns:
+    Two sorted i64 arrays of positions in `labels`, disjoint, which together
+    cover all: kept and held.
+
+  Raises:
+    ValueError: a side would be empty.
+  """
+  labels = np.asarray(labels)
+  total = round(fraction * len(labels))
+  if not 0 < total < len(labels):
+    raise ValueError(
+      f"{field}={fraction}: expected at least one image on each side of the"
+      f" split, but of {len(labels)} images {total} would be held out; change"
+      f" {field}, or use more images"
+    )
+  rng = np.random.Generator(np.random.PCG64(seed))
+  classes, counts = np.unique(labels, return_counts=True)
+  held = []
+  for label, quota in zip(classes, _quotas(counts, fraction, total, rng)):
+    members = np.flatnonzero(labels == label)
+    held.append(rng.permutation(members)[:quota])
+  held = np.sort(np.concatenate(held))
+  kept = np.setdiff1d(np.arange(len(labels)), held, assume_unique=True)
+  return kept, held
+
+
+def _quotas(counts, fraction, total, rng):
+  """Images to hold out of each class, i64[k], which sum to `total`."""
+  shares = counts * (total / counts.sum())
+  quotas = np.floor(shares).astype(np.int64)
+  # Rounded, so that equal classes tie whatever the last bit of the product.
+  remainders = np.round(shares - quotas, 9)
+  order = np.lexsort((rng.random(len(counts)), -remainders))
+  quotas[order[: total - quotas.sum()]] += 1
+  return quotas

@@ -1,0 +1,262 @@
+"""Depthwise convolution that is fast, and compiles fast, on every platform.
+
+  out[b, y, x, c] = sum_{i, j} padded[b, s y + i, s x + j, c] kernel[i, j, 0, c]
+
+with k // 2 zeros on every side at every stride s: PyTorch's padding, which
+published ProxylessNAS weights assume, not TensorFlow's SAME.
+
+GPU and TPU run the native grouped convolution. XLA:CPU has no fast one: there
+the convolution and its two gradients are written as sums of a few products,
+each over all channels, which XLA fuses into one vectorised loop:
+
+  output           a product per tap of the kernel
+  input gradient   a product per tap, for all phases of the stride at once
+  kernel gradient  a product per *position* of a block of the map, each adding
+                   to all taps at once; a loop runs over the blocks
+
+The last one swaps the roles of map and kernel: a sum per tap would be a slow
+reduction over the whole map. `experiments/depthwise.py` measures all three.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+# Products in the kernel gradient's loop body: one row of 16 positions, or rows
+# of fewer up to 32. Below 16, XLA fuses the loop's slices into every product:
+# five times slower. Two rows of 16 take longer to compile and run no faster.
+_FEWEST_PRODUCTS, _MOST_PRODUCTS = 16, 32
+# Most numbers that the loop accumulates, 1 MiB of float32: what stays in cache.
+_ACCUMULATORS = 1 << 18
+
+
+def depthwise_conv(
+  x: jax.Array, kernel: jax.Array, stride: int = 1
+) -> jax.Array:
+  """Convolves each channel with its own kernel.
+
+  Sums are taken in float32 or wider. Differentiable in reverse mode, in `x`
+  and `kernel`.
+
+  Args:
+    x: f[b, h, w, c], any floating-point type.
+    kernel: f[k, k, 1, c] of x's type, k odd.
+    stride: step of the window, 1 or more.
+
+  Returns:
+    f[b, ceil(h / stride), ceil(w / stride), c] of x's type.
+
+  Raises:
+    ValueError: an argument has the wrong shape, type or value.
+  """
+  _validate(x, kernel, stride)
+  return _conv(x, kernel, stride)
+
+
+def _validate(x, kernel, stride):
+  if x.ndim != 4:
+    raise ValueError(f"x has shape {x.shape}; expected [b, h, w, c]")
+  k = kernel.shape[0] if kernel.ndim else 0
+  if kernel.shape != (k, k, 1, x.shape[-1]) or k % 2 == 0:
+    raise ValueError(
+      f"kernel has shape {kernel.shape}; expected [k, k, 1, {x.shape[-1]}]"
+      " with k odd: one square kernel per channel of x"
+    )
+  if x.dtype != kernel.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
+    raise ValueError(
+      f"x is {x.dtype} and kernel {kernel.dtype}; expected one floating-point"
+      " type for both: cast one of them"
+    )
+  if not isinstance(stride, int) or stride < 1:
+    raise ValueError(f"stride is {stride!r}; expected an integer of 1 or more")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv(x, kernel, stride):
+  return lax.platform_dependent(
+    x,
+    kernel,
+    cpu=functools.partial(_output_by_taps, stride=stride),
+    default=functools.partial(_native, stride=stride),
+  )
+
+
+def _conv_forward(x, kernel, stride):
+  return _conv(x, kernel, stride), (x, kernel)
+
+
+def _conv_backward(stride, residuals, g):
+  # Two choices rather than one of a pair, so that XLA can drop either gradient.
+  dx = lax.platform_dependent(
+    *residuals,
+    g,
+    cpu=functools.partial(_input_gradient_by_taps, stride=stride),
+    default=lambda *args: _native_gradients(*args, stride)[0],
+  )
+  dkernel = lax.platform_dependent(
+    *residuals,
+    g,
+    cpu=functools.partial(_kernel_gradient_by_positions, stride=stride),
+    default=lambda *args: _native_gradients(*args, stride)[1],
+  )
+  return dx, dkernel
+
+
+_conv.defvjp(_conv_forward, _conv_backward)
+
+
+def _native(x, kernel, stride):
+  pad = kernel.shape[0] // 2
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    window_strides=(stride, stride),
+    padding=[(pad, pad), (pad, pad)],
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    feature_group_count=x.shape[-1],
+  )
+
+
+def _native_gradients(x, kernel, g, stride):
+  native = functools.partial(_native, stride=stride)
+  return jax.vjp(native, x, kernel)[1](g)
+
+
+# The inner jits are there for their caches: equal shapes are traced once.
+@functools.partial(jax.jit, static_argnames="stride")
+def _output_by_taps(x, kernel, stride):
+  """Returns f[b, rows, cols, c], rows = ceil(h / stride), cols likewise."""
+  b, h, w, c = x.shape
+  k = kernel.shape[0]
+  rows, cols = -(-h // stride), -(-w // stride)
+  high, wide = stride * (rows - 1) + 1, stride * (cols - 1) + 1
+  dtype = _sum_dtype(x)
+  padded = _pad_map(x.astype(dtype), k // 2, high + k - 1, wide + k - 1)
+  kernel = kernel.astype(dtype)
+  steps = (1, stride, stride, 1)
+  out = jnp.zeros((b, rows, cols, c), dtype)
+  for i in range(k):
+    for j in range(k):
+      tap = lax.slice(kernel, (i, j, 0, 0), (i + 1, j + 1, 1, c))
+      seen = lax.slice(padded, (0, i, j, 0), (b, i + high, j + wide, c), steps)
+      out += seen * tap
+  return out.astype(x.dtype)
+
+
+@functools.partial(jax.jit, static_argnames="stride")
+def _input_gradient_by_taps(x, kernel, g, stride):
+  """Returns f[b, h, w, c].
+
+  x's row is stride * row + phase, so that all phases read the same rows of g,
+  each through its own taps.
+  """
+  b, h, w, c = x.shape
+  rows, cols = g.shape[1:3]
+  dtype = _sum_dtype(x)
+  taps, before = _taps_by_phase(kernel.astype(dtype), stride)
+  n = taps.shape[0]
+  padded = _pad_map(g.astype(dtype), before, rows + n - 1, cols + n - 1)
+  padded = padded[:, :, None, :, None]
+  out = jnp.zeros((b, rows, stride, cols, stride, c), dtype)
+  for i in range(n):
+    for j in range(n):
+      tap = lax.slice(taps, (i, 0, j, 0, 0), (i + 1, stride, j + 1, stride, c))
+      seen = lax.slice(
+        padded, (0, i, 0, j, 0, 0), (b, i + rows, 1, j + cols, 1, c)
+      )
+      out += seen * tap
+  out = out.reshape(b, stride * rows, stride * cols, c)
+  return out[:, :h, :w].astype(x.dtype)
+
+
+def _taps_by_phase(kernel, stride):
+  """Returns f[n, phase, n, phase, c] and the n that meet earlier rows of g.
+
+  x's row stride * row + phase meets g's row `row + i - before` through the
+  kernel's row `phase + k // 2 - stride * (i - before)`; zero where there is
+  none.
+  """
+  k, c = kernel.shape[0], kernel.shape[-1]
+  before, after = (k // 2) // stride, (stride - 1 + k // 2) // stride
+  n = before + 1 + after
+  low = stride * after - k // 2
+  pad = (low, stride * n - k - low)
+  kernel = jnp.pad(kernel[:, :, 0], (pad, pad, (0, 0)))
+  return kernel.reshape(n, stride, n, stride, c)[::-1, :, ::-1], before
+
+
+@functools.partial(jax.jit, static_argnames="stride")
+def _kernel_gradient_by_positions(x, kernel, g, stride):
+  """Returns f[k, k, 1, c]."""
+  c, k = x.shape[-1], kernel.shape[0]
+  (images, high, wide), grid = _blocks(g.shape, k)
+  reach = tuple(stride * (n - 1) + k for n in (high, wide))
+  dtype = _sum_dtype(x)
+  g = _pad_map(g.astype(dtype), 0, grid[1] * high, grid[2] * wide)
+  x = _pad_map(
+    x.astype(dtype),
+    k // 2,
+    stride * (grid[1] - 1) * high + reach[0],
+    stride * (grid[2] - 1) * wide + reach[1],
+  )
+
+  def add_block(index, total):
+    index = index.astype(jnp.uint32)  # unsigned: no code for negative ones
+    image = index // (grid[1] * grid[2]) * images
+    row = index // grid[2] % grid[1] * high
+    col = index % grid[2] * wide
+    zero = jnp.zeros_like(index)
+    at = (image, row, col, zero)
+    g_block = lax.dynamic_slice(g, at, (images, high, wide, c))
+    at = (image, stride * row, stride * col, zero)
+    x_block = lax.dynamic_slice(x, at, (images, *reach, c))
+    return total + _correlate(x_block, g_block, k, stride)
+
+  total = jnp.zeros((images, k, k, c), dtype)
+  total = lax.fori_loop(0, grid[0] * grid[1] * grid[2], add_block, total)
+  total = total.reshape(images, k, k, 1, c).sum(0)
+  return total.astype(kernel.dtype)
+
+
+def _correlate(x, g, k, stride):
+  """Returns f[b, k, k, c], each image's share of the kernel's gradient."""
+  b, high, wide, c = g.shape
+  total = 0.0
+  for i in range(high):
+    for j in range(wide):
+      y, z = stride * i, stride * j
+      window = lax.slice(x, (0, y, z, 0), (b, y + k, z + k, c))
+      total += window * lax.slice(g, (0, i, j, 0), (b, i + 1, j + 1, c))
+  return total
+
+
+def _blocks(shape, k):
+  """Divides g: (images, rows, columns) of a block, and how many of each."""
+  b, rows, cols, c = shape
+  # Never the whole batch: XLA would unroll a loop of one block and fuse it with
+  # the sum over images, which takes seconds to compile.
+  images = max(
+    (n for n in range(1, b) if b % n == 0 and n * k * k * c <= _ACCUMULATORS),
+    default=1,
+  )
+  wide = -(-cols // -(-cols // _FEWEST_PRODUCTS))
+  high = 1 if wide == _FEWEST_PRODUCTS else min(rows, _MOST_PRODUCTS // wide)
+  return (images, high, wide), (b // images, -(-rows // high), -(-cols // wide))
+
+
+def _sum_dtype(x):
+  return jnp.promote_types(x.dtype, jnp.float32)
+
+
+def _pad_map(x, before, high, wide):
+  """Pads with zeros, or crops, to [b, high, wide, c].
+
+  `before` zeros lead both axes. The barrier keeps XLA from moving the padding
+  behind the slices that follow, to be done again for each.
+  """
+  h, w = x.shape[1:3]
+  rows, cols = ((before, n - m - before, 0) for n, m in ((high, h), (wide, w)))
+  padding = ((0, 0, 0), rows, cols, (0, 0, 0))
+  return lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), padding))

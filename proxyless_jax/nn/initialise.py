@@ -1,0 +1,98 @@
+"""The first variables of a network's module, drawn on the host."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from proxyless_jax.nn import bank
+from proxyless_jax.nn.declare import Declared
+from proxyless_jax.space import Edge, Op
+
+COLLECTIONS = ("params", "batch_stats")
+
+
+def init(module: nn.Module, key: jax.Array) -> dict:
+  """Variables {'params', 'batch_stats'} of a network's module.
+
+  Nothing is compiled for the layers of this package; modules of others are
+  initialised by themselves.
+
+  Args:
+    module: of `build`.
+    key: PRNG key.
+  """
+  rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+  variables = {collection: {} for collection in COLLECTIONS}
+  for run in bank.alike_runs(module.network.layers):
+    edges = [_edge(rng, edge) for edge in run]
+    for collection, tree in variables.items():
+      if len(run[0].ops) > 1:
+        tree[run[0].name] = _bank(run[0], collection, edges)
+        continue
+      for edge, own in zip(run, edges):
+        named = {op.name: t[collection] for op, t in zip(edge.ops, own)}
+        if jax.tree.leaves(named):
+          tree[edge.name] = named
+  return jax.tree.map(jnp.asarray, variables)
+
+
+def _edge(rng: np.random.Generator, edge: Edge) -> list[dict]:
+  """The variables of each candidate of an edge."""
+  return [_candidate(rng, op, bank.nameless(edge)) for op in edge.ops]
+
+
+def _bank(edge: Edge, collection: str, edges: list[list[dict]]) -> np.ndarray:
+  place = bank.nameless(edge)
+  length = bank.bank_length(edge, collection)
+  rows = [
+    [
+      bank.layout(op, place, collection).pack(variables[collection], length)
+      for op, variables in zip(edge.ops, candidates)
+    ]
+    for candidates in edges
+  ]
+  return np.array(rows)
+
+
+def _candidate(rng: np.random.Generator, op: Op, place: Edge) -> dict:
+  boxed = bank.boxed_shapes(op, place)
+  leaves, structure = jax.tree.flatten(boxed, is_leaf=_is_declared)
+  others = iter(())
+  if not all(map(_is_declared, leaves)):
+    key = jax.random.key(int(rng.integers(2**31)))
+    others = iter(_own_initialisers(op, place)(key))
+  return structure.unflatten(
+    _draw(rng, leaf) if _is_declared(leaf) else np.asarray(next(others))
+    for leaf in leaves
+  )
+
+
+def _draw(rng: np.random.Generator, box: Declared) -> np.ndarray:
+  shape, dtype = box.value.shape, box.value.dtype
+  if box.deviation == 0.0:
+    return np.full(shape, box.mean, dtype)
+  draw = rng.standard_normal(shape, np.float32)
+  return (box.mean + box.deviation * draw).astype(dtype)
+
+
+@functools.lru_cache(maxsize=4096)
+def _own_initialisers(op: Op, place: Edge) -> Any:
+  """Key -> the variables of a candidate that declare no distribution."""
+
+  @jax.jit
+  def run(key):
+    boxed = bank.boxed_variables(op, place, key)
+    leaves = jax.tree.leaves(boxed, is_leaf=_is_declared)
+    return [leaf for leaf in leaves if not _is_declared(leaf)]
+
+  return run
+
+
+def _is_declared(leaf) -> bool:
+  return isinstance(leaf, Declared)

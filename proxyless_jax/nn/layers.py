@@ -1,0 +1,145 @@
+"""Layers that every family is built from: batch norm, dense 1x1, classifier.
+
+Parameters, batch-norm statistics and their arithmetic are float32 (float64
+where the input is), whatever the compute dtype. Padding is kernel // 2 on each
+side at every stride, as in the released networks, not TensorFlow's SAME.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from proxyless_jax.nn.declare import constant, he_fan_out
+
+REDUCED = (0, 1, 2)
+
+
+def _at_least_float32(dtype) -> jnp.dtype:
+  return jnp.promote_types(dtype, jnp.float32)
+
+
+def _normalise(x, scale, bias, mean, rstd, relu6):
+  wide = x.astype(mean.dtype)
+  y = (wide - mean) * (rstd * scale) + bias
+  if relu6:
+    y = jnp.clip(y, 0.0, 6.0)
+  return y.astype(x.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def batch_norm(x, scale, bias, epsilon: float, relu6: bool):
+  """Normalises by the batch's own statistics, then optionally ReLU6.
+
+  The backward pass saves only `x` and two vectors: autodiff's own takes 10
+  times as long as the forward pass on CPU.
+
+  Args:
+    x: f[b, h, w, c].
+    scale, bias: f[c].
+    epsilon: added to the variance.
+    relu6: whether min(max(y, 0), 6) follows.
+
+  Returns:
+    y f[b, h, w, c]; mean f[c] and biased variance f[c] of the batch, through
+    which no gradient flows.
+  """
+  return _batch_norm_forward(x, scale, bias, epsilon, relu6)[0]
+
+
+def _batch_norm_forward(x, scale, bias, epsilon, relu6):
+  wide = x.astype(_at_least_float32(x.dtype))
+  mean = jnp.mean(wide, REDUCED)
+  var = jnp.maximum(jnp.mean(wide * wide, REDUCED) - mean * mean, 0.0)
+  rstd = lax.rsqrt(var + epsilon)
+  y = _normalise(x, scale, bias, mean, rstd, relu6)
+  return (y, mean, var), (x, scale, bias, mean, rstd)
+
+
+def _batch_norm_backward(epsilon, relu6, residuals, cotangents):
+  del epsilon
+  x, scale, bias, mean, rstd = residuals
+  dy = cotangents[0].astype(mean.dtype)
+  normal = (x.astype(mean.dtype) - mean) * rstd
+  if relu6:
+    y = normal * scale + bias
+    dy = jnp.where((y > 0.0) & (y < 6.0), dy, 0.0)
+  dbias = jnp.sum(dy, REDUCED)
+  dscale = jnp.sum(dy * normal, REDUCED)
+  count = x.size // x.shape[-1]
+  dx = (dy - dbias / count - normal * (dscale / count)) * (scale * rstd)
+  return dx.astype(x.dtype), dscale, dbias
+
+
+batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+class BatchNorm(nn.Module):
+  """Batch norm over b, h, w, with ReLU6 where `relu6`.
+
+  Attributes:
+    relu6: whether min(max(y, 0), 6) follows.
+    momentum: of the running statistics; 0 keeps the last batch's alone.
+    epsilon: 1e-3, that of the released ImageNet networks.
+  """
+
+  relu6: bool = False
+  momentum: float = 0.9
+  epsilon: float = 1e-3
+
+  @nn.compact
+  def __call__(self, x, train: bool):
+    shape = x.shape[-1:]
+    scale = self.param("scale", constant(1.0), shape)
+    bias = self.param("bias", constant(0.0), shape)
+    mean = self.variable("batch_stats", "mean", constant(0.0), None, shape)
+    var = self.variable("batch_stats", "var", constant(1.0), None, shape)
+    if not train:
+      rstd = lax.rsqrt(var.value + self.epsilon)
+      return _normalise(x, scale, bias, mean.value, rstd, self.relu6)
+    y, *batch = batch_norm(x, scale, bias, self.epsilon, self.relu6)
+    if not self.is_initializing():
+      for running, new in zip((mean, var), batch):
+        old = self.momentum * running.value
+        running.value = old + (1.0 - self.momentum) * lax.stop_gradient(new)
+    return y
+
+
+class Conv1x1(nn.Module):
+  """1x1 convolution without bias, as one matmul: 2 to 7 times faster on CPU.
+
+  f[b, h, w, c] -> f[b, h, w, features].
+  """
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x):
+    shape = (1, 1, x.shape[-1], self.features)
+    kernel = self.param("kernel", he_fan_out, shape).astype(x.dtype)
+    y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
+    return y.reshape(*x.shape[:-1], self.features)
+
+
+class Conv(nn.Module):
+  """kxk convolution without bias: f[b, h, w, c] -> f[b, h', w', features]."""
+
+  features: int
+  kernel: int
+  stride: int
+
+  @nn.compact
+  def __call__(self, x):
+    shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+    kernel = self.param("kernel", he_fan_out, shape).astype(x.dtype)
+    return lax.conv_general_dilated(
+      x,
+      kernel,
+      window_strides=(self.stride, self.stride),
+      padding=[(self.kernel // 2, self.kernel // 2)] * 2,
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )

@@ -1,0 +1,156 @@
+"""The module of a chain of edges: supernets and architectures alike."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from proxyless_jax.nn import bank
+from proxyless_jax.nn.make import make
+from proxyless_jax.nn.mixed import Candidate, EdgeGates, mixed_edges
+from proxyless_jax.space import Edge, Network, Op
+
+
+class ChainModule(nn.Module):
+  """Runs a network's edges in order, with a shortcut where an edge has one.
+
+  Variables of an edge with one candidate lie under the edge's name, then the
+  candidate's. Those of a run of alike edges with several candidates are one
+  bank (`proxyless_jax.nn.bank`) under the first edge's name.
+
+  Attributes:
+    network: a space or an architecture.
+    dtype: of activations; parameters stay float32.
+    bn_momentum: of the running batch-norm statistics.
+    dropout: rate before the classifier.
+  """
+
+  network: Network
+  dtype: jnp.dtype = jnp.float32
+  bn_momentum: float = 0.9
+  dropout: float = 0.0
+
+  @nn.compact
+  def __call__(self, images, train: bool, gates=None):
+    """Logits of images.
+
+    Args:
+      images: f[b, image_size, image_size, channels].
+      train: batch statistics and dropout, or running statistics.
+      gates: of a draw (`proxyless_jax.search.gates.Gates`): its leading axis
+        counts the searched edges. None for an architecture.
+
+    Returns:
+      f32[b, classes].
+
+    Raises:
+      ValueError: images of another shape, or a space without gates.
+    """
+    self._check(images, gates)
+    positions = {edge.name: i for i, edge in enumerate(self.network.edges)}
+    options = (("bn_momentum", self.bn_momentum), ("dropout", self.dropout))
+    x = images.astype(self.dtype)
+    for run in bank.alike_runs(self.network.layers):
+      if len(run[0].ops) > 1:
+        drawn = _slice(gates, positions[run[0].name], run)
+        x = self._mixed(run[0], options, x, train, drawn)
+        continue
+      for edge in run:
+        y = _PlainEdge(edge, options, name=edge.name)(x, train)
+        x = x + y if edge.shortcut else y
+    return x
+
+  def _mixed(self, first: Edge, options, x, train: bool, gates: EdgeGates):
+    """A run of edges like `first`, each with several candidates."""
+    place = bank.nameless(first)
+    candidates = [_candidate(op, place, options, train) for op in first.ops]
+    params = self.get_variable("params", first.name)
+    stats = self.get_variable("batch_stats", first.name)
+    if params is None:
+      raise ValueError(
+        f"no bank of parameters {first.name!r}: make a space's variables by "
+        "`proxyless_jax.init(module, key)`, since `module.init` would take "
+        "minutes to compile"
+      )
+    x, new = mixed_edges(
+      candidates, params, stats, x, gates, shortcut=first.shortcut
+    )
+    if train and self.is_mutable_collection("batch_stats"):
+      self.put_variable("batch_stats", first.name, new)
+    return x
+
+  def _check(self, images, gates) -> None:
+    size, channels = self.network.image_size, self.network.channels
+    if images.shape[1:] != (size, size, channels):
+      raise ValueError(
+        f"images have shape {images.shape}: expected "
+        f"[b, {size}, {size}, {channels}], as the network's first edge says"
+      )
+    if gates is None and not self.network.is_architecture:
+      raise ValueError(
+        "the network has edges with several candidates: pass `gates` to "
+        "`apply`, or choose an architecture first (`space.choose`)"
+      )
+
+
+class _PlainEdge(nn.Module):
+  """An edge with one candidate."""
+
+  edge: Edge
+  options: tuple[tuple[str, Any], ...]
+
+  @nn.compact
+  def __call__(self, x, train: bool):
+    op = self.edge.op
+    return make(op, self.edge, name=op.name, **dict(self.options))(x, train)
+
+
+@functools.lru_cache(maxsize=4096)
+def _candidate(op: Op, place: Edge, options, train: bool) -> Candidate:
+  """A candidate over rows of banks, traced once for all edges alike."""
+  module = make(op, place, name=None, **dict(options))
+  of_params = bank.layout(op, place, "params")
+  of_stats = bank.layout(op, place, "batch_stats")
+
+  @jax.jit
+  def run(params, stats, x):
+    variables = {
+      "params": of_params.unpack(params),
+      "batch_stats": of_stats.unpack(stats),
+    }
+    y, new = module.apply(variables, x, train, mutable=["batch_stats"])
+    new = {**variables, **new}["batch_stats"]
+    return y, of_stats.pack(new, len(stats)).astype(stats.dtype)
+
+  return run
+
+
+def _slice(gates, first: int, edges: list[Edge]) -> EdgeGates:
+  """The gates of some edges, without the padding of their candidates."""
+  rows = slice(first, first + len(edges))
+  count = len(edges[0].ops)
+  return EdgeGates(
+    gates.index[rows], gates.gate[rows, :count], gates.involved[rows, :count]
+  )
+
+
+def build(
+  network: Network,
+  *,
+  dtype: jnp.dtype = jnp.float32,
+  bn_momentum: float = 0.9,
+  dropout: float = 0.0,
+) -> nn.Module:
+  """The Linen module of a network: `apply(variables, images, train=False)`.
+
+  Args:
+    network: a space, whose `apply` also takes `gates`, or an architecture.
+    dtype: of activations; parameters stay float32.
+    bn_momentum: of the running batch-norm statistics.
+    dropout: rate before the classifier; needs `rngs={'dropout': key}`.
+  """
+  return ChainModule(network, dtype, bn_momentum, dropout)

@@ -1,0 +1,198 @@
+"""Metrics on disk: `metrics.jsonl`, and the same scalars for TensorBoard.
+
+`metrics.jsonl` has one flat JSON object a line: `stage`, `step`, then scalars.
+A run may be killed at any moment and started again from its last checkpoint.
+The file then has lines of steps that will be run a second time, and perhaps
+half a line; a writer drops those as it opens, so that a run that was
+interrupted leaves the file that an unbroken run leaves, timings aside.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+STAGES = ("search", "train")
+
+
+class MetricsWriter:
+  """Writes the metrics of one stage of a run; closes as a context manager.
+
+  Whatever is to survive a resume from the checkpoint of a step has to be
+  written before that checkpoint is saved. Open a stage only if it has steps
+  left to run: opening it drops the lines of the stages after it. Of several
+  hosts, one writes.
+
+  TensorBoard events go to `tensorboard/STAGE`, a folder a stage, because
+  TensorBoard purges by step alone: resuming one stage would hide the steps of
+  another that share its folder.
+  """
+
+  def __init__(
+    self,
+    workdir: str | os.PathLike,
+    stage: str,
+    start_step: int = 0,
+    *,
+    stages: Sequence[str] = STAGES,
+  ):
+    """Opens the files, and drops what will be written again.
+
+    Args:
+      workdir: folder of the run, made where it is missing.
+      stage: one of `stages`.
+      start_step: of the checkpoint that was restored: later lines of `stage`
+        and all lines of later stages are dropped. 0 for a stage that starts
+        afresh: then every line of `stage` is.
+      stages: all stages of the run, in the order in which they run.
+
+    Raises:
+      ValueError: an unknown stage, a negative step, or a file that is not a
+        metrics file.
+    """
+    if stage not in stages:
+      raise ValueError(f"stage = {stage!r}: expected one of {list(stages)}")
+    if start_step < 0:
+      raise ValueError(f"start_step = {start_step}: expected 0 or more")
+    self._stage, self._step = stage, start_step
+    workdir = os.fspath(workdir)
+    os.makedirs(workdir, exist_ok=True)
+    path = os.path.join(workdir, "metrics.jsonl")
+    dropped_stages = stages[stages.index(stage) + 1 :]
+    _drop_lines_to_come(path, stage, start_step, dropped_stages)
+    self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
+    folder = os.path.join(workdir, "tensorboard", stage)
+    self._tensorboard = _tensorboard_writer(folder, start_step)
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Writes one line, whole, and the same scalars for TensorBoard.
+
+    Args:
+      step: steps done; never less than in the call before.
+      metrics: scalars by name: numbers, or NumPy or JAX arrays of one element.
+        What is not finite becomes "nan", "inf" or "-inf", since JSON has no
+        such numbers; `float` reads them.
+
+    Raises:
+      ValueError: a step that goes back, or the name `stage` or `step`.
+      TypeError: a metric that is not a scalar.
+    """
+    if step < self._step:
+      raise ValueError(
+        f"step = {step}: the stage {self._stage!r} is at step {self._step} "
+        "already; open a new writer with start_step to go back"
+      )
+    scalars = {name: _scalar(name, value) for name, value in metrics.items()}
+    self._step = int(step)
+    line = {"stage": self._stage, "step": self._step}
+    line |= {name: _to_json(value) for name, value in scalars.items()}
+    self._file.write(json.dumps(line, allow_nan=False) + "\n")
+    self._file.flush()
+    for name, value in scalars.items():
+      self._tensorboard.add_scalar(f"{self._stage}/{name}", value, self._step)
+
+  def close(self) -> None:
+    self._file.close()
+    self._tensorboard.close()
+
+  def __enter__(self) -> MetricsWriter:
+    return self
+
+  def __exit__(self, *exception) -> None:
+    self.close()
+
+
+def read_metrics(workdir: str | os.PathLike) -> list[dict]:
+  """The lines of `metrics.jsonl` in order, without a torn last one.
+
+  Returns:
+    One dict a line; empty where there is no file. Values that are not finite
+    are the strings "nan", "inf" and "-inf".
+
+  Raises:
+    ValueError: a line is not a JSON object with a stage and a step.
+  """
+  return [line for line, _ in _read(os.path.join(workdir, "metrics.jsonl"))]
+
+
+def _read(path: str) -> list[tuple[dict, bytes]]:
+  """Each whole line of the file at `path`, parsed and as its bytes."""
+  if not os.path.exists(path):
+    return []
+  with open(path, "rb") as file:
+    # What follows the last newline is empty, or torn by a kill.
+    rows = file.read().split(b"\n")[:-1]
+  return [
+    (_parse(row, f"{path}, line {number}"), row + b"\n")
+    for number, row in enumerate(rows, start=1)
+  ]
+
+
+def _parse(row: bytes, where: str) -> dict:
+  try:
+    line = json.loads(row)
+  except ValueError:
+    line = None
+  if not isinstance(line, dict) or not {"stage", "step"} <= line.keys():
+    raise ValueError(
+      f"{where}: expected a JSON object with 'stage' and 'step', got "
+      f"{row[:60]!r}; delete the line, or move the file away"
+    )
+  return line
+
+
+def _drop_lines_to_come(
+  path: str, stage: str, step: int, later_stages: Sequence[str]
+) -> None:
+  """Keeps what the run had written when it was at `step` of `stage`."""
+
+  def is_past(line: dict) -> bool:
+    if line["stage"] == stage:
+      # Nothing is restored at step 0: its metrics will be written again too.
+      return 0 < line["step"] <= step
+    return line["stage"] not in later_stages
+
+  kept = b"".join(row for line, row in _read(path) if is_past(line))
+  if not os.path.exists(path) or os.path.getsize(path) == len(kept):
+    return
+  with open(path + ".tmp", "wb") as file:
+    file.write(kept)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(path + ".tmp", path)
+
+
+def _tensorboard_writer(folder: str, start_step: int):
+  # Imported here: it takes part of a second, and only a run needs it.
+  from tensorboardX import SummaryWriter
+
+  earlier = len(os.listdir(folder)) if os.path.isdir(folder) else 0
+  return SummaryWriter(
+    folder,
+    purge_step=start_step + 1 if start_step else 0,
+    # A killed run loses what is not flushed.
+    flush_secs=5,
+    # The file's name has whole seconds only, and an existing file is lost.
+    filename_suffix=f".{earlier:04d}",
+  )
+
+
+def _scalar(name: str, value: object) -> int | float:
+  if name in ("stage", "step"):
+    raise ValueError(f"metric {name!r}: the name is taken, use another")
+  array = np.asarray(value)
+  number = array.item() if array.size == 1 else None
+  if not isinstance(number, int | float):
+    raise TypeError(
+      f"metric {name!r} = {value!r}: expected a number or an array of one "
+      "element"
+    )
+  return number
+
+
+def _to_json(value: int | float) -> int | float | str:
+  return value if math.isfinite(value) else str(value)

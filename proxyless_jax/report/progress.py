@@ -1,0 +1,235 @@
+"""Progress for people: how far a stage is, how fast, and how well it does.
+
+On a terminal one live line; elsewhere (a log file, a batch system) plain
+lines, one a call of `log`, so that nothing has to be untangled later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import statistics
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import TextIO
+
+from tqdm import tqdm
+
+# The live line is drawn at most this often, in seconds.
+REDRAW = 0.2
+# The rate is the median over this many spans between two calls of `log`: long
+# enough to ignore a stall, short enough to follow a lasting change.
+SPANS = 9
+
+
+class Progress:
+  """Shows one stage of a run; closes as a context manager.
+
+      with Progress("train", steps=1000, batch=256) as progress:
+        for step in range(1, 1001):
+          state, metrics = train_step(state, next(batches))
+          progress.update(step)
+          if step % 100 == 0:
+            progress.log(step, jax.device_get(metrics))
+
+  The rate is measured between calls of `log`, since fetching metrics waits
+  for the device where a step alone only queues its work. It leaves out the
+  first step, which compiles, and what runs under `pause`; other stalls fall
+  to the median. Of several hosts, one shows progress.
+  """
+
+  def __init__(
+    self,
+    stage: str,
+    steps: int,
+    start_step: int = 0,
+    *,
+    batch: int,
+    units: Mapping[str, str] | None = None,
+    stream: TextIO | None = None,
+  ):
+    """Begins the stage: what follows is taken for the first step's compiling.
+
+    Args:
+      stage: name of the stage.
+      steps: of the whole stage.
+      start_step: steps done already, by the run that is resumed.
+      batch: images a step, over all devices.
+      units: unit of metrics by name, such as {"cost": "MACs"}.
+      stream: where to write; by default standard error.
+
+    Raises:
+      ValueError: `start_step` is not from 0 to `steps`, or no images a step.
+    """
+    if not 0 <= start_step <= steps:
+      raise ValueError(
+        f"start_step = {start_step}: expected 0 to steps = {steps}"
+      )
+    if batch < 1:
+      raise ValueError(f"batch = {batch}: expected 1 image or more a step")
+    self._stage, self._steps, self._step = stage, steps, start_step
+    self._batch, self._units = batch, dict(units or {})
+    self._stream = sys.stderr if stream is None else stream
+    self._spans: deque[float] = deque(maxlen=SPANS)
+    self._metrics = ""
+    self._opened = self._drawn = time.perf_counter()
+    # Step and time at which the span that is being measured began.
+    self._span: tuple[int, float] | None = None
+    self._bar = self._make_bar() if _is_terminal(self._stream) else None
+    if start_step < steps:
+      self._note(f"{stage}: compiling the first step ...")
+
+  @property
+  def seconds_per_step(self) -> float:
+    """Median over the last spans; NaN before the first one has ended."""
+    return statistics.median(self._spans) if self._spans else math.nan
+
+  def update(self, step: int) -> None:
+    """Says that `step` steps are done: cheap, for every step."""
+    self._step = step
+    if self._span is None:
+      self._first_step()
+    elif self._bar and time.perf_counter() - self._drawn > REDRAW:
+      self._draw()
+
+  def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Shows metrics, fetched from the device, after `step` steps."""
+    now = time.perf_counter()
+    self._step = step
+    if self._span is None:
+      self._first_step()
+    else:
+      if step > self._span[0]:
+        self._spans.append((now - self._span[1]) / (step - self._span[0]))
+      self._span = (step, now)
+    self._metrics = "  ".join(
+      f"{name} {format_value(value, self._units.get(name))}"
+      for name, value in metrics.items()
+    )
+    if self._bar:
+      self._draw()
+    else:
+      self._print(self._line())
+
+  def message(self, text: str) -> None:
+    """Writes lines that stay: above the live line where there is one."""
+    if self._bar:
+      self._bar.write(text, file=self._stream)
+    else:
+      self._print(text)
+
+  @contextlib.contextmanager
+  def pause(self) -> Iterator[None]:
+    """Leaves what runs inside out of the rate: evaluation, checkpoints."""
+    start = time.perf_counter()
+    try:
+      yield
+    finally:
+      if self._span is not None:
+        paused = time.perf_counter() - start
+        self._span = (self._span[0], self._span[1] + paused)
+
+  def close(self) -> None:
+    """Leaves the last state of the live line on the terminal."""
+    if self._bar:
+      if self._span is not None:
+        self._draw()
+      self._bar.close()
+      self._bar = None
+
+  def __enter__(self) -> Progress:
+    return self
+
+  def __exit__(self, *exception) -> None:
+    self.close()
+
+  def _first_step(self) -> None:
+    now = time.perf_counter()
+    self._span = (self._step, now)
+    seconds = format_seconds(now - self._opened)
+    self.message(
+      f"{self._stage}: first step took {seconds}, compiling included"
+    )
+
+  def _make_bar(self) -> tqdm:
+    return tqdm(
+      total=self._steps,
+      initial=self._step,
+      file=self._stream,
+      bar_format="{bar:10} {desc}",
+      dynamic_ncols=True,
+    )
+
+  def _note(self, text: str) -> None:
+    if self._bar:
+      self._bar.set_description_str(text)
+    else:
+      self._print(text)
+
+  def _draw(self) -> None:
+    self._drawn = time.perf_counter()
+    self._bar.n = self._step
+    self._bar.set_description_str(self._line())
+
+  def _print(self, text: str) -> None:
+    print(text, file=self._stream, flush=True)
+
+  def _line(self) -> str:
+    parts = [f"{self._stage} {self._step}/{self._steps}"]
+    if self._spans:
+      seconds = self.seconds_per_step
+      parts += [f"{format_seconds((self._steps - self._step) * seconds)} left"]
+    if self._metrics:
+      parts += [self._metrics]
+    # Last, so that a narrow terminal cuts the rate and not the metrics.
+    if self._spans:
+      parts += [
+        f"{format_value(self._batch / seconds)} images/s",
+        f"{format_value(1e3 * seconds)} ms/step",
+      ]
+    return "  ".join(parts)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+  if not stream.isatty():
+    return False
+  try:
+    # Containers may give a terminal of no size, on which no line fits.
+    return os.get_terminal_size(stream.fileno()).columns > 0
+  except OSError:
+    return True
+
+
+def format_seconds(seconds: float) -> str:
+  """A duration in its two largest units: 45s, 1m20s, 2h05m, 3d04h."""
+  seconds = round(seconds)
+  minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+  if days:
+    return f"{days}d{hours % 24:02d}h"
+  if hours:
+    return f"{hours}h{minutes % 60:02d}m"
+  if minutes:
+    return f"{minutes}m{seconds % 60:02d}s"
+  return f"{seconds}s"
+
+
+def format_value(value: float, unit: str | None = None) -> str:
+  """A number to 4 significant digits, and its unit: 0.4512, 80.12 ms.
+
+  From 10,000 on it has 3 digits and K, M, G or T for thousands: 40.2M MACs.
+  """
+  if isinstance(value, int) and abs(value) < 1e4:
+    text = str(value)
+  elif not math.isfinite(value):
+    text = str(float(value))
+  elif abs(value) < 9999.5:
+    text = f"{float(value):#.4g}".rstrip(".")
+  else:
+    # Rounded before its power is taken, or 999,999 would be 1.00e+03K.
+    value = float(f"{float(value):.2e}")
+    power = min(4, int(math.log10(abs(value)) // 3))
+    text = f"{value / 1e3**power:#.3g}".rstrip(".") + " KMGT"[power]
+  return f"{text} {unit}" if unit else text

@@ -1,0 +1,1 @@
+"""Running it: the only place with side effects."""

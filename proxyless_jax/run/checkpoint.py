@@ -1,0 +1,315 @@
+"""Checkpoints of a run: its state and the positions of its data, with Orbax.
+
+A checkpoint is one Orbax composite, written in the background and committed
+by a rename: the process may be killed at any moment. Orbax does not notice a
+flipped bit in an array, so a manifest holds the checksum of every array, and
+restoring falls back from a damaged checkpoint to the one before it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+import zlib
+from collections.abc import Mapping
+
+import grain.checkpoint
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+
+class Checkpoints:
+  """The checkpoints in a folder; closes as a context manager.
+
+  Every host of a run opens the same folder, on a file system that they share,
+  and makes the same calls.
+  """
+
+  def __init__(self, directory: str | os.PathLike, *, keep: int):
+    """Opens the folder, made where it is missing.
+
+    Args:
+      directory: local path; what a killed run left half written in it goes.
+      keep: how many of the newest checkpoints stay.
+
+    Raises:
+      ValueError: `keep` is below 1.
+      OSError: `directory` is a file, or cannot be written.
+    """
+    if not isinstance(keep, int) or keep < 1:
+      raise ValueError(
+        f"keep = {keep!r}: expected an integer of 1 or more; 2 or more leave "
+        "one to fall back to"
+      )
+    self._directory = os.path.abspath(directory)
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=keep, cleanup_tmp_directories=True
+    )
+    self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+  def save(self, step: int, state, iterators: Mapping[str, object]) -> None:
+    """Saves in the background; what changes after the call is not in it.
+
+    The caller may donate the buffers of `state` and move the iterators at
+    once. Waits for the save before, and raises if that one failed.
+
+    Args:
+      step: 0 or more, not in `steps()`.
+      state: pytree of arrays, typed PRNG keys among them, each whole on
+        this host or replicated.
+      iterators: Grain dataset iterators by name.
+
+    Raises:
+      TypeError: a leaf that is not an array.
+      ValueError: the step is there already.
+    """
+    self.wait()
+    leaves = _leaves(state)
+    arrays = _snapshot(leaves)
+    manifest = {
+      "structure": _structure(leaves, iterators),
+      "crc32": {name: _crc32(array) for name, array in arrays.items()},
+      "key_impl": {
+        name: str(jax.random.key_impl(leaf))
+        for name, leaf in leaves.items()
+        if _is_key(leaf)
+      },
+    }
+    args = {
+      f"iterator_{name}": grain.checkpoint.CheckpointSave(
+        _Position(_seal(iterator.get_state()))
+      )
+      for name, iterator in iterators.items()
+    }
+    args["manifest"] = ocp.args.JsonSave({"sealed": _seal(manifest)})
+    args["state"] = ocp.args.PyTreeSave(arrays)
+    # Without force, Orbax skips a step below the newest, and says nothing.
+    self._manager.save(int(step), args=ocp.args.Composite(**args), force=True)
+
+  def restore(self, state_like, iterators: Mapping[str, object]):
+    """Restores the newest checkpoint that is whole.
+
+    Damaged newer ones are named in a warning and renamed to `STEP.damaged`.
+
+    Args:
+      state_like: pytree of arrays, or of `jax.ShapeDtypeStruct`, with the
+        structure, shapes, dtypes and shardings to restore to.
+      iterators: as those that were saved; set to their positions.
+
+    Returns:
+      `(step, state)`, or None where there is no checkpoint.
+
+    Raises:
+      ValueError: the checkpoint is of another structure than asked for.
+      RuntimeError: there are checkpoints, and all are damaged.
+    """
+    self.wait()
+    asked = _structure(_leaves(state_like), iterators)
+    damages: dict[int, str] = {}
+    for step in reversed(self.steps()):
+      try:
+        found, damage = self._read(step, asked, iterators), ""
+      except _DamagedError as error:
+        damage = str(error)
+      # Another host's iterator file may be damaged where this one's is whole.
+      if not np.all(multihost_utils.process_allgather(np.array(not damage))):
+        damages[step] = damage or "on another host"
+        continue
+      arrays, states, key_impl = found
+      self._set_aside(damages, step)
+      for name, iterator in iterators.items():
+        iterator.set_state(states[name])
+      return step, _placed(arrays, state_like, key_impl)
+    if damages:
+      raise RuntimeError(
+        f"every checkpoint in {self._directory} is damaged: {damages}; bring "
+        "one back from a copy, or delete the folder to start anew"
+      )
+    return None
+
+  def steps(self) -> list[int]:
+    """The steps that are saved or being saved, in order."""
+    return sorted(self._manager.all_steps())
+
+  def wait(self) -> None:
+    """Returns when the last save is on disk; raises if it failed."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, and ends the background threads."""
+    self._manager.close()
+
+  def __enter__(self) -> Checkpoints:
+    return self
+
+  def __exit__(self, *exception) -> None:
+    self.close()
+
+  def _read(self, step: int, asked: dict, iterators):
+    """Arrays by leaf, states by iterator, and the kinds of the keys."""
+    sealed = self._orbax(step, "manifest", ocp.args.JsonRestore())
+    manifest = _unseal(sealed.get("sealed"), "manifest")
+    differences = _differences(manifest["structure"], asked)
+    if differences:
+      raise ValueError(
+        f"the checkpoint of step {step} in {self._directory} differs from "
+        f"what it is to restore: {differences}; use another folder, or "
+        "restore the settings that it was written with"
+      )
+    checksums = manifest["crc32"]
+    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+    restore_args = ocp.args.PyTreeRestore(
+      item=dict.fromkeys(checksums, 0),
+      restore_args=dict.fromkeys(checksums, as_numpy),
+    )
+    arrays = self._orbax(step, "state", restore_args)
+    for name, array in arrays.items():
+      if _crc32(array) != checksums[name]:
+        raise _DamagedError(f"state: the checksum of {name} is wrong")
+    states = {}
+    for name in iterators:
+      position, item = _Position(""), f"iterator_{name}"
+      self._orbax(step, item, grain.checkpoint.CheckpointRestore(position))
+      states[name] = _unseal(position.sealed, item)
+    return arrays, states, manifest["key_impl"]
+
+  def _orbax(self, step: int, item: str, args):
+    try:
+      args = ocp.args.Composite(**{item: args})
+      return self._manager.restore(step, args=args)[item]
+    except (MemoryError, PermissionError):
+      raise
+    # What a damaged file raises is anything: KeyError, ValueError, OSError...
+    except Exception as error:
+      problem, *_ = f"{type(error).__name__}: {error}".splitlines()
+      raise _DamagedError(f"{item}: {problem}") from error
+
+  def _set_aside(self, damages: Mapping[int, str], used: int) -> None:
+    for step, damage in damages.items():
+      path = os.path.join(self._directory, str(step))
+      warnings.warn(
+        f"the checkpoint of step {step} is damaged ({damage}): using that of "
+        f"step {used}; the damaged one is now {path}.damaged",
+        stacklevel=3,
+      )
+      if jax.process_index() == 0:
+        shutil.rmtree(path + ".damaged", ignore_errors=True)
+        os.rename(path, path + ".damaged")
+    if damages:
+      multihost_utils.sync_global_devices("damaged checkpoints set aside")
+      self._manager.reload()
+
+
+class _DamagedError(Exception):
+  pass
+
+
+class _Position:
+  """The text of an iterator's position, for Grain's handler.
+
+  The handler writes one file a host. It is given texts, not iterators, so
+  that an iterator is moved only once all of a checkpoint has proved whole.
+  """
+
+  def __init__(self, sealed: str):
+    self.sealed = sealed
+
+  def get_state(self) -> bytes:
+    return self.sealed.encode()
+
+  def set_state(self, state: bytes) -> None:
+    self.sealed = state.decode()
+
+  def start_prefetch(self) -> None:
+    pass
+
+
+def _leaves(state) -> dict[str, object]:
+  leaves = {
+    jax.tree_util.keystr(path): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+  }
+  for name, leaf in leaves.items():
+    if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+      raise TypeError(
+        f"state{name} = {leaf!r}: expected an array; wrap it in jnp.asarray"
+      )
+  return leaves
+
+
+def _is_key(leaf) -> bool:
+  return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _structure(leaves: Mapping[str, object], iterators) -> dict[str, str]:
+  """What has to be the same for a checkpoint to be restored, as text."""
+  structure = {
+    f"state{name}": f"{leaf.dtype}{list(leaf.shape)}"
+    for name, leaf in leaves.items()
+  }
+  structure["iterators"] = str(sorted(iterators))
+  # Grain's handler names its files by the number of hosts.
+  structure["hosts"] = str(jax.process_count())
+  return structure
+
+
+def _differences(saved: dict[str, str], asked: dict[str, str]) -> str:
+  found = [
+    f"{name}: {saved.get(name, 'nothing')} saved, "
+    f"{asked.get(name, 'nothing')} asked for"
+    for name in sorted(saved.keys() | asked.keys())
+    if saved.get(name) != asked.get(name)
+  ]
+  more = [f"and {len(found) - 8} more"] if len(found) > 8 else []
+  return "; ".join(found[:8] + more)
+
+
+def _snapshot(leaves: Mapping[str, object]) -> dict[str, np.ndarray]:
+  data = {
+    name: jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    for name, leaf in leaves.items()
+    # Orbax refuses arrays without elements.
+    if leaf.size
+  }
+  # On a CPU these are views of buffers that the caller donates next. A copy
+  # does not rest on what JAX makes of a buffer that is donated and in view.
+  return {name: np.array(a) for name, a in jax.device_get(data).items()}
+
+
+def _crc32(array: np.ndarray) -> int:
+  # As bytes, since buffers know no bfloat16.
+  return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+def _seal(content) -> str:
+  """JSON with its own checksum in front."""
+  text = json.dumps(content)
+  return f"{zlib.crc32(text.encode()):08x} {text}"
+
+
+def _unseal(sealed: str, item: str):
+  checksum, _, text = str(sealed).partition(" ")
+  if checksum != f"{zlib.crc32(text.encode()):08x}":
+    raise _DamagedError(f"{item}: its checksum is wrong")
+  return json.loads(text)
+
+
+def _placed(arrays: Mapping[str, np.ndarray], state_like, key_impl):
+  """The arrays as the pytree `state_like`, where its leaves are."""
+
+  def place(path, leaf):
+    name = jax.tree_util.keystr(path)
+    sharding = getattr(leaf, "sharding", None)
+    if name not in arrays:  # It has no elements.
+      return jax.device_put(jnp.zeros(leaf.shape, leaf.dtype), sharding)
+    array = jax.device_put(arrays[name], sharding)
+    if name in key_impl:
+      array = jax.random.wrap_key_data(array, impl=key_impl[name])
+    return array
+
+  return jax.tree_util.tree_map_with_path(place, state_like)

@@ -1,0 +1,162 @@
+"""The folder of a run: claimed for one config, with JSON that is always whole.
+
+A run that is started again resumes from its workdir. With another config it
+would mix two experiments without a word, so that is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+
+CONFIG_FILE = "config.json"
+_ABSENT = object()
+
+
+def claim(
+  workdir: str | os.PathLike,
+  config: Mapping,
+  may_differ: Sequence[str] = (),
+) -> None:
+  """Makes the folder of a run, or checks that it is of the same config.
+
+  The first call writes `config.json`; later ones compare with it, and leave
+  it. Of several hosts, one calls.
+
+  Args:
+    workdir: folder, made where it is missing.
+    config: nested dicts with str keys, of bool, int, float, str, None, and
+      lists and tuples of them, which compare as lists.
+    may_differ: dotted names of fields, or of groups of them, that a run may
+      change as it goes on, such as `("log_every", "data.workers")`.
+
+  Raises:
+    ValueError: the config is not the one in the workdir; names each field
+      that differs. Or a value that JSON cannot hold.
+    NotADirectoryError: `workdir`, or a parent of it, is a file.
+    PermissionError: `workdir` cannot be made or written.
+  """
+  workdir = os.path.abspath(workdir)
+  config = _plain(config, "config")
+  _make_folder(workdir)
+  path = os.path.join(workdir, CONFIG_FILE)
+  if not os.path.exists(path):
+    write_json(path, config)
+    return
+  differences = _differences(read_json(path), config, may_differ)
+  if differences:
+    raise ValueError(
+      f"{workdir} is the workdir of another config: "
+      + "; ".join(differences)
+      + ". Use another workdir, or restore the values to go on with this one"
+    )
+
+
+def write_json(path: str | os.PathLike, obj) -> None:
+  """Writes `obj` as JSON; a kill leaves the old file or the new one.
+
+  Args:
+    path: of the file; its folder exists.
+    obj: as the config of `claim`, or any value that it may hold.
+
+  Raises:
+    ValueError: a NaN, an infinity, or a type that JSON has not; named by its
+      dotted path.
+  """
+  path = os.fspath(path)
+  text = json.dumps(_plain(obj, os.path.basename(path)), indent=2)
+  temporary = path + ".tmp"
+  with open(temporary, "w", encoding="utf-8") as file:
+    file.write(text + "\n")
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)
+
+
+def read_json(path: str | os.PathLike):
+  """What `write_json` wrote, tuples as lists.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is not JSON.
+  """
+  with open(path, encoding="utf-8") as file:
+    text = file.read()
+  try:
+    return json.loads(text)
+  except ValueError as error:
+    raise ValueError(
+      f"{os.fspath(path)}: expected JSON ({error}), got {text[:60]!r}; "
+      "restore the file, or move it away"
+    ) from error
+
+
+def _make_folder(workdir: str) -> None:
+  try:
+    os.makedirs(workdir, exist_ok=True)
+  except (FileExistsError, NotADirectoryError) as error:
+    raise NotADirectoryError(
+      f"workdir = {workdir}: expected a folder, got a file, or a path through "
+      "one; name another workdir"
+    ) from error
+  except PermissionError as error:
+    raise PermissionError(
+      f"workdir = {workdir}: cannot be made ({error}); name another workdir"
+    ) from error
+  if not os.access(workdir, os.W_OK | os.X_OK):
+    raise PermissionError(
+      f"workdir = {workdir}: expected a folder that can be written to; change "
+      "its permissions, or name another workdir"
+    )
+
+
+def _plain(value, name: str):
+  """`value` as what JSON reads back, or an error that names the field."""
+  if isinstance(value, Mapping):
+    for key in value:
+      if not isinstance(key, str):
+        raise ValueError(f"{name}: expected keys that are str, got {key!r}")
+    return {key: _plain(item, f"{name}.{key}") for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [_plain(item, f"{name}[{i}]") for i, item in enumerate(value)]
+  if isinstance(value, float) and not math.isfinite(value):
+    raise ValueError(
+      f"{name} = {value}: expected a finite number, since JSON has no other; "
+      "use None, or a str"
+    )
+  if value is not None and not isinstance(value, bool | int | float | str):
+    raise ValueError(
+      f"{name} = {value!r}: expected bool, int, float, str, None, or lists "
+      f"and dicts of them, got {type(value).__name__}; convert it"
+    )
+  return value
+
+
+def _differences(saved, config, may_differ: Sequence[str]) -> list[str]:
+  saved, now = _flat(saved), _flat(config)
+  lines = []
+  for name in [*now, *(name for name in saved if name not in now)]:
+    if any(f"{name}.".startswith(f"{prefix}.") for prefix in may_differ):
+      continue
+    values = [fields.get(name, _ABSENT) for fields in (saved, now)]
+    if not _same(*values):
+      old, new = ("absent" if v is _ABSENT else repr(v) for v in values)
+      lines.append(f"{name}: {old} in the workdir, {new} now")
+  return lines
+
+
+def _flat(tree, prefix: str = "") -> dict[str, object]:
+  """Leaves by dotted name; lists and empty dicts are leaves."""
+  if not isinstance(tree, dict) or (prefix and not tree):
+    return {prefix: tree}
+  leaves = {}
+  for key, value in tree.items():
+    leaves |= _flat(value, f"{prefix}.{key}" if prefix else key)
+  return leaves
+
+
+def _same(a, b) -> bool:
+  # Python takes True for 1, and an option that became a number is another.
+  return a == b and isinstance(a, bool) == isinstance(b, bool)

@@ -1,0 +1,167 @@
+"""Binary gates: drawing a path, and the straight-through gradient.
+
+Every edge has architecture parameters alpha and probabilities p =
+softmax(alpha). A draw makes each edge's gate one-hot. Straight through the
+draw (Courbariaux et al., BinaryConnect, 2015; ProxylessNAS, equation 4),
+
+    dL/dalpha_i = sum_j dL/dg_j * p_j * (delta_ij - p_i).
+
+Architecture parameters of a whole network are one array `arch` f[e, k], padded
+to the largest number of candidates k; a `mask` bool[e, k] says which exist.
+All functions take arrays alone and work on any leading axes, so they serve
+other supernets too.
+
+Mode `full` lets every candidate take part. Mode `two` (section 3.2.1) draws two
+candidates per edge from p without replacement and renormalises p over the
+pair: it is mode `full` with the mask narrowed to the pair.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MODES = ("full", "two")
+
+
+class Gates(NamedTuple):
+  """One draw of a path through a network.
+
+  Attributes:
+    index: i32[e], the drawn candidate of each edge.
+    gate: f[e, k], one-hot at `index`; carries the straight-through gradient.
+    involved: bool[e, k], the candidates whose gates get a gradient.
+    probs: f[e, k], what expected costs see. Its value is softmax(alpha); its
+      gradient moves the involved candidates alone.
+  """
+
+  index: jax.Array
+  gate: jax.Array
+  involved: jax.Array
+  probs: jax.Array
+
+
+def candidate_mask(network) -> np.ndarray:
+  """bool[e, k]: which candidates the searched edges of a network have."""
+  counts = np.array([len(edge.ops) for edge in network.edges])
+  return np.arange(counts.max(initial=0)) < counts[:, None]
+
+
+def init_arch(key: jax.Array, mask: jax.Array, scale: float = 1e-3):
+  """alpha ~ N(0, scale), f32[e, k]; zero where no candidate exists."""
+  return jnp.where(mask, scale * jax.random.normal(key, mask.shape), 0.0)
+
+
+def masked(arch: jax.Array, mask: jax.Array) -> jax.Array:
+  """`arch` with -inf where `mask` is False."""
+  return jnp.where(mask, arch, -jnp.inf)
+
+
+def probabilities(arch: jax.Array, mask: jax.Array) -> jax.Array:
+  """softmax(alpha) over the existing candidates, f[e, k]."""
+  return jax.nn.softmax(masked(arch, mask), axis=-1)
+
+
+@jax.custom_vjp
+def straight_through(logits: jax.Array, index: jax.Array) -> jax.Array:
+  """One-hot of `index`, with the gradient of softmax(logits).
+
+  Args:
+    logits: f[..., k]; -inf where there is no candidate.
+    index: i32[...], the draw.
+
+  Returns:
+    f[..., k].
+
+  >>> import jax, jax.numpy as jnp
+  >>> logits = jnp.log(jnp.array([0.25, 0.75]))
+  >>> straight_through(logits, jnp.array(0))
+  Array([1., 0.], dtype=float32)
+  >>> jax.grad(lambda l: straight_through(l, jnp.array(0))[1])(logits)
+  Array([-0.1875,  0.1875], dtype=float32)
+  """
+  return jax.nn.one_hot(index, logits.shape[-1], dtype=logits.dtype)
+
+
+def _straight_through_forward(logits, index):
+  return straight_through(logits, index), jax.nn.softmax(logits, axis=-1)
+
+
+def _straight_through_backward(probs, dgate):
+  mean = jnp.sum(probs * dgate, axis=-1, keepdims=True)
+  return probs * (dgate - mean), None
+
+
+straight_through.defvjp(_straight_through_forward, _straight_through_backward)
+
+
+def draw(key: jax.Array, arch: jax.Array, mask: jax.Array, mode: str) -> Gates:
+  """Draws one path.
+
+  Args:
+    key: PRNG key, used once.
+    arch: f[e, k].
+    mask: bool[e, k].
+    mode: `full` or `two`.
+
+  Raises:
+    ValueError: unknown mode.
+  """
+  if mode not in MODES:
+    raise ValueError(f"mode = {mode!r}: expected one of {MODES}")
+  pair_key, index_key = jax.random.split(key)
+  involved = jnp.asarray(mask)
+  if mode == "two":
+    involved = draw_pair(pair_key, arch, mask)
+  logits = masked(arch, involved)
+  index = jax.random.categorical(index_key, logits, axis=-1).astype(jnp.int32)
+  # The pair's renormalised p gives the gradient, softmax(alpha) the value: so
+  # a target in terms of the expected cost means the same in both modes.
+  inner = jax.nn.softmax(logits, axis=-1)
+  probs = inner + jax.lax.stop_gradient(probabilities(arch, mask) - inner)
+  return Gates(index, straight_through(logits, index), involved, probs)
+
+
+def draw_pair(key: jax.Array, arch: jax.Array, mask: jax.Array) -> jax.Array:
+  """Two candidates per edge, drawn from p without replacement.
+
+  The two largest of alpha plus Gumbel noise are such a draw. Edges with one
+  candidate give that one alone.
+
+  Returns:
+    bool[e, k].
+  """
+  k = arch.shape[-1]
+  noisy = masked(arch + jax.random.gumbel(key, arch.shape, arch.dtype), mask)
+  _, pair = jax.lax.top_k(noisy, min(2, k))
+  return mask & jax.nn.one_hot(pair, k, dtype=bool).any(axis=-2)
+
+
+def path(index: jax.Array, mask: jax.Array) -> Gates:
+  """The gates of a given path, for evaluating it: no gradient, no draw."""
+  gate = jax.nn.one_hot(index, mask.shape[-1])
+  index = jnp.asarray(index, jnp.int32)
+  return Gates(index, gate, jnp.zeros_like(mask, bool), gate)
+
+
+def most_probable(arch: jax.Array, mask: jax.Array) -> jax.Array:
+  """The candidate of largest alpha per edge, i32[e]."""
+  return jnp.argmax(masked(arch, mask), axis=-1).astype(jnp.int32)
+
+
+def log_probability(arch: jax.Array, mask: jax.Array, index: jax.Array):
+  """log p of a path i32[..., e], summed over its edges: f[...]."""
+  log_probs = jax.nn.log_softmax(masked(arch, mask), axis=-1)
+  picked = jnp.take_along_axis(log_probs, index[..., None], axis=-1)
+  return jnp.sum(picked, axis=(-2, -1))
+
+
+def entropy(arch: jax.Array, mask: jax.Array) -> jax.Array:
+  """Entropy of each edge's gate in nats, f[e]."""
+  log_probs = jax.nn.log_softmax(masked(arch, mask), axis=-1)
+  # 0 log 0 = 0, without the NaN that 0 * inf would put into the gradient.
+  finite = jnp.where(mask, log_probs, 0.0)
+  return -jnp.sum(jnp.exp(log_probs) * finite, axis=-1)

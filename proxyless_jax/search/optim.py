@@ -1,0 +1,296 @@
+"""Optimizers of the search: optax transforms for the drawn path, and settings.
+
+Two transforms hold the method (Cai et al., ICLR 2019, sections 3.2.1 and
+3.2.2), and either serves any other project that trains part of a tree:
+
+- `drawn_only`: a weight step changes the drawn path and nothing else,
+      θ, s ← T(θ, s, ∂L/∂θ) on the path;   θ, s ← θ, s off it.
+- `keep_pair_probability`: a two-path step moves probability within the pair,
+      α_i ← α_i + u_i + log(Σ_pair exp α / Σ_pair exp(α + u)),   i in the pair,
+  so that softmax(α) outside the pair stays as it is.
+
+Both take which entries take part as an extra argument of `update`, which
+`optax.chain` hands on. The rest is the paper's settings in optax's own parts.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def drawn_only(
+  inner: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+  """Applies `inner` on the drawn path and leaves all else as it was.
+
+  `update(updates, state, params, *, drawn, **extra)`: `drawn` is a tree prefix
+  of the parameters with bool leaves, scalars or arrays that broadcast to the
+  parameters under them; plain `True` draws the whole tree. Off the path:
+
+  - gradients are zeros before `inner` sees them, so a global norm is the
+    path's, and a NaN there does no harm;
+  - per-parameter state (momentum, second moments, accumulated gradients) keeps
+    its bits and its dtype, whatever `inner` would have made of it;
+  - updates are -0.0, because 0.0 would turn a parameter of -0.0 into 0.0. (XLA
+    on CPU flushes subnormal numbers, in `optax.apply_updates` too.)
+
+  Global state advances at every step: the count of a schedule, and Adam's
+  count, which corrects every parameter's bias as if all had moved every time.
+  `optax.MultiSteps` in here wants one path for all steps that it accumulates.
+
+  State is recognised as by `optax.tree_map_params`: in `inner.init` it must
+  have the parameters' structure, one leaf or `optax.MaskedNode` for each, and
+  labels of `optax.partition` must be a tree, or made by a tree map. State in
+  another form cannot be recognised: `optax.flatten` is an error, and arrays
+  that a transform lays out in its own way count as global.
+
+  Raises:
+    ValueError: in `update`, where `drawn` is not such a prefix, or where the
+      state of `inner` does not follow the parameters.
+
+  Example:
+    >>> params = {"a": jnp.array(1.0), "b": jnp.array(2.0)}
+    >>> tx = drawn_only(optax.sgd(0.5, momentum=0.9))
+    >>> state = tx.init(params)
+    >>> grads = {"a": jnp.array(1.0), "b": jnp.array(jnp.nan)}
+    >>> drawn = {"a": True, "b": False}
+    >>> updates, state = tx.update(grads, state, params, drawn=drawn)
+    >>> print(optax.apply_updates(params, updates))
+    {'a': Array(0.5, dtype=float32), 'b': Array(2., dtype=float32)}
+  """
+  inner = optax.with_extra_args_support(inner)
+
+  def update(updates, state, params=None, *, drawn, **extra):
+    mask = _full_mask(drawn, updates, "drawn")
+    updates = jax.tree.map(_or_negative_zero, mask, updates)
+    updates, new_state = inner.update(updates, state, params, **extra)
+    updates = jax.tree.map(_or_negative_zero, mask, updates)
+    state_mask = _state_mask(inner, state, mask)
+    return updates, jax.tree.map(_select_state, state_mask, new_state, state)
+
+  return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def keep_pair_probability() -> optax.GradientTransformationExtraArgs:
+  """Shifts the updates of a pair's logits so that the others' softmax stays.
+
+  `update(updates, state, params, *, involved)`: `params` are logits
+  `f[..., candidates]`, `involved` a tree prefix of them with bool leaves, True
+  at the pair, or at any subset: Σ exp over it is the same after the update as
+  before. Place it last in a chain, for it needs the final update. Entries
+  outside the subset get the update -0.0, and keep their bits. A row that
+  involves every candidate has nothing to keep and is not shifted, which is the
+  full-gradient step: `involved=True`. (Where only padding is left out, the
+  shift moves the whole row, which softmax does not see.)
+
+  Raises:
+    ValueError: in `update`, where `params` is missing, or `involved` is not
+      such a prefix.
+
+  Example:
+    >>> logits = jnp.array([1.0, 2.0, 3.0])
+    >>> pair = jnp.array([True, False, True])
+    >>> adam = drawn_only(optax.adam(0.1))  # momentum outside the pair stays
+    >>> tx = optax.chain(adam, keep_pair_probability())
+    >>> state = tx.init(logits)
+    >>> updates, state = tx.update(
+    ...   jnp.array([1.0, 0.0, -1.0]), state, logits, drawn=pair, involved=pair
+    ... )
+    >>> after = optax.apply_updates(logits, updates)
+    >>> print(jax.nn.softmax(logits).round(3), jax.nn.softmax(after).round(3))
+    [0.09  0.245 0.665] [0.075 0.245 0.68 ]
+  """
+
+  def update(updates, state, params=None, *, involved, **extra):
+    del extra
+    if params is None:
+      raise ValueError("params is None, expected logits: pass them to update.")
+    mask = _full_mask(involved, updates, "involved")
+    return jax.tree.map(_shift_rows, mask, updates, params), state
+
+  return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def search_schedule(
+  warmup_lr: float, warmup_steps: int, lr: float, steps: int
+) -> optax.Schedule:
+  """Learning rate of the weights: a cosine for warm-up, one for the search.
+
+  From `warmup_lr` to zero in `warmup_steps` (0: none), weights only; then from
+  `lr` to zero in the `steps` of the search. ValueError for lengths below that.
+
+  Example:
+    >>> rate = search_schedule(0.05, 100, 0.025, 300)
+    >>> [round(float(rate(i)), 4) for i in (0, 50, 99, 100, 250, 400)]
+    [0.05, 0.025, 0.0, 0.025, 0.0125, 0.0]
+  """
+  _check_steps("steps", steps, 1)
+  _check_steps("warmup_steps", warmup_steps, 0)
+  search = optax.cosine_decay_schedule(lr, steps)
+  if warmup_steps == 0:
+    return search
+  warmup = optax.cosine_decay_schedule(warmup_lr, warmup_steps)
+  return optax.join_schedules([warmup, search], [warmup_steps])
+
+
+def train_schedule(lr: float, steps: int, linear_steps: int) -> optax.Schedule:
+  """Learning rate of plain training: a linear ramp, then a cosine to zero.
+
+  From zero to `lr` in `linear_steps` (0: none), which count among the `steps`.
+  ValueError where the ramp does not leave a step to the cosine.
+
+  Example:
+    >>> rate = train_schedule(0.4, steps=110, linear_steps=10)
+    >>> [round(float(rate(i)), 4) for i in (0, 5, 10, 60, 110)]
+    [0.0, 0.2, 0.4, 0.2, 0.0]
+  """
+  _check_steps("linear_steps", linear_steps, 0)
+  _check_steps("steps", steps, linear_steps + 1)
+  if linear_steps == 0:
+    return optax.cosine_decay_schedule(lr, steps)
+  return optax.warmup_cosine_decay_schedule(0.0, lr, linear_steps, steps)
+
+
+def weight_optimizer(
+  schedule: optax.ScalarOrSchedule,
+  *,
+  momentum: float,
+  nesterov: bool,
+  decay: float,
+  kernels_only: bool,
+) -> optax.GradientTransformationExtraArgs:
+  """SGD with weight decay in the gradient, as the released search has it.
+
+  For a supernet wrap it in `drawn_only`; a plain network takes it as it is.
+  The released settings are momentum 0.9 with Nesterov and decay 4e-5. `decay`
+  the parameters is added to their gradient; `kernels_only` leaves out those
+  of fewer than two dimensions, biases and batch-norm scales.
+
+  Example:
+    >>> tx = weight_optimizer(
+    ...   0.1, momentum=0.9, nesterov=True, decay=0.5, kernels_only=True
+    ... )
+    >>> params = {"kernel": jnp.ones((1, 1)), "bias": jnp.ones(1)}
+    >>> grads = {"kernel": jnp.zeros((1, 1)), "bias": jnp.zeros(1)}
+    >>> print(tx.update(grads, tx.init(params), params)[0]["kernel"])
+    [[-0.095]]
+  """
+  return optax.chain(
+    optax.add_decayed_weights(decay, _kernels if kernels_only else None),
+    optax.sgd(schedule, momentum, nesterov),
+  )
+
+
+def arch_optimizer(
+  lr: optax.ScalarOrSchedule, *, b1: float, b2: float, decay: float
+) -> optax.GradientTransformationExtraArgs:
+  """Adam on the involved logits, the probability of all others kept.
+
+  `update` takes `drawn` and `involved`: give both the same tree, True at the
+  candidates of this step, `f[..., candidates]` like the logits, or plain True
+  for the full gradient and REINFORCE. The released settings are lr 1e-3,
+  b1 0, b2 0.999, no decay. Adam's count is global, so a logit's first update
+  after t steps is up to sqrt((1 - b2^t) / (1 - b2)) times lr, as it is there.
+  `decay` times the logits is added to their gradient, before Adam.
+
+  Example:
+    >>> tx = arch_optimizer(1e-3, b1=0.0, b2=0.999, decay=0.0)
+    >>> logits = jnp.zeros((1, 3))
+    >>> pair = jnp.array([[True, True, False]])
+    >>> grads = jnp.array([[1.0, -1.0, 0.0]])
+    >>> updates, _ = tx.update(
+    ...   grads, tx.init(logits), logits, drawn=pair, involved=pair
+    ... )
+    >>> print((1e3 * updates).round(2))
+    [[-1.  1. -0.]]
+  """
+  adam = optax.chain(optax.add_decayed_weights(decay), optax.adam(lr, b1, b2))
+  return optax.chain(drawn_only(adam), keep_pair_probability())
+
+
+def _check_steps(field: str, value: int, least: int):
+  if value < least:
+    raise ValueError(f"{field} is {value}, expected {least} or more.")
+
+
+def _kernels(params):
+  return jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
+
+
+def _full_mask(mask, tree, field: str):
+  """One bool per leaf of `tree`, scalar or broadcasting, from a prefix."""
+  try:
+    full = jax.tree.broadcast(mask, tree)
+  except ValueError as error:
+    raise ValueError(
+      f"{field} is {jax.tree.structure(mask)}, expected a tree prefix of "
+      f"{jax.tree.structure(tree)}: give one bool for each leaf or sub-tree."
+    ) from error
+
+  def check(path, m, leaf):
+    place = field + jax.tree_util.keystr(path)
+    if jnp.result_type(m) != jnp.bool_:
+      raise ValueError(f"{place} is {jnp.result_type(m)}, expected bool: cast.")
+    _check_shape(place, m, leaf)
+
+  jax.tree_util.tree_map_with_path(check, full, tree)
+  return full
+
+
+def _check_shape(place: str, mask, leaf):
+  mask, leaf = jnp.shape(mask), jnp.shape(leaf)
+  if len(mask) > len(leaf) or any(
+    m not in (1, n) for m, n in zip(mask[::-1], leaf[::-1])
+  ):
+    raise ValueError(
+      f"{place} is a mask of shape {mask}, expected one that broadcasts to "
+      f"{leaf}: give a scalar, or axes of size 1 where all entries agree."
+    )
+
+
+def _state_mask(inner, state, mask):
+  """The mask of every state leaf; global state is True: it always advances."""
+
+  def masked(node):
+    return isinstance(node, optax.MaskedNode)
+
+  try:
+    return optax.tree_utils.tree_map_params(
+      inner,
+      lambda leaf, m: leaf if masked(leaf) else m,
+      state,
+      mask,
+      transform_non_params=lambda _: True,
+      is_leaf=masked,
+    )
+  except Exception as error:
+    raise ValueError(
+      "inner keeps state unlike the parameters, expected one leaf for each: "
+      "give optax.partition labels as a tree, and leave out optax.flatten."
+    ) from error
+
+
+def _select_state(mask, new, old):
+  if mask is True:
+    return new
+  _check_shape("drawn, for the state of inner,", mask, old)
+  # In the old dtype: the old bits survive, and a donated buffer still fits.
+  old = jnp.asarray(old)
+  return jnp.where(mask, jnp.asarray(new, old.dtype), old)
+
+
+def _shift_rows(mask, update, logits):
+  mask = jnp.broadcast_to(mask, logits.shape)
+  partial = mask.any(-1, keepdims=True) & ~mask.all(-1, keepdims=True)
+  # log Σ w exp u, with w = exp α / Σ exp α, is log Σ exp(α+u) - log Σ exp α
+  # without the rounding of two logarithms as large as the logits.
+  log_weights = jax.nn.log_softmax(logits, where=mask)
+  growth = jax.nn.logsumexp(
+    log_weights + update, axis=-1, keepdims=True, where=mask
+  )
+  update = jnp.where(partial, update - growth, update)
+  return _or_negative_zero(mask, update)
+
+
+def _or_negative_zero(mask, update):
+  return jnp.where(mask, update, -jnp.zeros_like(update))

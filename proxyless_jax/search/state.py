@@ -1,0 +1,93 @@
+"""What a run carries from step to step, all of it in its checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from proxyless_jax.search import gates as gates_lib
+
+
+@flax.struct.dataclass
+class SearchState:
+  """The state of a search.
+
+  Attributes:
+    step: i32[], weight steps done.
+    params, batch_stats: of the supernet.
+    opt_state: of the weights' optimizer.
+    arch: f32[e, k], architecture parameters.
+    arch_opt_state: of the architecture's optimizer.
+    multiplier: f32[], of the cost's constraint; see `objective.TargetCost`.
+    key: of which every step folds in its number.
+  """
+
+  step: jax.Array
+  params: Any
+  batch_stats: Any
+  opt_state: optax.OptState
+  arch: jax.Array
+  arch_opt_state: optax.OptState
+  multiplier: jax.Array
+  key: jax.Array
+
+
+@flax.struct.dataclass
+class TrainState:
+  """The state of the training of one architecture.
+
+  Attributes:
+    step: i32[], steps done.
+    params, batch_stats: of the network.
+    opt_state: of its optimizer.
+    average: {'params', 'batch_stats'}, their exponential moving average.
+    key: of which every step folds in its number.
+  """
+
+  step: jax.Array
+  params: Any
+  batch_stats: Any
+  opt_state: optax.OptState
+  average: Any
+  key: jax.Array
+
+
+def search_state(key, variables, mask, tx, arch_tx, arch_scale) -> SearchState:
+  """The state before the first step of a search.
+
+  Args:
+    key: PRNG key.
+    variables: {'params', 'batch_stats'} of the supernet.
+    mask: bool[e, k], which candidates exist.
+    tx, arch_tx: optimizers of weights and architecture.
+    arch_scale: standard deviation of the first alpha.
+  """
+  arch_key, key = jax.random.split(key)
+  arch = gates_lib.init_arch(arch_key, mask, arch_scale)
+  return SearchState(
+    step=jnp.zeros((), jnp.int32),
+    params=variables["params"],
+    batch_stats=variables["batch_stats"],
+    opt_state=tx.init(variables["params"]),
+    arch=arch,
+    arch_opt_state=arch_tx.init(arch),
+    multiplier=jnp.zeros((), jnp.float32),
+    key=key,
+  )
+
+
+def train_state(key, variables, tx) -> TrainState:
+  """The state before the first step of training an architecture."""
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=variables["params"],
+    batch_stats=variables["batch_stats"],
+    opt_state=tx.init(variables["params"]),
+    # A copy: buffers that two fields share could not be donated.
+    average=jax.tree.map(jnp.copy, dict(variables)),
+    key=key,
+  )

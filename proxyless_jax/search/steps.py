@@ -1,0 +1,287 @@
+"""The steps of a run: pure functions (state, batch) -> (state, metrics).
+
+    weight_step  draw a path, train its weights            (training split)
+    arch_step    draw a path, train alpha through its gates (held-out split)
+    train_step   train an architecture
+    eval_step    count what an architecture gets right
+
+Bind what is static with `functools.partial` and jit at the edge; every step
+also runs eagerly. A batch is a dict: image f[b, h, w, c], label i32[b], mask
+f32[b], zero where an example is padding. Metrics are `Mean`s, merged by
+addition.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from proxyless_jax.hardware import CostTable
+from proxyless_jax.nn import alike_runs
+from proxyless_jax.search import gates as gates_lib
+from proxyless_jax.search import objective as objective_lib
+from proxyless_jax.search.state import SearchState, TrainState
+from proxyless_jax.space import Network
+
+# Streams of random numbers: one per purpose, folded in before the step.
+WEIGHT_STREAM, ARCH_STREAM, TRAIN_STREAM = range(3)
+
+
+class Mean(NamedTuple):
+  """A mean in the making: total f32[] over count f32[]."""
+
+  total: jax.Array
+  count: jax.Array
+
+
+Metrics = dict[str, Mean]
+
+
+def merge(one: Metrics, other: Metrics) -> Metrics:
+  """The metrics of both: a name that only one has stays as it is."""
+  both = {
+    name: jax.tree.map(jnp.add, one[name], other[name])
+    for name in one.keys() & other.keys()
+  }
+  return {**one, **other, **both}
+
+
+def weight_step(
+  state: SearchState,
+  batch: dict,
+  *,
+  module: nn.Module,
+  mask: jax.Array,
+  tx: optax.GradientTransformationExtraArgs,
+  smoothing: float,
+) -> tuple[SearchState, Metrics]:
+  """Trains the weights of one drawn path; everything off it stays as it is.
+
+  Args:
+    state: of the search.
+    batch: of the weights' split.
+    module: of the space.
+    mask: bool[e, k], which candidates exist.
+    tx: over the weights, an `optim.drawn_only`.
+    smoothing: of the labels.
+  """
+  key = _step_key(state, WEIGHT_STREAM)
+  gates = gates_lib.draw(key, state.arch, mask, "full")
+  gates = jax.lax.stop_gradient(gates)
+
+  def loss_of(params):
+    variables = {"params": params, "batch_stats": state.batch_stats}
+    logits, new = module.apply(
+      variables,
+      batch["image"],
+      train=True,
+      gates=gates,
+      mutable=["batch_stats"],
+      rngs={"dropout": jax.random.fold_in(key, 1)},
+    )
+    loss = cross_entropy(logits, batch, smoothing)
+    return loss, (new["batch_stats"], classification(logits, batch, loss))
+
+  grads, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(state.params)
+  drawn = drawn_params(state.params, module.network, gates.index)
+  updates, opt_state = tx.update(
+    grads, state.opt_state, state.params, drawn=drawn
+  )
+  state = state.replace(
+    step=state.step + 1,
+    params=optax.apply_updates(state.params, updates),
+    batch_stats=batch_stats,
+    opt_state=opt_state,
+  )
+  return state, metrics
+
+
+def arch_step(
+  state: SearchState,
+  batch: dict,
+  *,
+  module: nn.Module,
+  mask: jax.Array,
+  tx: optax.GradientTransformationExtraArgs,
+  table: CostTable,
+  objective: objective_lib.NoCost,
+  mode: str,
+  smoothing: float,
+) -> tuple[SearchState, Metrics]:
+  """Trains the architecture parameters; weights and their statistics stay.
+
+  Batch norm uses the batch's own statistics, as in a weight step, and leaves
+  the running ones alone.
+
+  Args:
+    state: of the search.
+    batch: of the held-out split.
+    module: of the space.
+    mask: bool[e, k], which candidates exist.
+    tx: over the architecture, an `optim.arch_optimizer`.
+    table: what candidates cost.
+    objective: of cross-entropy and expected cost.
+    mode: `full` or `two`, see `gates`.
+    smoothing: of the labels.
+  """
+  key = _step_key(state, ARCH_STREAM)
+  variables = {"params": state.params, "batch_stats": state.batch_stats}
+
+  def loss_of(arch):
+    gates = gates_lib.draw(key, arch, mask, mode)
+    logits, _ = module.apply(
+      variables,
+      batch["image"],
+      train=True,
+      gates=gates,
+      mutable=["batch_stats"],
+      rngs={"dropout": jax.random.fold_in(key, 1)},
+    )
+    loss = cross_entropy(logits, batch, smoothing)
+    expected = table.expected(gates.probs)
+    metrics = classification(logits, batch, loss)
+    metrics = {f"arch_{name}": mean for name, mean in metrics.items()}
+    metrics["expected_cost"] = _once(expected)
+    total = objective.loss(loss, expected, state.multiplier)
+    return total, (gates.involved, metrics)
+
+  grads, (involved, metrics) = jax.grad(loss_of, has_aux=True)(state.arch)
+  updates, opt_state = tx.update(
+    grads, state.arch_opt_state, state.arch, drawn=involved, involved=involved
+  )
+  arch = optax.apply_updates(state.arch, updates)
+  derived = table.of_path(gates_lib.most_probable(arch, mask))
+  multiplier = objective.next_multiplier(state.multiplier, derived)
+  metrics["derived_cost"] = _once(derived)
+  metrics["entropy"] = _once(jnp.mean(gates_lib.entropy(arch, mask)))
+  metrics["multiplier"] = _once(multiplier)
+  state = state.replace(
+    arch=arch, arch_opt_state=opt_state, multiplier=multiplier
+  )
+  return state, metrics
+
+
+def train_step(
+  state: TrainState,
+  batch: dict,
+  *,
+  module: nn.Module,
+  tx: optax.GradientTransformation,
+  smoothing: float,
+  average_decay: float,
+) -> tuple[TrainState, Metrics]:
+  """Trains an architecture.
+
+  Args:
+    state: of the training.
+    batch: of the training split.
+    module: of the architecture.
+    tx: over the weights.
+    smoothing: of the labels.
+    average_decay: of the moving average of weights and statistics, which
+      starts faster: min(average_decay, (1 + step) / (10 + step)). 0 keeps the
+      newest.
+  """
+  key = _step_key(state, TRAIN_STREAM)
+
+  def loss_of(params):
+    logits, new = module.apply(
+      {"params": params, "batch_stats": state.batch_stats},
+      batch["image"],
+      train=True,
+      mutable=["batch_stats"],
+      rngs={"dropout": key},
+    )
+    loss = cross_entropy(logits, batch, smoothing)
+    return loss, (new["batch_stats"], classification(logits, batch, loss))
+
+  grads, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(state.params)
+  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  step = state.step.astype(jnp.float32)
+  decay = jnp.minimum(average_decay, (1.0 + step) / (10.0 + step))
+  average = optax.incremental_update(
+    {"params": params, "batch_stats": batch_stats}, state.average, 1.0 - decay
+  )
+  state = state.replace(
+    step=state.step + 1,
+    params=params,
+    batch_stats=batch_stats,
+    opt_state=opt_state,
+    average=average,
+  )
+  return state, metrics
+
+
+def eval_step(variables, batch: dict, *, module: nn.Module) -> Metrics:
+  """Loss, top-1 and top-5 of an architecture over one batch's real examples."""
+  logits = module.apply(variables, batch["image"], train=False)
+  loss = cross_entropy(logits, batch, 0.0)
+  return classification(logits, batch, loss)
+
+
+def batch_statistics(variables, batch: dict, *, module: nn.Module):
+  """The batch-norm statistics of one batch, by a module of momentum 0."""
+  _, new = module.apply(
+    variables,
+    batch["image"],
+    train=True,
+    mutable=["batch_stats"],
+    rngs={"dropout": jax.random.key(0)},
+  )
+  return new["batch_stats"]
+
+
+def cross_entropy(logits, batch: dict, smoothing: float):
+  """Mean cross-entropy with smoothed labels over the real examples, f32[]."""
+  labels = jax.nn.one_hot(batch["label"], logits.shape[-1])
+  labels = optax.smooth_labels(labels, smoothing)
+  losses = optax.softmax_cross_entropy(logits, labels)
+  return jnp.sum(losses * batch["mask"]) / jnp.maximum(
+    jnp.sum(batch["mask"]), 1.0
+  )
+
+
+def classification(logits, batch: dict, loss) -> Metrics:
+  """Loss, top-1 and top-5 as means over the real examples of a batch."""
+  mask = batch["mask"]
+  of_label = jnp.take_along_axis(logits, batch["label"][:, None], axis=-1)
+  # Strictly above the label: a tie counts for it, as with top_k's order it may.
+  above = jnp.sum(logits > of_label, axis=-1)
+  count = jnp.sum(mask)
+  return {
+    "loss": Mean(loss * count, count),
+    "top1": Mean(jnp.sum((above < 1) * mask), count),
+    "top5": Mean(jnp.sum((above < 5) * mask), count),
+  }
+
+
+def drawn_params(params, network: Network, index: jax.Array):
+  """A tree prefix of `params` with bool leaves: True on the drawn path.
+
+  Args:
+    params: of the module of a space.
+    network: the space.
+    index: i32[e], the drawn candidates.
+  """
+  drawn = dict.fromkeys(params, True)
+  first = 0
+  for run in alike_runs(network.edges):
+    count = len(run[0].ops)
+    if count > 1:
+      own = index[first : first + len(run), None]
+      drawn[run[0].name] = (own == jnp.arange(count))[:, :, None]
+    first += len(run)
+  return drawn
+
+
+def _step_key(state, stream: int) -> jax.Array:
+  return jax.random.fold_in(jax.random.fold_in(state.key, stream), state.step)
+
+
+def _once(value) -> Mean:
+  return Mean(value, jnp.ones((), jnp.float32))

@@ -1,0 +1,77 @@
+import pytest
+
+from proxyless_jax.data import DataOptions
+
+
+def test_valid_options_are_kept(mnist_fields):
+  options = DataOptions(**mnist_fields)
+  assert options.mean == (0.13,)
+  assert hash(options) == hash(DataOptions(**mnist_fields))
+
+
+def test_no_field_has_a_default(mnist_fields):
+  for field in mnist_fields:
+    others = {key: mnist_fields[key] for key in mnist_fields if key != field}
+    with pytest.raises(TypeError, match=field):
+      DataOptions(**others)
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "expected"),
+  [
+    ("source", "cifar", "one of"),
+    ("path", None, "a string"),
+    ("path", "/data", '"" for source="mnist"'),
+    ("name", 3, "a string"),
+    ("name", "cifar10", '"" for source="mnist"'),
+    ("image_size", 0, "an integer of 1 or more"),
+    ("image_size", 28.0, "an integer of 1 or more"),
+    ("image_size", True, "an integer of 1 or more"),
+    ("channels", 2, "1 .* or 3"),
+    ("mean", (0.5, 0.5, 0.5), "a tuple of 1 numbers"),
+    ("mean", 0.5, "a tuple of 1 numbers"),
+    ("mean", (33.3,), "0..1"),
+    ("std", (), "a tuple of 1 numbers"),
+    ("std", ("a",), "a tuple of 1 numbers"),
+    ("std", (0.0,), "above 0"),
+    ("std", (78.0,), "above 0"),
+    ("crop", "random", "one of"),
+    ("crop_padding", 0, "an integer of 1 or more"),
+    ("crop_padding", -1, "an integer of 1 or more"),
+    ("crop_min_scale", 0, "above 0"),
+    ("crop_min_scale", 1.1, "above 0"),
+    ("flip", 1, "True or False"),
+    ("test_fraction", 0, "between 0 and 1"),
+    ("test_fraction", 1.0, "between 0 and 1"),
+    ("arch_fraction", "half", "between 0 and 1"),
+    ("arch_fraction", float("nan"), "between 0 and 1"),
+    ("split_seed", -1, "an integer of 0 or more"),
+    ("split_seed", 2**32, "below"),
+    ("workers", -1, "an integer of 0 or more"),
+    ("workers", 1.5, "an integer of 0 or more"),
+  ],
+)
+def test_errors_name_field_value_and_expected(
+  mnist_fields, field, value, expected
+):
+  with pytest.raises(ValueError, match=expected) as error:
+    DataOptions(**{**mnist_fields, field: value})
+  assert str(error.value).startswith(f"{field}={value!r}: expected")
+  assert "; " in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"source": "folder"}, "path='': expected the root"),
+    ({"source": "folder", "path": "x", "name": "y"}, "name='y': expected"),
+    ({"source": "tfds"}, "name='': expected the name of a dataset"),
+  ],
+)
+def test_errors_of_fields_together(mnist_fields, fields, message):
+  with pytest.raises(ValueError, match=message):
+    DataOptions(**{**mnist_fields, **fields})
+
+
+def test_fields_of_other_crops_are_free(mnist_fields):
+  assert DataOptions(**{**mnist_fields, "crop": "none", "crop_padding": 0})

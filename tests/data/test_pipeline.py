@@ -1,0 +1,201 @@
+import grain
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from proxyless_jax.data import augment, eval_batches, load, train_batches
+from proxyless_jax.data.load import Subset
+from proxyless_jax.data.sources import ArraySource
+
+
+@pytest.fixture
+def subset():
+  """Eleven images of a source of thirteen; image i is i all over."""
+  values = np.arange(13, dtype=np.uint8)
+  images = np.broadcast_to(values[:, None, None, None], (13, 8, 8, 1))
+  source = ArraySource(images, values.astype(np.int32), tuple("abcdefghijklm"))
+  return Subset(source, np.arange(1, 12))
+
+
+@pytest.fixture
+def make_plain(make_options):
+  """Options without augmentation, for images of 8x8."""
+
+  def make(**fields):
+    plain = {"image_size": 8, "crop": "none", "flip": False}
+    return make_options(**{**plain, **fields})
+
+  return make
+
+
+def take(iterator, count):
+  return [next(iterator) for _ in range(count)]
+
+
+def labels_of(batches):
+  return np.concatenate([batch["label"] for batch in batches])
+
+
+def assert_same(batches, others):
+  assert len(batches) == len(others)
+  for batch, other in zip(batches, others):
+    assert batch.keys() == other.keys()
+    for name in batch:
+      np.testing.assert_array_equal(batch[name], other[name])
+
+
+def test_train_batch_is_normalised_images_labels_and_ones(subset, make_plain):
+  batch = next(train_batches(subset, make_plain(), batch=4, seed=0))
+  assert {name: (v.shape, v.dtype) for name, v in batch.items()} == {
+    "image": ((4, 8, 8, 1), np.float32),
+    "label": ((4,), np.int32),
+    "mask": ((4,), np.float32),
+  }
+  wanted = (batch["label"] / 255 - 0.5) / 0.25
+  np.testing.assert_allclose(batch["image"][:, 3, 2, 0], wanted, rtol=1e-6)
+  assert (batch["mask"] == 1).all()
+
+
+@pytest.mark.parametrize("batch", [1, 4, 11, 25])
+def test_every_epoch_sees_every_image_once(subset, make_plain, batch):
+  iterator = train_batches(subset, make_plain(), batch=batch, seed=0)
+  stream = labels_of(take(iterator, 44 // batch + 1))[:44].reshape(-1, 11)
+  for epoch in stream:
+    np.testing.assert_array_equal(np.sort(epoch), np.arange(1, 12))
+  assert len({tuple(epoch) for epoch in stream}) == len(stream)
+
+
+def test_seed_decides_order_and_augmentation(make_options):
+  options = make_options(flip=True)
+  dataset = load(options)
+  first, again, other = (
+    take(train_batches(dataset.weights, options, batch=32, seed=seed), 3)
+    for seed in (0, 0, 1)
+  )
+  assert_same(first, again)
+  assert (labels_of(first) != labels_of(other)).any()
+
+
+def test_epochs_of_neighbouring_seeds_differ(subset, make_plain):
+  first, second = (
+    labels_of(take(train_batches(subset, make_plain(), batch=11, seed=s), 4))
+    for s in (0, 1)
+  )
+  assert (first[11:] != second[:-11]).any()
+
+
+@pytest.mark.parametrize("crop", ["none", "pad", "resized"])
+@pytest.mark.parametrize("flip", [False, True])
+def test_augmentation_is_drawn_anew(make_options, crop, flip):
+  options = make_options(crop=crop, flip=flip, image_size=20)
+  digit = Subset(load(options).train.source, np.array([1234]))
+  images = next(train_batches(digit, options, batch=64, seed=0))["image"]
+  kinds = len(np.unique(images.reshape(64, -1), axis=0))
+  if crop == "none":
+    assert kinds == (2 if flip else 1)
+  else:
+    assert kinds > 18
+
+
+@pytest.mark.parametrize(("workers", "workers_then"), [(0, 0), (2, 2), (2, 0)])
+def test_restored_by_orbax_the_rest_is_the_same_bit_for_bit(
+  tmp_path, make_options, workers, workers_then
+):
+  options = make_options(flip=True, workers=workers)
+  weights = load(options).weights
+  iterator = train_batches(weights, options, batch=300, seed=5)
+  take(iterator, 5)
+  save = grain.checkpoint.CheckpointSave(iterator)
+  with ocp.CheckpointManager(tmp_path) as manager:
+    manager.save(5, args=ocp.args.Composite(data=save))
+    manager.wait_until_finished()
+    rest = take(iterator, 5)
+    iterator.close()
+
+    options = make_options(flip=True, workers=workers_then)
+    restored = train_batches(weights, options, batch=300, seed=5)
+    restore = grain.checkpoint.CheckpointRestore(restored)
+    manager.restore(5, args=ocp.args.Composite(data=restore))
+    assert_same(take(restored, 5), rest)
+    restored.close()
+
+
+def test_state_goes_back(make_options):
+  options = make_options()
+  iterator = train_batches(load(options).arch, options, batch=64, seed=3)
+  take(iterator, 3)
+  state = iterator.get_state()
+  rest = take(iterator, 40)
+  iterator.set_state(state)
+  assert iterator.get_state() == state
+  assert_same(take(iterator, 40), rest)
+
+
+@pytest.mark.parametrize(
+  ("batch", "workers"), [(4, 0), (11, 0), (16, 0), (4, 2)]
+)
+def test_eval_covers_each_image_once_in_order(
+  subset, make_plain, batch, workers
+):
+  batches = eval_batches(subset, make_plain(workers=workers), batch=batch)
+  for _ in range(1 if workers else 2):
+    seen = list(batches)
+    assert all(values.shape[0] == batch for b in seen for values in b.values())
+    mask = np.concatenate([b["mask"] for b in seen])
+    np.testing.assert_array_equal(mask, np.arange(len(mask)) < 11)
+    np.testing.assert_array_equal(labels_of(seen)[:11], np.arange(1, 12))
+    images = np.concatenate([b["image"] for b in seen])[:, 0, 0, 0]
+    wanted = (np.arange(1, 12) / 255 - 0.5) / 0.25
+    np.testing.assert_allclose(images[:11], wanted, rtol=1e-6)
+    assert (images[11:] == 0).all()
+
+
+@pytest.mark.parametrize("crop", ["none", "pad", "resized"])
+def test_eval_resizes_and_takes_the_centre_of_resized(make_options, crop):
+  options = make_options(crop=crop, image_size=20)
+  test = load(options).test
+  batch = next(iter(eval_batches(test, options, batch=3)))
+  image = test.source[test.indices[2]]["image"]
+  box = augment.centre_box(28, 28) if crop == "resized" else None
+  wanted = augment.resize(image, 20, box)
+  np.testing.assert_allclose(
+    batch["image"][2], (wanted / 255 - 0.5) / 0.25, rtol=1e-5, atol=1e-6
+  )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_image_ends_the_stream_with_its_path(
+  tmp_path, make_options, workers
+):
+  for i in range(10):
+    path = tmp_path / "cat" / f"{i}.png"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"no image")
+  options = make_options(source="folder", path=str(tmp_path), workers=workers)
+  iterator = train_batches(load(options).train, options, batch=2, seed=0)
+  with pytest.raises(Exception, match=r"\d\.png: expected a JPEG or PNG"):
+    next(iterator)
+  iterator.close()
+
+
+@pytest.mark.parametrize("batch", [0, -3, 2.0, True])
+def test_batch_must_be_positive(subset, make_plain, batch):
+  match = f"batch={batch}: expected an integer of 1 or more"
+  with pytest.raises(ValueError, match=match):
+    train_batches(subset, make_plain(), batch=batch, seed=0)
+  with pytest.raises(ValueError, match=match):
+    eval_batches(subset, make_plain(), batch=batch)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 0.5])
+def test_seed_must_be_32_bits(subset, make_plain, seed):
+  with pytest.raises(ValueError, match=f"seed={seed}: expected an integer"):
+    train_batches(subset, make_plain(), batch=2, seed=seed)
+
+
+def test_empty_subset(subset, make_plain):
+  nothing = Subset(subset.source, np.arange(0))
+  with pytest.raises(ValueError, match="expected at least one image"):
+    train_batches(nothing, make_plain(), batch=2, seed=0)
+  with pytest.raises(ValueError, match="expected at least one image"):
+    eval_batches(nothing, make_plain(), batch=2)

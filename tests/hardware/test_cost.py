@@ -1,0 +1,252 @@
+"""Tables against counted networks, enumeration and finite differences."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from proxyless_jax.hardware.cost import CostTable, cost_table, parse_quantity
+from proxyless_jax.space import Network, macs, mobile_space, parameters
+
+COUNTS = {"macs": macs, "parameters": parameters}
+
+
+def _tiny():
+  return mobile_space(
+    image_size=8,
+    classes=3,
+    stem_width=8,
+    stem_stride=1,
+    first_width=8,
+    widths=(8, 16),
+    depths=(2, 2),
+    strides=(1, 2),
+    candidates=("mbconv2_k3", "mbconv3_k5", "zero"),
+    head_width=16,
+  )
+
+
+def _paths(network):
+  return itertools.product(*(range(len(edge.ops)) for edge in network.edges))
+
+
+def _one_hot(path, table):
+  return jax.nn.one_hot(jnp.array(path), table.costs.shape[1])
+
+
+def _random_probs(seed, mask):
+  logits = np.random.default_rng(seed).normal(size=mask.shape)
+  weights = np.where(mask, np.exp(logits), 0.0)
+  return weights / weights.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_a_table_adds_up_to_the_count_of_any_network(kind):
+  space = mobile_space()
+  table = cost_table(kind, space)
+  random = np.random.default_rng(0)
+  for _ in range(50):
+    path = [random.integers(len(edge.ops)) for edge in space.edges]
+    network = space.choose(path)
+    assert table.exact(network) == COUNTS[kind](network)
+    np.testing.assert_allclose(
+      table.of_path(jnp.array(path)), COUNTS[kind](network), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_one_hot_probabilities_cost_what_the_path_does(kind):
+  space = mobile_space()
+  table = cost_table(kind, space)
+  random = np.random.default_rng(1)
+  with jax.enable_x64(True):
+    for _ in range(10):
+      path = [random.integers(len(edge.ops)) for edge in space.edges]
+      probs = _one_hot(path, table).astype(jnp.float64)
+      assert table.expected(probs) == table.exact(space.choose(path))
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_the_expectation_is_that_over_all_architectures(kind):
+  space = _tiny()
+  table = cost_table(kind, space)
+  probs = _random_probs(2, table.mask)
+  total = weight = 0.0
+  for path in _paths(space):
+    p = np.prod([probs[e, j] for e, j in enumerate(path)])
+    total += p * COUNTS[kind](space.choose(path))
+    weight += p
+  assert weight == pytest.approx(1.0, abs=1e-12)
+  with jax.enable_x64(True):
+    expected = table.expected(jnp.asarray(probs))
+    assert expected.dtype == jnp.float64
+    np.testing.assert_allclose(expected, total, rtol=1e-13)
+
+
+def test_the_gradient_of_the_expectation():
+  table = cost_table("macs", _tiny())
+  with jax.enable_x64(True):
+    logits = jnp.asarray(np.random.default_rng(3).normal(size=table.mask.shape))
+
+    def expected(logits):
+      masked = jnp.where(table.mask, logits, -jnp.inf)
+      return table.expected(jax.nn.softmax(masked, axis=-1))
+
+    gradient = jax.grad(expected)(logits)
+    for e, j in np.ndindex(table.mask.shape):
+      step = jnp.zeros_like(logits).at[e, j].set(1e-5)
+      slope = (expected(logits + step) - expected(logits - step)) / 2e-5
+      np.testing.assert_allclose(gradient[e, j], slope, rtol=1e-6, atol=1e-4)
+    np.testing.assert_array_equal(gradient[~table.mask], 0.0)
+    probs = jnp.asarray(_random_probs(4, table.mask))
+    gradient = jax.grad(table.expected)(probs)
+    np.testing.assert_array_equal(gradient, table.costs)
+
+
+def test_expectations_are_in_the_dtype_of_the_probabilities():
+  table = cost_table("macs", _tiny())
+  probs = jnp.asarray(_random_probs(5, table.mask), jnp.float32)
+  assert table.expected(probs).dtype == jnp.float32
+  assert jax.jit(table.of_path)(jnp.zeros(4, jnp.int32)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_the_cheapest_and_the_dearest_are_those_of_enumeration(kind):
+  space = _tiny()
+  table = cost_table(kind, space)
+  costs = [COUNTS[kind](space.choose(path)) for path in _paths(space)]
+  assert (table.cheapest, table.dearest) == (min(costs), max(costs))
+
+
+def test_cheapest_where_padding_is_cheaper_than_any_candidate():
+  table = CostTable(
+    np.array([[5.0, 3.0], [2.0, 0.0]]),
+    1.0,
+    "ms",
+    "here",
+    ("a", "b"),
+    ("jk", "j"),
+  )
+  np.testing.assert_array_equal(table.mask, [[True, True], [True, False]])
+  assert (table.cheapest, table.dearest) == (6.0, 8.0)
+
+
+def test_the_parts_of_a_table():
+  space = _tiny()
+  table = cost_table("macs", space)
+  assert (table.unit, table.source) == ("MACs", "counted")
+  assert table.edges == tuple(edge.name for edge in space.edges)
+  for edge, ops, row in zip(space.edges, table.ops, table.costs):
+    assert ops == tuple(op.name for op in edge.ops)
+    assert row[: len(ops)].tolist() == [op.macs(edge) for op in edge.ops]
+    assert not row[len(ops) :].any()
+  fixed = (*space.before, *space.after)
+  assert table.fixed == sum(edge.op.macs(edge) for edge in fixed)
+
+
+def test_a_network_without_searched_edges():
+  space = _tiny()
+  network = Network(space.before, (), ())
+  table = cost_table("parameters", network)
+  count = parameters(network)
+  assert table.exact(network) == table.cheapest == table.dearest == count
+  assert table.expected(jnp.zeros(table.costs.shape)) == count
+
+
+def test_an_architecture_has_a_table_too():
+  network = _tiny().choose([0, 2, 1, 0])
+  table = cost_table("macs", network)
+  assert table.costs.shape == (4, 1)
+  assert table.cheapest == table.dearest == table.exact(network)
+  assert table.exact(network) == macs(network)
+
+
+def test_other_networks_are_refused_with_all_differences():
+  table = cost_table("macs", _tiny())
+  other = mobile_space(
+    image_size=8,
+    stem_stride=1,
+    widths=(8, 16),
+    depths=(2, 3),
+    strides=(1, 2),
+    candidates=("mbconv2_k3", "mbconv6_k7"),
+  )
+  with pytest.raises(ValueError, match="use the table of the space") as error:
+    table.exact(other.choose([1, 0, 1, 0, 0]))
+  message = str(error.value)
+  assert "['block05', 'block01/mbconv6_k7', 'block03/mbconv6_k7']" in message
+  assert "(counted)" in message
+  shorter = Network(_tiny().before, _tiny().edges[:2], ()).choose([0, 0])
+  with pytest.raises(ValueError, match=r"\['block03', 'block04'\]"):
+    table.exact(shorter)
+
+
+def test_a_space_has_no_exact_cost():
+  space = _tiny()
+  with pytest.raises(ValueError, match="choose one first"):
+    cost_table("macs", space).exact(space)
+
+
+def test_an_unknown_kind_is_refused():
+  with pytest.raises(ValueError, match=r"'flops'.*\['macs', 'parameters'\]"):
+    cost_table("flops", _tiny())
+
+
+@pytest.mark.parametrize(
+  ("text", "unit", "value"),
+  [
+    ("40 M MACs", "MACs", 40e6),
+    ("40M", "MACs", 40e6),
+    ("40MMACs", "MACs", 40e6),
+    ("40 MACs", "MACs", 40.0),
+    ("40 m", "m", 40.0),
+    (" 0.5  G  macs ", "MACs", 5e8),
+    ("3.2e6", "parameters", 3.2e6),
+    ("3.2E+6 parameters", "parameters", 3.2e6),
+    ("1e-3", "ms", 1e-3),
+    ("5k", "parameters", 5e3),
+    ("5 K", "parameters", 5e3),
+    ("2.5 B", "parameters", 2.5e9),
+    ("80 ms", "ms", 80.0),
+    ("80ms", "ms", 80.0),
+    (".5 ms", "ms", 0.5),
+    ("7. mJ", "mJ", 7.0),
+    ("3 MB", "MB", 3.0),
+    ("1 (a+b)", "(a+b)", 1.0),
+    (80, "ms", 80.0),
+    (4e16, "MACs", 4e16),
+    (np.float32(2.5), "ms", 2.5),
+  ],
+)
+def test_quantities(text, unit, value):
+  assert parse_quantity(text, unit) == pytest.approx(value, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+  ("text", "unit"),
+  [
+    ("", "ms"),
+    ("ms", "ms"),
+    ("0", "ms"),
+    ("-80", "ms"),
+    ("80 s", "ms"),
+    ("80 ms", "MACs"),
+    ("40 M MACs", "ms"),
+    ("40 T", "MACs"),
+    ("40 MM", "MACs"),
+    ("1.2.3", "ms"),
+    (".", "ms"),
+    ("1e999", "ms"),
+    ("nan", "ms"),
+    ("inf", "ms"),
+    ("40,000", "MACs"),
+    ("8 0", "ms"),
+    (None, "ms"),
+    (True, "ms"),
+  ],
+)
+def test_quantities_that_are_none(text, unit):
+  with pytest.raises(ValueError, match=f"expected a positive number of {unit}"):
+    parse_quantity(text, unit)

@@ -1,0 +1,139 @@
+import dataclasses
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import matplotlib
+import pytest
+from matplotlib.image import imread
+
+from proxyless_jax.report import draw_architecture
+from proxyless_jax.report.figure import RC
+from proxyless_jax.space import ConvBN, Op, mobile_space
+
+
+def small_space(**changes):
+  settings = {
+    "image_size": 28,
+    "channels": 1,
+    "classes": 10,
+    "stem_width": 16,
+    "stem_stride": 1,
+    "first_width": 0,
+    "widths": (16, 32),
+    "depths": (3, 2),
+    "strides": (2, 2),
+    "head_width": 64,
+  }
+  return mobile_space(**{**settings, **changes})
+
+
+CHOICES = ["mbconv3_k3", "zero", "mbconv6_k5", "mbconv3_k7", "mbconv6_k3"]
+
+
+def draw(network, folder):
+  """The texts of the SVG in order, and the PNG's height and width."""
+  svg, png = folder / "net.svg", folder / "net.png"
+  draw_architecture(network, svg, png)
+  root = ElementTree.fromstring(svg.read_text())
+  texts = ["".join(t.itertext()) for t in root.iter() if t.tag.endswith("text")]
+  return texts, imread(png).shape[:2]
+
+
+def test_the_figure_tells_the_network(tmp_path):
+  texts, _ = draw(small_space().choose(CHOICES), tmp_path)
+  text = " ".join(texts)
+  assert "5 blocks, 1 skipped  ·  30.8K parameters  ·  3.15M MACs" in text
+  assert re.findall(r"MB\d", text) == ["MB3", "MB6", "MB3", "MB6"]
+  assert text.count("skip ") == 1
+  for size in ("28×28", "14×14", "7×7"):
+    assert size in text
+  for width in ("16", "32", "64", "10"):
+    assert width in texts
+  for entry in ("not searched", "skipped", "stride 2", "height: expansion"):
+    assert entry in texts
+
+
+def test_the_legend_has_only_what_occurs(tmp_path):
+  space = small_space(depths=(1, 1), strides=(1, 1))
+  text = " ".join(draw(space.choose(["mbconv3_k3"] * 2), tmp_path)[0])
+  assert "5×5" not in text
+  for entry in ("skip", "stride", "expansion"):
+    assert entry not in text
+
+
+def test_long_networks_wrap_into_rows(tmp_path):
+  _, (_, one_row) = draw(small_space().choose(CHOICES), tmp_path)
+  network = mobile_space(depths=(10,) * 6).choose([0] * 60)
+  texts, (height, width) = draw(network, tmp_path)
+  assert sum(text == "MB3" for text in texts) == 60
+  assert width < 2 * one_row
+  assert height > 1000
+
+
+def test_a_break_falls_between_stages(tmp_path):
+  texts, _ = draw(mobile_space().choose([0] * 21), tmp_path)
+  # A stage that were cut would show its width in both rows.
+  for width in ("24", "40", "80", "96", "192", "320"):
+    assert texts.count(width) == 1
+
+
+def test_equal_networks_give_equal_files(tmp_path):
+  before = [matplotlib.rcParams[name] for name in RC]
+  for name in ("a", "b"):
+    (tmp_path / name).mkdir()
+    draw(small_space().choose(CHOICES), tmp_path / name)
+  for file in ("net.svg", "net.png"):
+    one, other = (tmp_path / n / file for n in ("a", "b"))
+    assert one.read_bytes() == other.read_bytes()
+  assert [matplotlib.rcParams[name] for name in RC] == before
+
+
+@dataclasses.dataclass(frozen=True)
+class Named(Op):
+  """An operation of which the figure knows the name alone."""
+
+  name: str = ""
+
+  def parameters(self, edge):
+    return 1
+
+  def macs(self, edge):
+    return 1
+
+
+@pytest.mark.parametrize(
+  ("op", "expected"),
+  [
+    (Named("sep_conv_5"), ["sep conv", "5×5"]),
+    (Named("max_pool_3"), ["max pool", "3×3"]),
+    (Named("identity"), ["identity"]),
+    (ConvBN(9), ["conv", "9×9"]),
+  ],
+)
+def test_operations_of_any_family(tmp_path, op, expected):
+  space = small_space(candidates=(op,))
+  texts, _ = draw(space.choose([0] * 5), tmp_path)
+  for text in expected:
+    assert sum(text in found for found in texts) >= 5
+
+
+def test_a_space_is_not_an_architecture(tmp_path):
+  with pytest.raises(ValueError, match="choose one first"):
+    draw_architecture(small_space(), tmp_path / "a.svg", tmp_path / "a.png")
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_imports_are_late_and_leave_no_global_state(tmp_path):
+  script = f"""
+import sys
+from proxyless_jax import report, space
+assert not {{"matplotlib", "tensorboardX"}} & set(sys.modules)
+network = space.mobile_space(depths=(1,), widths=(8,), strides=(1,))
+report.draw_architecture(
+  network.choose([0]), {str(tmp_path / "a.svg")!r}, {str(tmp_path / "a.png")!r}
+)
+assert "matplotlib.pyplot" not in sys.modules
+"""
+  subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,0 +1,157 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from proxyless_jax.run import workdir as workdir_lib
+from proxyless_jax.run.workdir import claim, read_json, write_json
+
+CONFIG = {
+  "job": "search",
+  "log_every": 10,
+  "data": {"mean": (0.1, 0.2), "path": None, "workers": 0},
+  "search": {"arch": {"lr": 0.01, "clip": False}, "epochs": 3},
+}
+
+
+def changed(**fields):
+  """CONFIG with fields replaced; `a__b` is `a.b`."""
+  config = json.loads(json.dumps(CONFIG))
+  for name, value in fields.items():
+    *groups, last = name.split("__")
+    group = config
+    for part in groups:
+      group = group[part]
+    group[last] = value
+  return config
+
+
+def test_first_claim_writes_and_the_same_config_goes_on(tmp_path):
+  claim(tmp_path / "a" / "b", CONFIG)
+  assert read_json(tmp_path / "a" / "b" / "config.json") == changed()
+  claim(tmp_path / "a" / "b", CONFIG)
+  claim(tmp_path / "a" / "b", changed(search__epochs=3.0))
+  assert os.listdir(tmp_path / "a" / "b") == ["config.json"]
+
+
+@pytest.mark.parametrize(
+  "fields, line",
+  [
+    (
+      {"search__arch__lr": 0.02},
+      "search.arch.lr: 0.01 in the workdir, 0.02 now",
+    ),
+    ({"data__path": "x"}, "data.path: None in the workdir, 'x' now"),
+    ({"search__arch__clip": 0}, "search.arch.clip: False in the workdir, 0"),
+    ({"data__mean": [0.1]}, "data.mean: [0.1, 0.2] in the workdir, [0.1] now"),
+    ({"seed": 1}, "seed: absent in the workdir, 1 now"),
+    ({"seed": None}, "seed: absent in the workdir, None now"),
+    ({"data": {}}, "data.path: None in the workdir, absent now"),
+  ],
+)
+def test_another_config_is_refused(tmp_path, fields, line):
+  claim(tmp_path, CONFIG)
+  with pytest.raises(ValueError) as error:
+    claim(tmp_path, changed(**fields))
+  assert line in str(error.value)
+  assert "Use another workdir, or restore the values" in str(error.value)
+  assert read_json(tmp_path / "config.json") == changed()
+
+
+def test_every_difference_is_named(tmp_path):
+  claim(tmp_path, CONFIG)
+  with pytest.raises(ValueError, match=r"job: .*; search\.epochs: 3 in"):
+    claim(tmp_path, changed(job="train", search__epochs=4))
+
+
+def test_fields_that_may_differ(tmp_path):
+  claim(tmp_path, CONFIG)
+  config = changed(log_every=1, data={"workers": 4})
+  claim(tmp_path, config, may_differ=("log_every", "data"))
+  with pytest.raises(ValueError) as error:
+    claim(tmp_path, config, may_differ=("log", "data.workers"))
+  assert "log_every: 10 in the workdir, 1 now" in str(error.value)
+  assert "workers" not in str(error.value)
+
+
+def test_workdir_that_is_no_folder(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(NotADirectoryError, match=r"workdir = .*file: expected"):
+    claim(tmp_path / "file", CONFIG)
+  with pytest.raises(NotADirectoryError, match=r"workdir = .*below: expected"):
+    claim(tmp_path / "file" / "below", CONFIG)
+
+
+def test_workdir_that_cannot_be_written(tmp_path, monkeypatch):
+  monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+  with pytest.raises(PermissionError, match=r"workdir = .*change its perm"):
+    claim(tmp_path, CONFIG)
+
+  def refuse(*_, **__):
+    raise PermissionError("no")
+
+  monkeypatch.setattr(os, "makedirs", refuse)
+  with pytest.raises(PermissionError, match=r"workdir = .*cannot be made"):
+    claim(tmp_path / "new", CONFIG)
+
+
+@pytest.mark.parametrize(
+  "value, message",
+  [
+    (float("nan"), r"config\.search\.lr = nan: expected a finite number"),
+    ([1.0, float("inf")], r"config\.search\.lr\[1\] = inf: expected"),
+    ({1: 2}, r"config\.search\.lr: expected keys that are str, got 1"),
+    ({1}, r"config\.search\.lr = \{1\}: expected bool, .* got set"),
+  ],
+)
+def test_what_json_cannot_hold(tmp_path, value, message):
+  with pytest.raises(ValueError, match=message):
+    claim(tmp_path / "new", {"search": {"lr": value}})
+  assert not (tmp_path / "new").exists()
+
+
+def test_write_json_replaces_whole(tmp_path, monkeypatch):
+  path = tmp_path / "result.json"
+  write_json(path, {"top1": 0.5})
+  with pytest.raises(ValueError, match=r"result\.json\.top1 = nan"):
+    write_json(path, {"top1": float("nan")})
+
+  def die(_):
+    raise OSError("killed here")
+
+  monkeypatch.setattr(workdir_lib.os, "fsync", die)
+  with pytest.raises(OSError, match="killed here"):
+    write_json(path, {"top1": 0.6})
+  monkeypatch.undo()
+  assert read_json(path) == {"top1": 0.5}
+  write_json(path, {"top1": 0.7, "name": "α"})
+  assert read_json(path) == {"top1": 0.7, "name": "α"}
+  assert os.listdir(tmp_path) == ["result.json"]
+
+
+def test_file_that_is_not_json(tmp_path):
+  (tmp_path / "config.json").write_text('{"a": ')
+  with pytest.raises(ValueError, match=r"config\.json: expected JSON"):
+    claim(tmp_path, CONFIG)
+
+
+def test_a_killed_writer_leaves_a_whole_file(tmp_path):
+  path = tmp_path / "big.json"
+  code = (
+    "import sys; from proxyless_jax.run.workdir import write_json\n"
+    "for i in range(10**6):\n"
+    "  write_json(sys.argv[1], [i] * 20000)\n"
+    "  print(i, flush=True)\n"
+  )
+  for round_ in range(3):
+    with subprocess.Popen(
+      [sys.executable, "-c", code, path], stdout=subprocess.PIPE
+    ) as process:
+      for _ in range(2 + round_):
+        process.stdout.readline()
+      process.send_signal(signal.SIGKILL)
+    values = read_json(path)
+    assert len(values) == 20000 and len(set(values)) == 1

@@ -1,0 +1,360 @@
+"""Networks: published counts, choosing, JSON both ways, and every refusal."""
+
+import dataclasses
+import json
+import pathlib
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from proxyless_jax.space import (
+  Classifier,
+  ConvBN,
+  Edge,
+  MBConv,
+  Network,
+  Op,
+  Zero,
+  load_network,
+  macs,
+  network_from_json,
+  parameters,
+)
+
+ROOT = pathlib.Path(__file__).parents[2]
+PUBLISHED = ROOT.parent / "shared" / "reference" / "published_imagenet.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool(Op):
+  """An operation of a user's own."""
+
+  window: int
+
+  @property
+  def name(self):
+    return f"pool_{self.window}"
+
+  def parameters(self, edge):
+    return 0
+
+  def macs(self, edge):
+    return self.window**2 * edge.features_out * edge.size_out**2
+
+  def check(self, edge):
+    if not edge.keeps_shape:
+      raise ValueError(f"edge {edge.name!r}: {self.name} keeps the shape")
+
+
+def _space():
+  blocks = (MBConv(3, 3), MBConv(6, 5), Zero())
+  return Network(
+    (Edge("stem", (ConvBN(3),), 3, 8, 2, 32),),
+    (
+      Edge("down", blocks[:2], 8, 16, 2, 16),
+      Edge("keep", blocks, 16, 16, 1, 8, True),
+    ),
+    (Edge("classifier", (Classifier(),), 16, 10, 1, 8),),
+  )
+
+
+def _changed(part, index, **fields):
+  """The JSON text of `_space()` with fields of one edge replaced."""
+  data = json.loads(_space().to_json())
+  data[part][index].update(fields)
+  return json.dumps(data)
+
+
+def _published(network):
+  """A published network from its description: 'zero' keeps the width."""
+  features, size = network["stem_channels"], 112
+  before = [Edge("stem", (ConvBN(3),), 3, features, 2, 224)]
+  edges = []
+  for i, block in enumerate(network["blocks"]):
+    if block == "zero":
+      op, out, stride, shortcut = Zero(), features, 1, True
+    else:
+      assert block["in"] == features
+      op = MBConv(block["expand"], block["kernel"])
+      out, stride = block["out"], block["stride"]
+      shortcut = block["residual"]
+    edge = Edge(f"block{i:02d}", (op,), features, out, stride, size, shortcut)
+    edges.append(edge)
+    features, size = out, edge.size_out
+  width = network["head_channels"]
+  head = Edge("head", (ConvBN(1),), features, width, 1, size)
+  classifier = Edge("classifier", (Classifier(),), width, 1000, 1, size)
+  return Network(tuple(before), tuple(edges), (head, classifier))
+
+
+@pytest.mark.skipif(
+  not PUBLISHED.exists(), reason="../shared/reference is not here"
+)
+@pytest.mark.parametrize("name", ["cpu", "gpu", "mobile", "mobile_14"])
+def test_published_networks_count_exactly(name):
+  published = json.loads(PUBLISHED.read_text())[name]
+  network = _published(published)
+  assert parameters(network) == published["parameters"]
+  assert macs(network) == published["macs_224"]
+  assert network_from_json(network.to_json()) == network
+
+
+def test_an_untouched_network_counts_the_sum_of_its_edges():
+  network = _space().choose([0, 2])
+  assert parameters(network) == (9 * 3 * 8 + 16) + (
+    (8 * 24 + 48) + (9 * 24 + 48) + (24 * 16 + 32)
+  ) + (17 * 10)
+  assert (
+    macs(network)
+    == 16**2 * 9 * 3 * 8 + (16**2 * 8 * 24 + 8**2 * (9 * 24 + 24 * 16)) + 160
+  )
+
+
+def test_properties():
+  space = _space()
+  assert [edge.name for edge in space.layers] == [
+    "stem",
+    "down",
+    "keep",
+    "classifier",
+  ]
+  assert (space.image_size, space.channels, space.classes) == (32, 3, 10)
+  assert space.log10_size == pytest.approx(np.log10(2 * 3))
+  assert not space.is_architecture
+  assert space.choose([0, 0]).is_architecture
+
+
+@pytest.mark.parametrize(
+  "choices",
+  [
+    [1, 2],
+    ["mbconv6_k5", "zero"],
+    (np.str_("mbconv6_k5"), 2),
+    np.array([1, 2]),
+    np.array([1, 2], np.uint8),
+    jnp.array([1, 2]),
+  ],
+)
+def test_choices_are_names_or_indices(choices):
+  network = _space().choose(choices)
+  assert [edge.op for edge in network.edges] == [MBConv(6, 5), Zero()]
+  assert network.before == _space().before
+  assert network.after == _space().after
+
+
+@pytest.mark.parametrize(
+  "choice",
+  [
+    *(2, -1, np.int64(2), "zero", "MBCONV3_K3", None, 0.0, True, np.True_),
+    *(np.array([1]), jnp.array(1.0)),
+  ],
+)
+def test_a_choice_that_the_edge_lacks_is_refused(choice):
+  message = r"edge 'down': no candidate .*\['mbconv3_k3', 'mbconv6_k5'\].* to 1"
+  with pytest.raises(ValueError, match=message):
+    _space().choose([choice, 0])
+
+
+@pytest.mark.parametrize("choices", [[], [0], [0, 0, 0]])
+def test_choices_are_one_per_edge(choices):
+  message = f"choices has {len(choices)} entries: expected 2"
+  with pytest.raises(ValueError, match=message):
+    _space().choose(choices)
+
+
+def test_counting_a_space_asks_for_a_choice():
+  for count in (parameters, macs):
+    with pytest.raises(ValueError, match="'down' has 2 candidates: choose one"):
+      count(_space())
+
+
+def test_an_architecture_can_be_chosen_again():
+  network = _space().choose([1, 1])
+  assert network.choose([0, 0]) == network
+
+
+def test_networks_are_keys():
+  assert {_space(): 1}[_space()] == 1
+  assert _space().choose([0, 0]) != _space().choose([0, 1])
+  assert len({_space().choose([i, j]) for i in (0, 1) for j in (0, 1, 2)}) == 6
+
+
+def test_json_round_trip(tmp_path):
+  for network in (_space(), _space().choose([1, 2])):
+    path = tmp_path / "network.json"
+    text = network.to_json(path)
+    assert network_from_json(text) == load_network(path) == network
+    assert load_network(str(path)).to_json() == text
+    assert json.loads(text)["version"] == 1
+
+
+def test_an_operation_of_your_own():
+  edges = (Edge("keep", (Pool(2), MBConv(3, 3)), 8, 8, 1, 4, True),)
+  space = Network((), edges, ())
+  assert macs(space.choose(["pool_2"])) == 4 * 8 * 16
+  assert network_from_json(space.to_json(), ops=[Pool(2)]) == space
+  with pytest.raises(ValueError, match=r"edges\[0\].*operation 'pool_2'"):
+    network_from_json(space.to_json(), ops=[Pool(3)])
+  with pytest.raises(ValueError, match="'halve': pool_2 keeps the shape"):
+    Edge("halve", (Pool(2),), 8, 8, 2, 4)
+
+
+def test_an_operation_of_your_own_comes_before_a_built_in_one():
+  @dataclasses.dataclass(frozen=True)
+  class Free(Zero):
+    def check(self, edge):
+      pass
+
+  network = Network((Edge("only", (Free(),), 8, 4, 1, 4),), (), ())
+  assert network_from_json(network.to_json(), ops=(Free(),)) == network
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("", "not the JSON text of a network: Expecting value"),
+    ("{'version': 1}", "not the JSON text of a network"),
+    ("[]", "network = []: expected the fields ['version'"),
+    ("null", "network = None: expected the fields"),
+    ("{}", "version = None: expected 1"),
+    ('{"version": 2}', "version = 2: expected 1"),
+    ('{"version": "1"}', "version = '1': expected 1"),
+    ('{"version": 1, "family": "tree"}', "family = 'tree': expected 'mobile'"),
+    (
+      '{"version": 1, "family": "mobile", "edges": [], "extra": 0}',
+      "network: missing fields ['before', 'after'], unknown ['extra']",
+    ),
+    (
+      '{"version": 1, "family": "mobile", "before": [], "edges": null, '
+      '"after": []}',
+      "edges = None: expected a list of edges",
+    ),
+    (
+      '{"version": 1, "family": "mobile", "before": {"a": 1}, "edges": [], '
+      '"after": []}',
+      "before = {'a': 1}: expected a list of edges",
+    ),
+    (
+      '{"version": 1, "family": "mobile", "before": ["stem"], "edges": [], '
+      '"after": []}',
+      "before[0] = 'stem': expected the fields ['name'",
+    ),
+    (
+      '{"version": 1, "family": "mobile", "before": [], "edges": [], '
+      '"after": []}',
+      "edge names = []: expected one or more",
+    ),
+  ],
+)
+def test_text_that_is_no_network_is_refused(text, message, tmp_path):
+  with pytest.raises(ValueError, match=re.escape(message)):
+    network_from_json(text)
+  path = tmp_path / "broken.json"
+  path.write_text(text)
+  with pytest.raises(ValueError, match=re.escape(f"{path}: {message}")):
+    load_network(path)
+
+
+@pytest.mark.parametrize(
+  ("part", "index", "fields", "message"),
+  [
+    ("before", 0, {"features_in": "3"}, "features_in = '3': expected a pos"),
+    ("before", 0, {"features_in": 3.0}, "features_in = 3.0: expected a pos"),
+    ("before", 0, {"features_in": True}, "features_in = True: expected a pos"),
+    ("before", 0, {"features_out": 0}, "features_out = 0: expected a pos"),
+    ("before", 0, {"features_out": None}, "features_out = None: expected"),
+    ("before", 0, {"size": [32]}, r"size = \[32\]: expected a positive"),
+    ("before", 0, {"stride": -2}, "stride = -2: expected a positive"),
+    ("before", 0, {"stride": 64}, "stride 64 does not fit .* 32x32"),
+    ("before", 0, {"name": 7}, "edge name = 7: expected a text"),
+    ("before", 0, {"name": ""}, "edge name = '': expected a text"),
+    ("before", 0, {"shortcut": True}, "shortcut needs stride 1"),
+    ("before", 0, {"shortcut": "no"}, "shortcut = 'no': expected true or"),
+    ("before", 0, {"ops": "conv_k3"}, r"\.ops = 'conv_k3': expected a list"),
+    ("before", 0, {"ops": None}, r"\.ops = None: expected a list of names"),
+    ("before", 0, {"ops": [3]}, "operation 3: expected its name, as text"),
+    ("before", 0, {"ops": [None]}, "operation None: expected its name"),
+    ("before", 0, {"ops": ["conv_k4"]}, "kernel = 4: expected an odd"),
+    ("before", 0, {"padding": 1}, r"unknown \['padding'\]"),
+    ("edges", 1, {"ops": []}, r"ops = \[\]: expected one or more"),
+    ("edges", 1, {"ops": ["zero", "zero"]}, "ops = .*: expected one or more"),
+    ("edges", 1, {"ops": ["zeros"]}, "unknown operation 'zeros'"),
+    ("edges", 1, {"shortcut": False}, "'zero' would cut the network"),
+    ("edges", 0, {"ops": ["zero"]}, "'zero' would cut the network"),
+  ],
+)
+def test_an_edge_that_cannot_be_is_refused(part, index, fields, message):
+  where = rf"{part}\[{index}\].*"
+  with pytest.raises(ValueError, match=where + message):
+    network_from_json(_changed(part, index, **fields))
+
+
+@pytest.mark.parametrize(
+  ("part", "index", "fields", "message"),
+  [
+    (
+      "edges",
+      0,
+      {"features_in": 9},
+      "'down': features_in = 9: expected 8, what edge 'stem' gives",
+    ),
+    (
+      "edges",
+      0,
+      {"size": 17},
+      "'down': size = 17: expected 16, what edge 'stem' gives",
+    ),
+    (
+      "after",
+      0,
+      {"size": 4},
+      "'classifier': size = 4: expected 8, what edge 'keep' gives",
+    ),
+    ("edges", 0, {"name": "stem"}, "edge names = .*: expected one or more"),
+    (
+      "before",
+      0,
+      {"ops": ["conv_k1", "conv_k3"]},
+      "'stem' has 2 candidates",
+    ),
+  ],
+)
+def test_edges_that_do_not_fit_each_other_are_refused(
+  part, index, fields, message
+):
+  with pytest.raises(ValueError, match=message):
+    network_from_json(_changed(part, index, **fields))
+
+
+@pytest.mark.parametrize(
+  "field", ["name", "ops", "features_in", "features_out", "stride", "size"]
+)
+def test_a_missing_field_is_named(field):
+  data = json.loads(_space().to_json())
+  del data["edges"][1][field]
+  message = rf"edges\[1\]: missing fields \['{field}'\]"
+  with pytest.raises(ValueError, match=message):
+    network_from_json(json.dumps(data))
+
+
+def test_lists_are_refused_since_they_have_no_hash():
+  space = _space()
+  with pytest.raises(ValueError, match=r"edges = .*expected a tuple of Edge"):
+    Network(space.before, list(space.edges), space.after)
+  with pytest.raises(ValueError, match=r"'keep': ops = .*a tuple of Op"):
+    dataclasses.replace(space.edges[1], ops=list(space.edges[1].ops))
+  with pytest.raises(ValueError, match=r"'keep': ops = .*a tuple of Op"):
+    dataclasses.replace(space.edges[1], ops=("zero",))
+  with pytest.raises(ValueError, match=r"features_in = np\.int64"):
+    dataclasses.replace(space.edges[1], features_in=np.int64(16))
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_size_out_is_that_of_windows(size, stride):
+  if stride > size:
+    return
+  edge = Edge("edge", (ConvBN(3),), 1, 1, stride, size)
+  assert edge.size_out == len(range(0, size + 2 - 3 + 1, stride))
