@@ -13,7 +13,6 @@ import os
 import shutil
 import warnings
 import zlib
-from collections.abc import Mapping
 
 import grain.checkpoint
 import jax
@@ -26,8 +25,7 @@ from jax.experimental import multihost_utils
 class Checkpoints:
   """The checkpoints in a folder; closes as a context manager.
 
-  Every host of a run opens the same folder, on a file system that they share,
-  and makes the same calls.
+  All hosts of a run share the folder, and make the same calls.
   """
 
   def __init__(self, directory: str | os.PathLike, *, keep: int):
@@ -35,24 +33,24 @@ class Checkpoints:
 
     Args:
       directory: local path; what a killed run left half written in it goes.
-      keep: how many of the newest checkpoints stay.
+      keep: how many of the newest stay; with 2, there is one to fall back to.
 
     Raises:
       ValueError: `keep` is below 1.
-      OSError: `directory` is a file, or cannot be written.
+      OSError: `directory` is a file, or cannot be made.
     """
-    if not isinstance(keep, int) or keep < 1:
+    if keep < 1:
       raise ValueError(
-        f"keep = {keep!r}: expected an integer of 1 or more; 2 or more leave "
-        "one to fall back to"
+        f"keep = {keep}: expected 1 or more; set it to 2 or more"
       )
     self._directory = os.path.abspath(directory)
+    os.makedirs(self._directory, exist_ok=True)
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep, cleanup_tmp_directories=True
     )
     self._manager = ocp.CheckpointManager(self._directory, options=options)
 
-  def save(self, step: int, state, iterators: Mapping[str, object]) -> None:
+  def save(self, step: int, state, iterators: dict[str, object]) -> None:
     """Saves in the background; what changes after the call is not in it.
 
     The caller may donate the buffers of `state` and move the iterators at
@@ -81,17 +79,16 @@ class Checkpoints:
       },
     }
     args = {
-      f"iterator_{name}": grain.checkpoint.CheckpointSave(
-        _Position(_seal(iterator.get_state()))
-      )
-      for name, iterator in iterators.items()
+      "manifest": ocp.args.JsonSave({"sealed": _seal(manifest)}),
+      "state": ocp.args.PyTreeSave(arrays),
     }
-    args["manifest"] = ocp.args.JsonSave({"sealed": _seal(manifest)})
-    args["state"] = ocp.args.PyTreeSave(arrays)
+    for name, iterator in iterators.items():
+      position = _Position(_seal(iterator.get_state()))
+      args[f"iterator_{name}"] = grain.checkpoint.CheckpointSave(position)
     # Without force, Orbax skips a step below the newest, and says nothing.
     self._manager.save(int(step), args=ocp.args.Composite(**args), force=True)
 
-  def restore(self, state_like, iterators: Mapping[str, object]):
+  def restore(self, state_like, iterators: dict[str, object]):
     """Restores the newest checkpoint that is whole.
 
     Damaged newer ones are named in a warning and renamed to `STEP.damaged`.
@@ -157,17 +154,15 @@ class Checkpoints:
     differences = _differences(manifest["structure"], asked)
     if differences:
       raise ValueError(
-        f"the checkpoint of step {step} in {self._directory} differs from "
-        f"what it is to restore: {differences}; use another folder, or "
-        "restore the settings that it was written with"
+        f"the checkpoint of step {step} in {self._directory} is of another "
+        f"run: {differences}; use another folder, or that run's settings"
       )
     checksums = manifest["crc32"]
     as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-    restore_args = ocp.args.PyTreeRestore(
-      item=dict.fromkeys(checksums, 0),
-      restore_args=dict.fromkeys(checksums, as_numpy),
+    args = ocp.args.PyTreeRestore(
+      item=checksums, restore_args=dict.fromkeys(checksums, as_numpy)
     )
-    arrays = self._orbax(step, "state", restore_args)
+    arrays = self._orbax(step, "state", args)
     for name, array in arrays.items():
       if _crc32(array) != checksums[name]:
         raise _DamagedError(f"state: the checksum of {name} is wrong")
@@ -189,7 +184,7 @@ class Checkpoints:
       problem, *_ = f"{type(error).__name__}: {error}".splitlines()
       raise _DamagedError(f"{item}: {problem}") from error
 
-  def _set_aside(self, damages: Mapping[int, str], used: int) -> None:
+  def _set_aside(self, damages: dict[int, str], used: int) -> None:
     for step, damage in damages.items():
       path = os.path.join(self._directory, str(step))
       warnings.warn(
@@ -210,11 +205,7 @@ class _DamagedError(Exception):
 
 
 class _Position:
-  """The text of an iterator's position, for Grain's handler.
-
-  The handler writes one file a host. It is given texts, not iterators, so
-  that an iterator is moved only once all of a checkpoint has proved whole.
-  """
+  """An iterator to Grain's handler: the real one moves when all is read."""
 
   def __init__(self, sealed: str):
     self.sealed = sealed
@@ -230,15 +221,12 @@ class _Position:
 
 
 def _leaves(state) -> dict[str, object]:
-  leaves = {
-    jax.tree_util.keystr(path): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-  }
-  for name, leaf in leaves.items():
-    if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
-      raise TypeError(
-        f"state{name} = {leaf!r}: expected an array; wrap it in jnp.asarray"
-      )
+  leaves = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+    name = jax.tree_util.keystr(path)
+    if not hasattr(leaf, "dtype"):
+      raise TypeError(f"state{name} = {leaf!r}: expected a JAX or NumPy array")
+    leaves[name] = leaf
   return leaves
 
 
@@ -246,16 +234,14 @@ def _is_key(leaf) -> bool:
   return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _structure(leaves: Mapping[str, object], iterators) -> dict[str, str]:
+def _structure(leaves: dict[str, object], iterators) -> dict[str, str]:
   """What has to be the same for a checkpoint to be restored, as text."""
   structure = {
-    f"state{name}": f"{leaf.dtype}{list(leaf.shape)}"
-    for name, leaf in leaves.items()
+    f"state{k}": f"{x.dtype}{list(x.shape)}" for k, x in leaves.items()
   }
-  structure["iterators"] = str(sorted(iterators))
   # Grain's handler names its files by the number of hosts.
-  structure["hosts"] = str(jax.process_count())
-  return structure
+  hosts = str(jax.process_count())
+  return structure | {"iterators": str(sorted(iterators)), "hosts": hosts}
 
 
 def _differences(saved: dict[str, str], asked: dict[str, str]) -> str:
@@ -269,7 +255,7 @@ def _differences(saved: dict[str, str], asked: dict[str, str]) -> str:
   return "; ".join(found[:8] + more)
 
 
-def _snapshot(leaves: Mapping[str, object]) -> dict[str, np.ndarray]:
+def _snapshot(leaves: dict[str, object]) -> dict[str, np.ndarray]:
   data = {
     name: jax.random.key_data(leaf) if _is_key(leaf) else leaf
     for name, leaf in leaves.items()
@@ -299,7 +285,7 @@ def _unseal(sealed: str, item: str):
   return json.loads(text)
 
 
-def _placed(arrays: Mapping[str, np.ndarray], state_like, key_impl):
+def _placed(arrays: dict[str, np.ndarray], state_like, key_impl):
   """The arrays as the pytree `state_like`, where its leaves are."""
 
   def place(path, leaf):

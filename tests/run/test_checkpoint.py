@@ -347,7 +347,7 @@ def test_errors(tmp_path):
   with pytest.raises(ValueError, match="keep = 0: expected"):
     Checkpoints(tmp_path, keep=0)
   (tmp_path / "file").write_text("")
-  with pytest.raises(OSError):
+  with pytest.raises(FileExistsError, match=r"file"):
     Checkpoints(tmp_path / "file", keep=1)
   with Checkpoints(tmp_path / "new", keep=1) as checkpoints:
     with pytest.raises(TypeError, match=r"state\['a'\] = 1: expected an array"):

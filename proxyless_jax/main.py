@@ -1,0 +1,65 @@
+"""Command line: python -m proxyless_jax.main --config=FILE --workdir=DIR.
+
+    --config=configs/mnist.py           a file with get_config()
+    --config=configs/mnist.py:quick     get_config('quick')
+    --config.search.epochs=5            one field changed
+
+Run again on the same workdir, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+import proxyless_jax as pj
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config",
+  None,
+  "The config file, with an optional :variant.",
+  lock_config=True,
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
+_DEBUG = flags.DEFINE_bool("debug", False, "Show where an error arose.")
+
+JOBS = {"search": pj.search, "train": pj.train, "evaluate": pj.evaluate}
+# What a user can cause: bad input, a missing extra, a folder, a diverging run.
+USER_ERRORS = (ValueError, ImportError, OSError, FloatingPointError)
+
+
+def main(argv: list[str]) -> None:
+  if not flags.FLAGS["verbosity"].present:
+    logging.set_verbosity(logging.WARNING)  # Orbax tells each file it writes.
+  if len(argv) > 1:
+    sys.exit(f"error: unexpected arguments {argv[1:]}")
+  try:
+    job = _CONFIG.value.get("job")
+    if job not in JOBS:
+      raise ValueError(f"job = {job!r}: expected one of {sorted(JOBS)}")
+    result = JOBS[job](_CONFIG.value, _WORKDIR.value)
+  except USER_ERRORS as error:
+    if _DEBUG.value:
+      raise
+    sys.exit(f"error: {error}\n(--debug shows where)")
+  print(_summary(result))
+
+
+def _summary(result: dict) -> str:
+  return (
+    f"test accuracy {100 * result['top1']:.2f} % on {result['images']} images, "
+    f"{result['parameters']:,} parameters, {result['macs']:,} MACs; see "
+    f"{_WORKDIR.value}/result.json and architecture.png"
+  )
+
+
+def run() -> None:
+  """The entry point."""
+  flags.mark_flags_as_required(["config", "workdir"])
+  app.run(main)
+
+
+if __name__ == "__main__":
+  run()

@@ -1,0 +1,21 @@
+"""The persistent compilation cache: a second start compiles nothing anew."""
+
+from __future__ import annotations
+
+import os
+
+import jax
+
+
+def keep_compiled() -> None:
+  """Turns JAX's persistent compilation cache on, unless the user has set it.
+
+  In `$XDG_CACHE_HOME/proxyless_jax`, by default `~/.cache/proxyless_jax`. Set
+  JAX_COMPILATION_CACHE_DIR for another folder, JAX_ENABLE_COMPILATION_CACHE=0
+  for none.
+  """
+  if jax.config.jax_compilation_cache_dir is not None:
+    return
+  home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+  folder = os.path.join(home, "proxyless_jax")
+  jax.config.update("jax_compilation_cache_dir", folder)

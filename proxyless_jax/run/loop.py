@@ -1,0 +1,166 @@
+"""search(), train(), evaluate(): a config and a workdir in, a result out.
+
+Called again with the same config and workdir, each goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from proxyless_jax.data import load
+from proxyless_jax.nn import inherit
+from proxyless_jax.report import draw_architecture
+from proxyless_jax.run.compilation import keep_compiled
+from proxyless_jax.run.options import Options, parse
+from proxyless_jax.run.result import write_result
+from proxyless_jax.run.searching import derive_network, search_stage
+from proxyless_jax.run.stage import newest_state, run_stage
+from proxyless_jax.run.training import (
+  evaluate_network,
+  recalibrate,
+  train_stage,
+)
+from proxyless_jax.run.workdir import claim
+from proxyless_jax.space import Network, load_network
+
+# What may change between two starts on one workdir.
+MAY_DIFFER = ("job", "run", "data.workers", "evaluate.batch")
+ARCHITECTURE = "architecture"
+
+
+def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
+  """Searches, derives, trains where `config.train.enabled`, and evaluates.
+
+  Args:
+    config: a `ConfigDict`, or nested dicts; see `configs/mnist.py`.
+    workdir: folder of the run; a run that was stopped in it goes on.
+
+  Returns:
+    What `result.json` holds: one flat dict.
+
+  Raises:
+    ValueError: a wrong config, data or workdir, before any compute.
+    FloatingPointError: loss or weights became NaN or infinite.
+  """
+  options, dataset = _open(config, workdir)
+  space = options.make_space(dataset.classes)
+  stage = search_stage(options, dataset, space)
+  claim(workdir, _as_dict(config), MAY_DIFFER)
+  state, search_seconds = run_stage(stage, workdir, options.run)
+  arch = np.asarray(state.arch)
+  network, table, projected = derive_network(options, space, arch)
+  _keep_network(network, workdir)
+  more = {
+    "cost": table.exact(network),
+    "cost_unit": table.unit,
+    "cost_largest": table.dearest,
+    "edges_off_argmax": projected,
+  }
+  seconds = {"search": search_seconds}
+  variables = None
+  if options.train.inherit or not options.train.enabled:
+    supernet = {"params": state.params, "batch_stats": state.batch_stats}
+    variables = inherit(space, supernet, network)
+    variables = recalibrate(options, dataset, network, variables)
+  if options.train.enabled:
+    stage = train_stage(options, dataset, network, variables)
+    trained, seconds["train"] = run_stage(stage, workdir, options.run)
+    variables = trained.average
+  return _finish(options, dataset, network, variables, workdir, seconds, more)
+
+
+def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
+  """Trains `config.network`, or the workdir's architecture, and evaluates.
+
+  Args, returns, raises: as `search`.
+  """
+  options, dataset = _open(config, workdir)
+  if options.train.inherit:
+    raise ValueError(
+      "train.inherit = True: expected False for job 'train', since weights "
+      "are inherited from a search: use job 'search' with train.enabled"
+    )
+  network = _network(options, dataset, workdir)
+  stage = train_stage(options, dataset, network, None)
+  claim(workdir, _as_dict(config), MAY_DIFFER)
+  _keep_network(network, workdir)
+  state, seconds = run_stage(stage, workdir, options.run)
+  seconds = {"train": seconds}
+  return _finish(options, dataset, network, state.average, workdir, seconds, {})
+
+
+def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
+  """Evaluates the newest weights that a training has left in the workdir.
+
+  Args, returns, raises: as `search`.
+  """
+  options, dataset = _open(config, workdir)
+  network = _network(options, dataset, workdir)
+  claim(workdir, _as_dict(config), MAY_DIFFER)
+  stage = train_stage(options, dataset, network, None)
+  found = newest_state(stage, workdir, options.run)
+  if found is None:
+    raise ValueError(
+      f"workdir = {os.fspath(workdir)}: no trained weights in "
+      "checkpoints/train: run job 'search' or 'train' there first"
+    )
+  step, state = found
+  more = {"step": step}
+  return _finish(options, dataset, network, state.average, workdir, {}, more)
+
+
+def _open(config, workdir) -> tuple[Options, Any]:
+  if not os.fspath(workdir):
+    raise ValueError("workdir = '': expected a folder for the run's files")
+  keep_compiled()
+  options = parse(config)
+  return options, load(options.data)
+
+
+def _as_dict(config) -> dict:
+  return config.to_dict() if hasattr(config, "to_dict") else dict(config)
+
+
+def _network(options: Options, dataset, workdir) -> Network:
+  """The architecture that a config names, or that the workdir holds."""
+  path = options.network or os.path.join(workdir, f"{ARCHITECTURE}.json")
+  if not os.path.exists(path):
+    raise ValueError(
+      f"network = {options.network!r}: there is no file {path}: give the path "
+      "of a network's JSON, or a workdir where a search has ended"
+    )
+  network = load_network(path)
+  found = (network.image_size, network.channels, network.classes)
+  wanted = (options.data.image_size, options.data.channels, dataset.classes)
+  if found != wanted or not network.is_architecture:
+    raise ValueError(
+      f"{path}: expected one candidate per edge and (image_size, channels, "
+      f"classes) = {wanted} as the data have, got {found}"
+    )
+  return network
+
+
+def _keep_network(network: Network, workdir) -> None:
+  path = os.path.join(workdir, ARCHITECTURE)
+  network.to_json(f"{path}.json.tmp")
+  os.replace(f"{path}.json.tmp", f"{path}.json")
+  draw_architecture(network, f"{path}.svg", f"{path}.png")
+
+
+def _finish(options, dataset, network, variables, workdir, seconds, more):
+  start = time.perf_counter()
+  scores = evaluate_network(options, dataset, network, variables)
+  seconds = {**seconds, "evaluate": time.perf_counter() - start}
+  return write_result(
+    workdir,
+    job=options.job,
+    network=network,
+    scores=scores,
+    seconds=seconds,
+    more=more,
+  )

@@ -1,0 +1,75 @@
+"""result.json: what a run ended with, as one flat object."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+
+import jax
+
+from proxyless_jax.run.workdir import read_json, write_json
+from proxyless_jax.space import Network, macs, parameters
+
+FILE = "result.json"
+PACKAGES = ("proxyless-jax", "jax", "flax", "optax", "orbax-checkpoint")
+
+
+def write_result(
+  workdir: str | os.PathLike,
+  *,
+  job: str,
+  network: Network,
+  scores: dict[str, float],
+  seconds: dict[str, float],
+  more: dict[str, float],
+) -> dict:
+  """Writes and gives the result.
+
+  Args:
+    workdir: of the run.
+    job: that ended.
+    network: that was evaluated.
+    scores: of the evaluation.
+    seconds: by stage.
+    more: fields of this job alone, such as costs by unit.
+  """
+  result = {
+    "job": job,
+    **scores,
+    "parameters": parameters(network),
+    "macs": macs(network),
+    **more,
+    **{f"seconds_{stage}": round(s, 3) for stage, s in seconds.items()},
+    "peak_memory_mb": round(_peak_memory_mb(), 1),
+    "device": jax.devices()[0].device_kind,
+    "devices": jax.device_count(),
+    "version_python": platform.python_version(),
+    **{f"version_{name}": _version(name) for name in PACKAGES},
+  }
+  write_json(os.path.join(workdir, FILE), result)
+  return result
+
+
+def read_result(workdir: str | os.PathLike) -> dict | None:
+  """The result in a workdir, or None."""
+  path = os.path.join(workdir, FILE)
+  return read_json(path) if os.path.exists(path) else None
+
+
+def _peak_memory_mb() -> float:
+  """Of the device where it keeps count, else of the process."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  if "peak_bytes_in_use" in stats:
+    return stats["peak_bytes_in_use"] / 1e6
+  unit = 1 if sys.platform == "darwin" else 1024
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _version(package: str) -> str:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return "not installed"

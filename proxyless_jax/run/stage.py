@@ -1,0 +1,174 @@
+"""One stage of a run: steps, metrics, checkpoints, and going on after a stop.
+
+The same loop runs searches and trainings. What it carries from step to step is
+the stage's state, the metrics since the last log, the seconds spent and the
+positions of the data: all of it is in a checkpoint, so that a stage that was
+stopped at any moment goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from proxyless_jax.report import MetricsWriter, Progress
+from proxyless_jax.run.checkpoint import Checkpoints
+from proxyless_jax.run.options import RunOptions
+from proxyless_jax.search.steps import Mean, Metrics, merge
+
+STAGES = ("search", "train")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """What the loop runs.
+
+  Attributes:
+    name: one of `STAGES`.
+    steps: how many.
+    batch: images per step.
+    state: before the first step.
+    iterators: of the data, by name; `advance` draws from them.
+    metrics: the names of all metrics that `advance` may give.
+    prepare: compiles, given the state; gives `advance`, which takes the state
+      and the number of the step, from 0, to the next state and metrics.
+    units: of metrics, for people.
+  """
+
+  name: str
+  steps: int
+  batch: int
+  state: Any
+  iterators: Mapping[str, Any]
+  metrics: tuple[str, ...]
+  prepare: Callable[[Any], Callable[[Any, int], tuple[Any, Metrics]]]
+  units: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def run_stage(
+  stage: Stage, workdir: str | os.PathLike, options: RunOptions
+) -> tuple[Any, float]:
+  """Runs a stage from where it was to its end.
+
+  Args:
+    stage: what to run.
+    workdir: holds its checkpoints and metrics.
+    options: how often to log and to save.
+
+  Returns:
+    The last state, and the seconds that all starts spent in the stage.
+
+  Raises:
+    FloatingPointError: a metric or the state is not finite.
+  """
+  carry = _first_carry(stage)
+  with Checkpoints(_folder(stage, workdir), keep=options.keep) as checkpoints:
+    step, carry = checkpoints.restore(carry, stage.iterators) or (0, carry)
+    if step < stage.steps:
+      carry = _go_on(stage, step, carry, checkpoints, workdir, options)
+  for iterator in stage.iterators.values():
+    iterator.close()
+  return carry["state"], float(carry["seconds"])
+
+
+def newest_state(stage: Stage, workdir, options: RunOptions) -> tuple | None:
+  """(step, state) of the newest checkpoint of a stage; None without one."""
+  folder = _folder(stage, workdir)
+  if not os.path.isdir(folder):
+    return None
+  with Checkpoints(folder, keep=options.keep) as checkpoints:
+    found = checkpoints.restore(_first_carry(stage), stage.iterators)
+  return found and (found[0], found[1]["state"])
+
+
+def _folder(stage: Stage, workdir) -> str:
+  return os.path.join(workdir, "checkpoints", stage.name)
+
+
+def _first_carry(stage: Stage) -> dict:
+  return {
+    "state": stage.state,
+    "metrics": _no_metrics(stage.metrics),
+    "seconds": np.zeros((), np.float32),
+  }
+
+
+def _go_on(stage: Stage, step: int, carry, checkpoints, workdir, options):
+  state, metrics = carry["state"], carry["metrics"]
+  before = float(carry["seconds"])
+  start = time.perf_counter()
+  saved = step
+  with (
+    Progress(
+      stage.name, stage.steps, step, batch=stage.batch, units=stage.units
+    ) as progress,
+    MetricsWriter(workdir, stage.name, step, stages=STAGES) as writer,
+  ):
+    if step:
+      progress.message(f"{stage.name}: resumed at step {step}")
+    advance = stage.prepare(state)
+    add = jax.jit(merge)
+    logged = step
+    while step < stage.steps:
+      state, new = advance(state, step)
+      metrics = add(metrics, new)
+      step += 1
+      progress.update(step)
+      if step % options.log_every == 0 or step == stage.steps:
+        values = _values(metrics)
+        _check_finite(stage, values, f"steps {logged + 1} to {step}", saved)
+        progress.log(step, values)
+        writer.write(step, values)
+        metrics, logged = _no_metrics(stage.metrics), step
+      if step % options.checkpoint_every == 0 or step == stage.steps:
+        with progress.pause():
+          if not bool(_all_finite(state)):
+            _check_finite(stage, {"state": math.nan}, f"step {step}", saved)
+          seconds = np.float32(before + time.perf_counter() - start)
+          carry = {"state": state, "metrics": metrics, "seconds": seconds}
+          checkpoints.save(step, carry, stage.iterators)
+          saved = step
+    checkpoints.wait()
+  return carry
+
+
+def _no_metrics(names) -> Metrics:
+  return {name: Mean(jnp.zeros(()), jnp.zeros(())) for name in names}
+
+
+def _values(metrics: Metrics) -> dict[str, float]:
+  """The means, fetched from the device; names without a count are left out."""
+  return {
+    name: float(mean.total / mean.count)
+    for name, mean in jax.device_get(metrics).items()
+    if mean.count
+  }
+
+
+@jax.jit
+def _all_finite(tree):
+  leaves = [
+    jnp.all(jnp.isfinite(leaf))
+    for leaf in jax.tree.leaves(tree)
+    if jnp.issubdtype(leaf.dtype, jnp.floating)
+  ]
+  return jnp.all(jnp.array(leaves))
+
+
+def _check_finite(stage: Stage, values, where: str, saved: int) -> None:
+  wrong = {k: v for k, v in values.items() if not math.isfinite(v)}
+  if wrong:
+    good = f"that of step {saved} is kept" if saved else "there is none yet"
+    raise FloatingPointError(
+      f"stage {stage.name}, {where}: {wrong} is not finite, so the run "
+      f"stopped (last good checkpoint: {good}); lower {stage.name}.lr, or "
+      "look at the data"
+    )

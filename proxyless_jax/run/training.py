@@ -1,0 +1,124 @@
+"""The training of an architecture as a stage, and its evaluation."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from proxyless_jax.data import eval_batches, train_batches
+from proxyless_jax.nn import build, init
+from proxyless_jax.run.options import Options
+from proxyless_jax.run.stage import Stage
+from proxyless_jax.search import optim, state, steps
+from proxyless_jax.space import Network
+
+METRICS = ("loss", "top1", "top5")
+
+
+def train_stage(
+  options: Options, dataset, network: Network, variables: dict | None
+) -> Stage:
+  """The stage that trains an architecture.
+
+  Args:
+    options: of the run.
+    dataset: whose `train` part it learns.
+    network: the architecture.
+    variables: to start from; None for fresh ones.
+  """
+  train = options.train
+  epoch = len(dataset.train) / train.batch
+  count = max(1, round(train.epochs * epoch))
+  tx = optim.weight_optimizer(
+    optim.train_schedule(train.lr, count, round(train.linear_epochs * epoch)),
+    momentum=train.momentum,
+    nesterov=train.nesterov,
+    decay=train.decay,
+    kernels_only=train.kernels_only,
+  )
+  module = build(network, dtype=jnp.dtype(options.dtype), dropout=train.dropout)
+  # A stream of its own: the search has drawn from seed and seed + 1.
+  init_key, key = jax.random.split(jax.random.key(options.seed + 2))
+  iterators = {
+    "train": train_batches(
+      dataset.train, options.data, batch=train.batch, seed=options.seed + 2
+    )
+  }
+  step = functools.partial(
+    steps.train_step,
+    module=module,
+    tx=tx,
+    smoothing=train.smoothing,
+    average_decay=train.average,
+  )
+  return Stage(
+    name="train",
+    steps=count,
+    batch=train.batch,
+    state=state.train_state(key, variables or init(module, init_key), tx),
+    iterators=iterators,
+    metrics=METRICS,
+    prepare=functools.partial(_prepare, step, iterators["train"]),
+  )
+
+
+def _prepare(train_step, iterator, first):
+  del first
+  jitted = jax.jit(train_step, donate_argnums=0)
+
+  def advance(current, step: int) -> tuple[Any, steps.Metrics]:
+    del step
+    return jitted(current, next(iterator))
+
+  return advance
+
+
+def recalibrate(options: Options, dataset, network: Network, variables: dict):
+  """Variables with batch-norm statistics of the network's own path.
+
+  Inherited statistics were gathered behind other candidates than the chosen
+  ones. The new ones are means over batches of training images.
+  """
+  module = build(network, dtype=jnp.dtype(options.dtype), bn_momentum=0.0)
+  count = options.evaluate.recalibration_batches
+  batches = train_batches(
+    dataset.train,
+    options.data,
+    batch=options.train.batch,
+    seed=options.seed + 3,
+  )
+  of_batch = jax.jit(functools.partial(steps.batch_statistics, module=module))
+  total = None
+  for batch in itertools.islice(batches, count):
+    new = of_batch(variables, batch)
+    total = new if total is None else jax.tree.map(jnp.add, total, new)
+  batches.close()
+  mean = jax.tree.map(lambda leaf: leaf / count, total)
+  return {**variables, "batch_stats": mean}
+
+
+def evaluate_network(
+  options: Options, dataset, network: Network, variables: dict
+) -> dict[str, float]:
+  """Loss, top1 and top5 over the test part, each image once.
+
+  Returns:
+    {'loss', 'top1', 'top5', 'images'}; top1 and top5 are fractions.
+  """
+  module = build(network, dtype=jnp.dtype(options.dtype))
+  of_batch = jax.jit(functools.partial(steps.eval_step, module=module))
+  add = jax.jit(steps.merge)
+  total = None
+  batches = eval_batches(
+    dataset.test, options.data, batch=options.evaluate.batch
+  )
+  for batch in batches:
+    new = of_batch(variables, batch)
+    total = new if total is None else add(total, new)
+  total = jax.device_get(total)
+  values = {name: float(m.total / m.count) for name, m in total.items()}
+  return {**values, "images": int(total["top1"].count)}
