@@ -65,7 +65,11 @@ class Layout:
 
   def unpack(self, vector):
     """f[at least length] -> the tree."""
-    return self.structure.unflatten(_cut(self.shapes, len(vector), vector))
+    return self.structure.unflatten(self.cut(vector))
+
+  def cut(self, vector) -> list:
+    """f[at least length] -> the leaves."""
+    return _cut(self.shapes, len(vector), vector)
 
   def pack(self, tree, length: int):
     """The tree -> f[length], zeros at its end. numpy in, numpy out."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from proxyless_jax.nn.declare import constant, he_fan_out, normal
 from proxyless_jax.nn.depthwise import depthwise_conv
 from proxyless_jax.nn.layers import BatchNorm, Conv, Conv1x1
+from proxyless_jax.nn.switch import switch
 from proxyless_jax.space import Classifier, ConvBN, Edge, MBConv, Op, Zero
 
 
@@ -43,31 +44,51 @@ def make(
 
 
 class MBConvModule(nn.Module):
-  """1x1 expansion, kxk depthwise, 1x1 projection, batch norm after each."""
+  """1x1 expansion, kxk depthwise, 1x1 projection, batch norm after each.
 
-  op: MBConv
+  Attributes:
+    ops: one operation; or several of the same expansion, of which `member`
+      says which one to run, see `proxyless_jax.nn.family`.
+    edge: where it stands.
+    bn_momentum: of the running batch-norm statistics.
+  """
+
+  ops: tuple[MBConv, ...]
   edge: Edge
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x, train: bool, member=None):
     norm = functools.partial(BatchNorm, momentum=self.bn_momentum)
-    hidden = self.op.hidden(self.edge)
-    if self.op.expand > 1:
+    hidden = self.ops[0].hidden(self.edge)
+    if self.ops[0].expand > 1:
       x = Conv1x1(hidden, name="expand")(x)
       x = norm(relu6=True, name="expand_bn")(x, train)
-    shape = (self.op.kernel, self.op.kernel, 1, hidden)
-    kernel = self.param("depthwise", he_fan_out, shape).astype(x.dtype)
-    x = depthwise_conv(x, kernel, self.edge.stride)
+    x = self._depthwise(x, hidden, member)
     x = norm(relu6=True, name="depthwise_bn")(x, train)
     x = Conv1x1(self.edge.features_out, name="project")(x)
     return norm(name="project_bn")(x, train)
+
+  def _depthwise(self, x, hidden: int, member):
+    stride, kernels = self.edge.stride, [op.kernel for op in self.ops]
+    if member is None:
+      shape = (kernels[0], kernels[0], 1, hidden)
+      kernel = self.param("depthwise", he_fan_out, shape)
+      return depthwise_conv(x, kernel.astype(x.dtype), stride)
+
+    def branch(k, x, vector):
+      kernel = vector[: k * k * hidden].reshape(k, k, 1, hidden)
+      return depthwise_conv(x, kernel, stride)
+
+    vector = self.get_variable("params", "depthwise").astype(x.dtype)
+    branches = tuple(functools.partial(branch, k) for k in kernels)
+    return switch(branches, member, x, vector)
 
 
 @make.register
 def _(op: MBConv, edge, *, name, bn_momentum, dropout):
   del dropout
-  return MBConvModule(op, edge, bn_momentum, name=name)
+  return MBConvModule((op,), edge, bn_momentum, name=name)
 
 
 class ConvBNModule(nn.Module):

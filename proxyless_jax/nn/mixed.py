@@ -29,12 +29,21 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-# (params f[length], stats f[length'], x) -> (o_j(x), new stats f[length'])
-Candidate = Callable[
-  [jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]
-]
+
+class Family(NamedTuple):
+  """Candidates that are compiled together, since most of their code is one.
+
+  Attributes:
+    run: (member i32[], params f[length], stats f[length'], x) -> (o_j(x), new
+      stats f[length']), where j = positions[member].
+    positions: of the members among an edge's candidates.
+  """
+
+  run: Callable[..., tuple[jax.Array, jax.Array]]
+  positions: tuple[int, ...]
 
 
 class EdgeGates(NamedTuple):
@@ -61,7 +70,7 @@ class _Wanted:
 
 
 def mixed_edges(
-  candidates: Sequence[Candidate],
+  families: Sequence[Family],
   params: jax.Array,
   stats: jax.Array,
   x: jax.Array,
@@ -72,8 +81,7 @@ def mixed_edges(
   """Runs the drawn candidates of n consecutive edges that are alike.
 
   Args:
-    candidates: k functions (params, stats, x) -> (y, new stats), all with the
-      same shape of y; params and stats are rows of the banks.
+    families: all k candidates, each in one family; all give the same shape.
     params: f[n, k, length], the bank of parameters.
     stats: f[n, k, length'], the bank of batch-norm statistics.
     x: f[b, h, w, c], input of the first edge.
@@ -84,7 +92,7 @@ def mixed_edges(
     Output of the last edge, and the bank of statistics, of which only the
     drawn rows have changed.
   """
-  static = (tuple(candidates), shortcut)
+  static = (tuple(families), shortcut)
   y, new = _run(static, params, stats, x, *gates)
   return y, _put_drawn(gates.index, new, stats)
 
@@ -97,10 +105,13 @@ def _run(static, params, stats, x, index, gate, involved):
 
 
 def _scan_forward(static, params, stats, x, index):
-  candidates, shortcut = static
+  families, shortcut = static
 
   def edge(x, drawn):
-    y, new = lax.switch(drawn[0], candidates, *drawn[1:], x)
+    index, *variables = drawn
+    family, member = _locate(families, index)
+    runs = [family.run for family in families]
+    y, new = lax.switch(family, runs, member, *variables, x)
     return (x + y if shortcut else y), (x, new)
 
   drawn = (index, _get_drawn(index, params), _get_drawn(index, stats))
@@ -116,61 +127,77 @@ def _forward(static, params, stats, x, index, gate, involved):
 
 
 def _backward(static, residuals, cotangents):
-  candidates, shortcut = static
+  families, shortcut = static
   saved, params, stats, involved, wanted = residuals
   dy = cotangents[0]
   if not isinstance(dy, jax.Array):
     dy = jnp.zeros(dy.aval.shape, dy.aval.dtype)
-
-  def branch(candidate, x, p, s, dy):
-    """(dx, d params, <o_j(x), dy>) along the drawn candidate."""
-    if wanted.params:
-      y, pull = jax.vjp(lambda x, p: candidate(p, s, x)[0], x, p)
-      dx, dp = pull(dy)
-    else:
-      y, pull = jax.vjp(lambda x: candidate(p, s, x)[0], x)
-      (dx,), dp = pull(dy), None
-    return dx, dp, _inner(y, dy) if wanted.gate else None
-
-  branches = [functools.partial(branch, c) for c in candidates]
+  branches = [functools.partial(_pull_back, f.run, wanted) for f in families]
 
   def edge(dy, inputs):
-    (x, index, p, s), candidate_params, candidate_stats, involved = inputs
-    dx, dp, own = lax.switch(index, branches, x, p, s, dy)
+    (x, index, p, s), candidates, involved = inputs
+    family, member = _locate(families, index)
+    dx, dp, own = lax.switch(family, branches, member, x, p, s, dy)
     dgate = None
     if wanted.gate:
-      dgate = [
-        _gate_gradient(c, involved[j], index == j, own, (p, s, x, dy))
-        for j, (c, p, s) in enumerate(
-          zip(candidates, candidate_params, candidate_stats)
-        )
-      ]
-      dgate = jnp.stack(dgate)
+      drawn = jnp.arange(len(involved)) == index
+      others = _inner_products(families, *candidates, involved & ~drawn, x, dy)
+      dgate = jnp.where(drawn, jnp.where(involved, own, 0.0), others)
     return (dx + dy if shortcut else dx), (dp, dgate)
 
-  banks = (params, stats) if wanted.gate else (None, None)
-  dx, (dp, dgate) = _scan(edge, dy, (saved, *banks, involved), reverse=True)
+  candidates = (params, stats) if wanted.gate else None
+  dx, (dp, dgate) = _scan(edge, dy, (saved, candidates, involved), reverse=True)
   dparams = None
   if wanted.params:
     dparams = _put_drawn(saved[1], dp, jnp.zeros_like(params))
   return dparams, None, dx, None, dgate, None
 
 
-def _gate_gradient(candidate, involved, drawn, own, inputs) -> jax.Array:
-  """<o_j(x), dy> of an involved candidate, else zero: f[].
+def _pull_back(run, wanted: _Wanted, member, x, p, s, dy):
+  """(dx, d params, <o_j(x), dy>) along the drawn candidate j."""
+  if wanted.params:
+    y, pull = jax.vjp(lambda x, p: run(member, p, s, x)[0], x, p)
+    dx, dp = pull(dy)
+  else:
+    y, pull = jax.vjp(lambda x: run(member, p, s, x)[0], x)
+    (dx,), dp = pull(dy), None
+  return dx, dp, _inner(y, dy) if wanted.gate else None
 
-  Each is a condition of its own, so only one o_j is in memory at a time; that
-  of the drawn one, `own`, is known already.
+
+def _inner_products(families, params, stats, asked, x, dy) -> jax.Array:
+  """<o_j(x), dy> of each candidate j that is asked for, else zero: f[k].
+
+  One after the other, so that only one o_j is in memory at a time.
   """
+  products, order = [], []
+  for family in families:
 
-  def run(p, s, x, dy):
-    return _inner(candidate(p, s, x)[0], dy)
+    def one(_, inputs, run=family.run):
+      member, p, s, asked = inputs
+      product = lax.cond(
+        asked,
+        lambda: _inner(run(member, p, s, x)[0], dy),
+        lambda: jnp.zeros_like(_inner(dy, dy)),
+      )
+      return None, product
 
-  def skip(p, s, x, dy):
-    del p, s, x, dy
-    return jnp.where(involved & drawn, own, 0.0)
+    positions = np.array(family.positions)
+    members = jnp.arange(len(positions), dtype=jnp.int32)
+    rows = (members, params[positions], stats[positions], asked[positions])
+    products.append(_scan(one, None, rows)[1])
+    order.extend(family.positions)
+  return jnp.concatenate(products)[np.argsort(order)]
 
-  return lax.cond(involved & ~drawn, run, skip, *inputs)
+
+def _locate(families, index):
+  """Which family a candidate is of, and which of its members: i32[], i32[]."""
+  places = {
+    position: (number, member)
+    for number, family in enumerate(families)
+    for member, position in enumerate(family.positions)
+  }
+  table = jnp.array([places[i] for i in range(len(places))], jnp.int32)
+  return table[index, 0], table[index, 1]
 
 
 _run.defvjp(_forward, _backward, symbolic_zeros=True)

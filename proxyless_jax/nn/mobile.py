@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn import bank
+from proxyless_jax.nn.family import families_of
 from proxyless_jax.nn.make import make
-from proxyless_jax.nn.mixed import Candidate, EdgeGates, mixed_edges
-from proxyless_jax.space import Edge, Network, Op
+from proxyless_jax.nn.mixed import EdgeGates, mixed_edges
+from proxyless_jax.space import Edge, Network
 
 
 class ChainModule(nn.Module):
@@ -67,7 +66,7 @@ class ChainModule(nn.Module):
   def _mixed(self, first: Edge, options, x, train: bool, gates: EdgeGates):
     """A run of edges like `first`, each with several candidates."""
     place = bank.nameless(first)
-    candidates = [_candidate(op, place, options, train) for op in first.ops]
+    families = families_of(first.ops, place, options, train)
     params = self.get_variable("params", first.name)
     stats = self.get_variable("batch_stats", first.name)
     if params is None:
@@ -77,7 +76,7 @@ class ChainModule(nn.Module):
         "minutes to compile"
       )
     x, new = mixed_edges(
-      candidates, params, stats, x, gates, shortcut=first.shortcut
+      families, params, stats, x, gates, shortcut=first.shortcut
     )
     if train and self.is_mutable_collection("batch_stats"):
       self.put_variable("batch_stats", first.name, new)
@@ -107,26 +106,6 @@ class _PlainEdge(nn.Module):
   def __call__(self, x, train: bool):
     op = self.edge.op
     return make(op, self.edge, name=op.name, **dict(self.options))(x, train)
-
-
-@functools.lru_cache(maxsize=4096)
-def _candidate(op: Op, place: Edge, options, train: bool) -> Candidate:
-  """A candidate over rows of banks, traced once for all edges alike."""
-  module = make(op, place, name=None, **dict(options))
-  of_params = bank.layout(op, place, "params")
-  of_stats = bank.layout(op, place, "batch_stats")
-
-  @jax.jit
-  def run(params, stats, x):
-    variables = {
-      "params": of_params.unpack(params),
-      "batch_stats": of_stats.unpack(stats),
-    }
-    y, new = module.apply(variables, x, train, mutable=["batch_stats"])
-    new = {**variables, **new}["batch_stats"]
-    return y, of_stats.pack(new, len(stats)).astype(stats.dtype)
-
-  return run
 
 
 def _slice(gates, first: int, edges: list[Edge]) -> EdgeGates:

@@ -8,8 +8,9 @@ restoring falls back from a damaged checkpoint to the one before it.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import pathlib
 import shutil
 import warnings
 import zlib
@@ -22,13 +23,13 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager):
   """The checkpoints in a folder; closes as a context manager.
 
   All hosts of a run share the folder, and make the same calls.
   """
 
-  def __init__(self, directory: str | os.PathLike, *, keep: int):
+  def __init__(self, directory: str | pathlib.Path, *, keep: int):
     """Opens the folder, made where it is missing.
 
     Args:
@@ -40,11 +41,9 @@ class Checkpoints:
       OSError: `directory` is a file, or cannot be made.
     """
     if keep < 1:
-      raise ValueError(
-        f"keep = {keep}: expected 1 or more; set it to 2 or more"
-      )
-    self._directory = os.path.abspath(directory)
-    os.makedirs(self._directory, exist_ok=True)
+      raise ValueError(f"keep = {keep}: expected 1 or more; set it to 2")
+    self._directory = pathlib.Path(directory).absolute()
+    self._directory.mkdir(parents=True, exist_ok=True)
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep, cleanup_tmp_directories=True
     )
@@ -53,13 +52,12 @@ class Checkpoints:
   def save(self, step: int, state, iterators: dict[str, object]) -> None:
     """Saves in the background; what changes after the call is not in it.
 
-    The caller may donate the buffers of `state` and move the iterators at
-    once. Waits for the save before, and raises if that one failed.
+    So the caller may donate `state` and move the iterators at once. Waits for
+    the save before, and raises if that one failed.
 
     Args:
       step: 0 or more, not in `steps()`.
-      state: pytree of arrays, typed PRNG keys among them, each whole on
-        this host or replicated.
+      state: pytree of arrays and PRNG keys, the same on every host.
       iterators: Grain dataset iterators by name.
 
     Raises:
@@ -141,60 +139,49 @@ class Checkpoints:
     """Waits, and ends the background threads."""
     self._manager.close()
 
-  def __enter__(self) -> Checkpoints:
-    return self
-
   def __exit__(self, *exception) -> None:
     self.close()
 
   def _read(self, step: int, asked: dict, iterators):
     """Arrays by leaf, states by iterator, and the kinds of the keys."""
-    sealed = self._orbax(step, "manifest", ocp.args.JsonRestore())
-    manifest = _unseal(sealed.get("sealed"), "manifest")
-    differences = _differences(manifest["structure"], asked)
-    if differences:
+    with _damage_in("manifest"):
+      args = ocp.args.Composite(manifest=ocp.args.JsonRestore())
+      sealed = self._manager.restore(step, args=args)["manifest"]["sealed"]
+      manifest = _unseal(sealed)
+    if differences := _differences(manifest["structure"], asked):
       raise ValueError(
         f"the checkpoint of step {step} in {self._directory} is of another "
         f"run: {differences}; use another folder, or that run's settings"
       )
     checksums = manifest["crc32"]
-    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-    args = ocp.args.PyTreeRestore(
-      item=checksums, restore_args=dict.fromkeys(checksums, as_numpy)
-    )
-    arrays = self._orbax(step, "state", args)
-    for name, array in arrays.items():
-      if _crc32(array) != checksums[name]:
-        raise _DamagedError(f"state: the checksum of {name} is wrong")
-    states = {}
+    kinds = dict.fromkeys(checksums, ocp.RestoreArgs(restore_type=np.ndarray))
+    state = ocp.args.PyTreeRestore(item=checksums, restore_args=kinds)
+    with _damage_in("state"):
+      args = ocp.args.Composite(state=state)
+      arrays = self._manager.restore(step, args=args)["state"]
+      for name, array in arrays.items():
+        if _crc32(array) != checksums[name]:
+          raise ValueError(f"the checksum of {name} is wrong")
+    states, handler = {}, grain.checkpoint.CheckpointHandler()
     for name in iterators:
-      position, item = _Position(""), f"iterator_{name}"
-      self._orbax(step, item, grain.checkpoint.CheckpointRestore(position))
-      states[name] = _unseal(position.sealed, item)
+      # Not through Orbax: it waits for all hosts, and one may lack its file.
+      with _damage_in(f"iterator_{name}"):
+        folder = self._directory / str(step) / f"iterator_{name}"
+        position = handler.restore(folder, item=_Position(""))
+        states[name] = _unseal(position.sealed)
     return arrays, states, manifest["key_impl"]
-
-  def _orbax(self, step: int, item: str, args):
-    try:
-      args = ocp.args.Composite(**{item: args})
-      return self._manager.restore(step, args=args)[item]
-    except (MemoryError, PermissionError):
-      raise
-    # What a damaged file raises is anything: KeyError, ValueError, OSError...
-    except Exception as error:
-      problem, *_ = f"{type(error).__name__}: {error}".splitlines()
-      raise _DamagedError(f"{item}: {problem}") from error
 
   def _set_aside(self, damages: dict[int, str], used: int) -> None:
     for step, damage in damages.items():
-      path = os.path.join(self._directory, str(step))
+      aside = self._directory / f"{step}.damaged"
       warnings.warn(
         f"the checkpoint of step {step} is damaged ({damage}): using that of "
-        f"step {used}; the damaged one is now {path}.damaged",
+        f"step {used}; the damaged one is now {aside}",
         stacklevel=3,
       )
       if jax.process_index() == 0:
-        shutil.rmtree(path + ".damaged", ignore_errors=True)
-        os.rename(path, path + ".damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        (self._directory / str(step)).rename(aside)
     if damages:
       multihost_utils.sync_global_devices("damaged checkpoints set aside")
       self._manager.reload()
@@ -202,6 +189,18 @@ class Checkpoints:
 
 class _DamagedError(Exception):
   pass
+
+
+@contextlib.contextmanager
+def _damage_in(item: str):
+  try:
+    yield
+  except (MemoryError, PermissionError):
+    raise
+  # What a damaged file raises is anything: KeyError, ValueError, OSError...
+  except Exception as error:
+    problem, *_ = f"{type(error).__name__}: {error}".splitlines()
+    raise _DamagedError(f"{item}: {problem}") from error
 
 
 class _Position:
@@ -262,9 +261,9 @@ def _snapshot(leaves: dict[str, object]) -> dict[str, np.ndarray]:
     # Orbax refuses arrays without elements.
     if leaf.size
   }
-  # On a CPU these are views of buffers that the caller donates next. A copy
-  # does not rest on what JAX makes of a buffer that is donated and in view.
-  return {name: np.array(a) for name, a in jax.device_get(data).items()}
+  # On a CPU these are views of buffers that the caller donates next. Orbax
+  # copies NumPy arrays before its `save` returns, of JAX arrays it may not.
+  return jax.device_get(data)
 
 
 def _crc32(array: np.ndarray) -> int:
@@ -278,10 +277,10 @@ def _seal(content) -> str:
   return f"{zlib.crc32(text.encode()):08x} {text}"
 
 
-def _unseal(sealed: str, item: str):
-  checksum, _, text = str(sealed).partition(" ")
+def _unseal(sealed: str):
+  checksum, _, text = sealed.partition(" ")
   if checksum != f"{zlib.crc32(text.encode()):08x}":
-    raise _DamagedError(f"{item}: its checksum is wrong")
+    raise ValueError("its checksum is wrong")
   return json.loads(text)
 
 

@@ -350,7 +350,7 @@ def test_errors(tmp_path):
   with pytest.raises(FileExistsError, match=r"file"):
     Checkpoints(tmp_path / "file", keep=1)
   with Checkpoints(tmp_path / "new", keep=1) as checkpoints:
-    with pytest.raises(TypeError, match=r"state\['a'\] = 1: expected an array"):
+    with pytest.raises(TypeError, match=r"state\['a'\] = 1: expected a JAX"):
       checkpoints.save(0, {"a": 1}, {})
     checkpoints.save(0, {"a": jnp.ones(1)}, {})
     with pytest.raises(ValueError, match="step 0 already exists"):

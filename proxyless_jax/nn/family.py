@@ -1,0 +1,103 @@
+"""Families: candidates that share their code, compiled once for all of them.
+
+MBConv candidates of one expansion differ in nothing but the kernel of their
+depthwise convolution. A supernet compiles one program for the family, with a
+switch over the kernels inside: half the compile time. Every other operation is
+a family of its own.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from proxyless_jax.nn import bank
+from proxyless_jax.nn.make import MBConvModule, make
+from proxyless_jax.nn.mixed import Family
+from proxyless_jax.space import Edge, MBConv, Op
+
+
+def families_of(
+  ops: tuple[Op, ...], place: Edge, options, train: bool
+) -> list[Family]:
+  """The families of an edge's candidates, over rows of its banks.
+
+  Args:
+    ops: candidates.
+    place: where they stand: an edge without a name, so that all edges alike
+      share their functions, and what JAX has traced of them.
+    options: keyword arguments of `make`, as pairs.
+    train: as in a module's call.
+  """
+  groups: dict[object, list[int]] = {}
+  for i, op in enumerate(ops):
+    key = ("mbconv", op.expand) if type(op) is MBConv else op
+    groups.setdefault(key, []).append(i)
+  families = []
+  for positions in groups.values():
+    members = tuple(ops[i] for i in positions)
+    make_run = _alone if len(members) == 1 else _mbconvs
+    run = make_run(members, place, options, train)
+    families.append(Family(run, tuple(positions)))
+  return families
+
+
+@functools.lru_cache(maxsize=4096)
+def _alone(ops: tuple[Op], place: Edge, options, train: bool):
+  (op,) = ops
+  module = make(op, place, name=None, **dict(options))
+  of_params = bank.layout(op, place, "params")
+  of_stats = bank.layout(op, place, "batch_stats")
+
+  @jax.jit
+  def run(member, params, stats, x):
+    del member
+    variables = {
+      "params": of_params.unpack(params),
+      "batch_stats": of_stats.unpack(stats),
+    }
+    y, new = module.apply(variables, x, train, mutable=["batch_stats"])
+    return y, _pack_stats(of_stats, {**variables, **new}, stats)
+
+  return run
+
+
+@functools.lru_cache(maxsize=4096)
+def _mbconvs(ops: tuple[MBConv, ...], place: Edge, options, train: bool):
+  module = MBConvModule(ops, place, dict(options)["bn_momentum"])
+  of_params = [bank.layout(op, place, "params") for op in ops]
+  of_stats = bank.layout(ops[0], place, "batch_stats")
+
+  @jax.jit
+  def run(member, params, stats, x):
+    variables = {
+      "params": _unpack_member(of_params, params, member),
+      "batch_stats": of_stats.unpack(stats),
+    }
+    y, new = module.apply(variables, x, train, member, mutable=["batch_stats"])
+    return y, _pack_stats(of_stats, {**variables, **new}, stats)
+
+  return run
+
+
+def _unpack_member(layouts: list[bank.Layout], row, member):
+  """The tree in the row of a member, its kernel as a vector.
+
+  The kernel lies first in a row, and the members' trees are equal but for it.
+  The vector is as long as the longest kernel of the family: what follows the
+  member's own is not its to use.
+  """
+  others = bank.Layout(layouts[0].structure, layouts[0].shapes[1:])
+  sizes = [layout.length - others.length for layout in layouts]
+  start = jnp.array(sizes, jnp.int32)[member]
+  rest = lax.dynamic_slice(row, (start,), (others.length,))
+  leaves = [row[: max(sizes)], *others.cut(rest)]
+  return others.structure.unflatten(leaves)
+
+
+def _pack_stats(layout: bank.Layout, variables, stats):
+  new = layout.pack(variables["batch_stats"], len(stats))
+  return new.astype(stats.dtype)

@@ -1,0 +1,42 @@
+"""A switch whose backward pass recomputes, and saves its operands alone.
+
+Autodiff's own saves what every branch would need, with zeros in place of that
+of the branches not taken.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+from jax import lax
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def switch(branches: tuple[Callable, ...], index: jax.Array, *operands):
+  """`lax.switch(index, branches, *operands)`, differentiable in `operands`.
+
+  Args:
+    branches: functions of the operands, hashable, with outputs of one shape.
+    index: i32[].
+    operands: arrays.
+  """
+  return lax.switch(index, branches, *operands)
+
+
+def _forward(branches, index, *operands):
+  return switch(branches, index, *operands), (index, operands)
+
+
+def _backward(branches, saved, cotangent):
+  index, operands = saved
+
+  def pull_back(branch, cotangent, *operands):
+    return jax.vjp(branch, *operands)[1](cotangent)
+
+  pulls = [functools.partial(pull_back, branch) for branch in branches]
+  return None, *lax.switch(index, pulls, cotangent, *operands)
+
+
+switch.defvjp(_forward, _backward)
