@@ -38,18 +38,21 @@ PATH = [f"mbconv{e}_k{k}" for e, k in ((6, 3), (3, 7), (6, 5), (3, 3), (6, 7))]
 
 
 def workload():
+  """The network of the module's docstring."""
   return mobile_space(
     image_size=32, classes=10, stem_stride=1, strides=(1, 2, 2, 1, 2, 1)
   )
 
 
 def optimizer():
+  """SGD as released; both sides use it."""
   return optim.weight_optimizer(
     0.01, momentum=0.9, nesterov=True, decay=4e-5, kernels_only=False
   )
 
 
 def make_batch(key):
+  """Random images and labels."""
   image = jax.random.normal(key, (BATCH, 32, 32, 3))
   label = jnp.arange(BATCH, dtype=jnp.int32) % 10
   return {"image": image, "label": label, "mask": jnp.ones(BATCH)}
@@ -58,7 +61,7 @@ def make_batch(key):
 def search_steps(space):
   """The state, and the jitted weight and architecture steps of a search."""
   module, mask = build(space), gates_lib.candidate_mask(space)
-  tx = optim.drawn_only(optimizer())
+  tx = optimizer()
   arch_tx = optim.arch_optimizer(1e-3, b1=0.0, b2=0.999, decay=0.0)
   search = state.search_state(
     jax.random.key(0), init(module, jax.random.key(1)), mask, tx, arch_tx, 1e-3
@@ -84,6 +87,7 @@ def search_steps(space):
 
 
 def plain_step(space):
+  """The state and the jitted training step of the network of `PATH`."""
   names = [PATH[i % len(PATH)] for i in range(len(space.edges))]
   module, tx = build(space.choose(names)), optimizer()
   variables = init(module, jax.random.key(1))
@@ -105,6 +109,7 @@ def force_path(search, space):
 
 
 def compile_times(space, batch):
+  """Seconds from tracing to a program, for both steps of a search."""
   search, jitted = search_steps(space)
   seconds = {}
   for name in ("weight", "arch full"):
@@ -115,6 +120,7 @@ def compile_times(space, batch):
 
 
 def measure(rounds):
+  """Seconds of each step in each round, and megabytes of temporaries."""
   space, batch = workload(), make_batch(jax.random.key(2))
   search, jitted = search_steps(space)
   search = force_path(search, space)
@@ -159,6 +165,7 @@ def ratios_of(times, name, base):
 
 
 def main():
+  """Measures and prints."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--rounds", type=int, default=7)
   parser.add_argument("--out")

@@ -1,8 +1,13 @@
-"""ProxylessNAS in JAX: search a network on the target task and hardware."""
+"""ProxylessNAS in JAX: search a network on the target task and hardware.
+
+The parts are subpackages: `space`, `nn`, `search`, `hardware`, `run`, `data`,
+`report`. Since `pj.search` is the job, import the method's parts by
+`from proxyless_jax.search import gates`.
+"""
 
 from proxyless_jax.hardware import CostTable, cost_table
 from proxyless_jax.nn import build, inherit, init, make
-from proxyless_jax.run import evaluate, search, train
+from proxyless_jax.search import gates, optim  # Before `search` is a function.
 from proxyless_jax.space import (
   Edge,
   Network,
@@ -12,3 +17,24 @@ from proxyless_jax.space import (
   mobile_space,
   parameters,
 )
+
+
+def search(config, workdir) -> dict:
+  """Searches, derives, trains and evaluates: see `run.loop.search`."""
+  from proxyless_jax.run import loop  # Imports data and report libraries.
+
+  return loop.search(config, workdir)
+
+
+def train(config, workdir) -> dict:
+  """Trains an architecture and evaluates it: see `run.loop.train`."""
+  from proxyless_jax.run import loop
+
+  return loop.train(config, workdir)
+
+
+def evaluate(config, workdir) -> dict:
+  """Evaluates trained weights: see `run.loop.evaluate`."""
+  from proxyless_jax.run import loop
+
+  return loop.evaluate(config, workdir)

@@ -31,6 +31,7 @@ USER_ERRORS = (ValueError, ImportError, OSError, FloatingPointError)
 
 
 def main(argv: list[str]) -> None:
+  """Runs the config's job; user errors end in one line."""
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells each file it writes.
   if len(argv) > 1:

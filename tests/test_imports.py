@@ -22,7 +22,7 @@ ALLOWED = {
   "exchange": {"space", "nn"},
 }
 ALLOWED["run"] = set(ALLOWED)
-ALLOWED["main"] = set(ALLOWED)
+ALLOWED["main"] = set(ALLOWED) | {"the whole package"}
 ALLOWED["__init__"] = set(ALLOWED) - {"main"}
 
 IMPORT_WITHOUT = """

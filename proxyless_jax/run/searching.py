@@ -68,14 +68,12 @@ def search_stage(options: Options, dataset, space: Network) -> Stage:
     _least_one(search.epochs * epoch),
   )
   mask = gates.candidate_mask(space)
-  tx = optim.drawn_only(
-    optim.weight_optimizer(
-      optim.search_schedule(search.warmup_lr, warmup, search.lr, main),
-      momentum=search.momentum,
-      nesterov=search.nesterov,
-      decay=search.decay,
-      kernels_only=False,
-    )
+  tx = optim.weight_optimizer(
+    optim.search_schedule(search.warmup_lr, warmup, search.lr, main),
+    momentum=search.momentum,
+    nesterov=search.nesterov,
+    decay=search.decay,
+    kernels_only=False,
   )
   arch_tx = optim.arch_optimizer(
     arch.lr, b1=arch.b1, b2=arch.b2, decay=arch.decay

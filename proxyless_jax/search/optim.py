@@ -65,7 +65,7 @@ def drawn_only(
     updates = jax.tree.map(_or_negative_zero, mask, updates)
     updates, new_state = inner.update(updates, state, params, **extra)
     updates = jax.tree.map(_or_negative_zero, mask, updates)
-    state_mask = _state_mask(inner, state, mask)
+    state_mask = spread_over_state(inner, state, mask)
     return updates, jax.tree.map(_select_state, state_mask, new_state, state)
 
   return optax.GradientTransformationExtraArgs(inner.init, update)
@@ -248,8 +248,11 @@ def _check_shape(place: str, mask, leaf):
     )
 
 
-def _state_mask(inner, state, mask):
-  """The mask of every state leaf; global state is True: it always advances."""
+def spread_over_state(inner, state, mask):
+  """`mask`, one leaf per parameter, as a tree like the optimizer's state.
+
+  Global state, such as a count, gets True: it always advances.
+  """
 
   def masked(node):
     return isinstance(node, optax.MaskedNode)

@@ -24,6 +24,7 @@ from proxyless_jax.hardware import CostTable
 from proxyless_jax.nn import alike_runs
 from proxyless_jax.search import gates as gates_lib
 from proxyless_jax.search import objective as objective_lib
+from proxyless_jax.search.rows import update_drawn
 from proxyless_jax.search.state import SearchState, TrainState
 from proxyless_jax.space import Network
 
@@ -56,7 +57,7 @@ def weight_step(
   *,
   module: nn.Module,
   mask: jax.Array,
-  tx: optax.GradientTransformationExtraArgs,
+  tx: optax.GradientTransformation,
   smoothing: float,
 ) -> tuple[SearchState, Metrics]:
   """Trains the weights of one drawn path; everything off it stays as it is.
@@ -66,7 +67,7 @@ def weight_step(
     batch: of the weights' split.
     module: of the space.
     mask: bool[e, k], which candidates exist.
-    tx: over the weights, an `optim.drawn_only`.
+    tx: over the weights; it is applied to the drawn path alone.
     smoothing: of the labels.
   """
   key = _step_key(state, WEIGHT_STREAM)
@@ -87,13 +88,13 @@ def weight_step(
     return loss, (new["batch_stats"], classification(logits, batch, loss))
 
   grads, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(state.params)
-  drawn = drawn_params(state.params, module.network, gates.index)
-  updates, opt_state = tx.update(
-    grads, state.opt_state, state.params, drawn=drawn
+  drawn = drawn_rows(state.params, module.network, gates.index)
+  params, opt_state = update_drawn(
+    tx, grads, state.opt_state, state.params, drawn
   )
   state = state.replace(
     step=state.step + 1,
-    params=optax.apply_updates(state.params, updates),
+    params=params,
     batch_stats=batch_stats,
     opt_state=opt_state,
   )
@@ -260,8 +261,8 @@ def classification(logits, batch: dict, loss) -> Metrics:
   }
 
 
-def drawn_params(params, network: Network, index: jax.Array):
-  """A tree prefix of `params` with bool leaves: True on the drawn path.
+def drawn_rows(params, network: Network, index: jax.Array):
+  """A tree prefix of `params`: the drawn rows of banks, True for the rest.
 
   Args:
     params: of the module of a space.
@@ -271,10 +272,8 @@ def drawn_params(params, network: Network, index: jax.Array):
   drawn = dict.fromkeys(params, True)
   first = 0
   for run in alike_runs(network.edges):
-    count = len(run[0].ops)
-    if count > 1:
-      own = index[first : first + len(run), None]
-      drawn[run[0].name] = (own == jnp.arange(count))[:, :, None]
+    if len(run[0].ops) > 1:
+      drawn[run[0].name] = index[first : first + len(run)]
     first += len(run)
   return drawn
 

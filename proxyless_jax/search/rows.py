@@ -1,0 +1,82 @@
+"""An optimizer step on the drawn rows of banks, and on nothing else.
+
+    rows = bank[i, index_i];  rows, s = T(rows, s, dL/d rows);  put them back
+
+The same result as `optim.drawn_only` gives with a mask, bit for bit, where the
+parameters that belong together lie in banks f[n, k, length] of n edges and k
+candidates: the work is the drawn path's instead of the supernet's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from proxyless_jax.search import optim
+
+
+def update_drawn(
+  tx: optax.GradientTransformation, grads, opt_state, params, drawn
+) -> tuple[Any, optax.OptState]:
+  """Applies `tx` on the drawn rows.
+
+  Args:
+    tx: any optax transform that keeps its state as `optim.drawn_only` asks.
+    grads: of `params`.
+    opt_state: of `tx.init(params)`.
+    params: a pytree whose banks have the shape f[n, k, ...].
+    drawn: a tree prefix of `params`: i32[n] for a bank, the drawn row of each
+      edge; True for sub-trees that every path uses.
+
+  Returns:
+    The new parameters and optimizer state. Rows that were not drawn keep
+    their bits.
+
+  Example:
+    >>> params = {"bank": jnp.zeros((1, 2, 3))}
+    >>> tx = optax.sgd(1.0)
+    >>> grads, index = {"bank": jnp.ones((1, 2, 3))}, jnp.array([1])
+    >>> new, _ = update_drawn(
+    ...   tx, grads, tx.init(params), params, {"bank": index}
+    ... )
+    >>> print(new["bank"])
+    [[[ 0.  0.  0.]
+      [-1. -1. -1.]]]
+  """
+  index = jax.tree.broadcast(drawn, params)
+  state_index = optim.spread_over_state(tx, opt_state, index)
+  rows = jax.tree.map(_get, index, params)
+  updates, new_state = tx.update(
+    jax.tree.map(_get, index, grads),
+    jax.tree.map(_get, state_index, opt_state),
+    rows,
+  )
+  rows = optax.apply_updates(rows, updates)
+  params = jax.tree.map(_put, index, rows, params)
+  return params, jax.tree.map(_put, state_index, new_state, opt_state)
+
+
+def _get(index, bank):
+  """The drawn rows f[n, ...] of a bank f[n, k, ...]."""
+  if index is True:
+    return bank
+  return jnp.stack(
+    [
+      lax.dynamic_index_in_dim(edge, i, keepdims=False)
+      for edge, i in zip(bank, index)
+    ]
+  )
+
+
+def _put(index, rows, bank):
+  """The bank with its drawn rows replaced, in place where it was donated."""
+  if index is True:
+    return rows
+  rest = (0,) * (bank.ndim - 2)
+  for edge, (i, row) in enumerate(zip(index, rows)):
+    bank = lax.dynamic_update_slice(bank, row[None, None], (edge, i, *rest))
+  return bank
