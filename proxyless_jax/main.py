@@ -10,6 +10,7 @@ Run again on the same workdir, it goes on where it was.
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -34,9 +35,9 @@ def main(argv: list[str]) -> None:
   """Runs the config's job; user errors end in one line."""
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells each file it writes.
-  if len(argv) > 1:
-    sys.exit(f"error: unexpected arguments {argv[1:]}")
   try:
+    if len(argv) > 1:
+      raise ValueError(f"unexpected arguments {argv[1:]}: expected flags alone")
     job = _CONFIG.value.get("job")
     if job not in JOBS:
       raise ValueError(f"job = {job!r}: expected one of {sorted(JOBS)}")
@@ -44,8 +45,15 @@ def main(argv: list[str]) -> None:
   except USER_ERRORS as error:
     if _DEBUG.value:
       raise
-    sys.exit(f"error: {error}\n(--debug shows where)")
+    _fail(f"{error} (--debug shows where)")
+  except KeyboardInterrupt:
+    print("interrupted: the same command goes on from here", file=sys.stderr)
+    sys.exit(130)  # As a shell says that Control-C ended a program.
   print(_summary(result))
+
+
+def _fail(message: str) -> NoReturn:
+  sys.exit(f"error: {' '.join(message.split())}")
 
 
 def _summary(result: dict) -> str:
@@ -56,10 +64,37 @@ def _summary(result: dict) -> str:
   )
 
 
+def _parse(argv: list[str]) -> list[str]:
+  """The arguments that are no flags; what is wrong ends in one line."""
+  try:
+    rest = flags.FLAGS(argv)
+    _CONFIG.value.get("job")  # A file that is not there raises only here.
+    return rest
+  # The config file is the user's code: anything may come out of it.
+  except Exception as error:
+    if "--debug" in argv:
+      raise
+    _fail(_parse_problem(error, argv))
+
+
+def _parse_problem(error: Exception, argv: list[str]) -> str:
+  given = [arg for arg in argv if arg.lstrip("-").startswith("config")]
+  if isinstance(error, AttributeError):
+    return f"{' '.join(given)}: the config has no field {error}"
+  if isinstance(error, OSError):
+    return f"{' '.join(given)}: expected the path of a config file: {error}"
+  # What the library shows is the traceback of what the config file raised.
+  while isinstance(error, flags.Error) and error.__context__ is not None:
+    error = error.__context__
+  while error.__context__ is not None:
+    error = error.__context__
+  return str(error)
+
+
 def run() -> None:
   """The entry point."""
   flags.mark_flags_as_required(["config", "workdir"])
-  app.run(main)
+  app.run(main, flags_parser=_parse)
 
 
 if __name__ == "__main__":

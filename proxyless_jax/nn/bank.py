@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from proxyless_jax.nn.declare import declarations
 from proxyless_jax.nn.make import make
 from proxyless_jax.space import Edge, Network, Op
 
@@ -33,11 +34,35 @@ def nameless(edge: Edge) -> Edge:
 
 
 def boxed_variables(op: Op, place: Edge, key: jax.Array) -> dict:
-  """{'params', 'batch_stats'} of one candidate, as its module makes them."""
-  module = make(op, place, name=None, bn_momentum=0.0, dropout=0.0)
+  """{'params', 'batch_stats'} of one candidate, boxed where declared.
+
+  Raises:
+    ValueError: its module does not have the name that was asked for, or gives
+      another shape than the edge.
+  """
+  module = make(op, place, name=op.name, bn_momentum=0.0, dropout=0.0)
+  if module.name != op.name:
+    raise ValueError(
+      f"operation {op.name!r}: its module has the name {module.name!r}: "
+      "expected that of the operation, under which a derived network looks for "
+      "its parameters: pass on the argument `name` of `make`"
+    )
   x = jnp.zeros((1, place.size, place.size, place.features_in))
-  variables = module.init(key, x, False)
+  with declarations():
+    y, variables = module.init_with_output(key, x, False)
+  _check_output(op, place, y.shape[1:])
   return {"params": {}, "batch_stats": {}, **variables}
+
+
+def _check_output(op: Op, place: Edge, shape: tuple[int, ...]) -> None:
+  expected = (place.size_out, place.size_out, place.features_out)
+  if shape not in (expected, expected[2:]):
+    raise ValueError(
+      f"operation {op.name!r}: its module gives [b, *{shape}]: expected "
+      f"[b, *{expected}] at stride {place.stride} from a map of "
+      f"{place.size}x{place.size}, or [b, {place.features_out}] where it is "
+      "the last"
+    )
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,13 +1,16 @@
 """Initial values that are declared: a mean and a deviation, drawn later.
 
 Compiling a random draw per kernel would take minutes for a supernet of a
-thousand kernels. Layers here box each variable with its distribution, and
-`proxyless_jax.nn.init` draws them all on the host. Modules of others need
-not: their own initialisers are run.
+thousand kernels. So `proxyless_jax.nn.init` asks the layers here for the
+distributions, and draws from them on the host. Elsewhere, as in `module.init`,
+these are plain initialisers; and modules of others, which know nothing of it,
+are initialised by themselves.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
 from typing import Any
 
@@ -15,6 +18,19 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+
+
+_boxing = contextvars.ContextVar("boxing", default=False)
+
+
+@contextlib.contextmanager
+def declarations():
+  """Inside it, the initialisers of this module give `Declared` boxes."""
+  token = _boxing.set(True)
+  try:
+    yield
+  finally:
+    _boxing.reset(token)
 
 
 @flax.struct.dataclass
@@ -45,7 +61,11 @@ class Declared(nn.meta.AxisMetadata):
     return self
 
 
-def he_fan_out(key, shape, dtype=jnp.float32) -> Declared:
+def _declare(value, mean: float, deviation: float):
+  return Declared(value, mean, deviation) if _boxing.get() else value
+
+
+def he_fan_out(key, shape, dtype=jnp.float32):
   """He et al., ICCV 2015, over the fan-out k * k * features, as released."""
   fan_out = math.prod(shape[:-2]) * shape[-1]
   return normal(math.sqrt(2.0 / fan_out))(key, shape, dtype)
@@ -56,7 +76,7 @@ def normal(deviation: float):
 
   def initialise(key, shape, dtype=jnp.float32):
     value = deviation * jax.random.normal(key, shape, dtype)
-    return Declared(value, 0.0, deviation)
+    return _declare(value, 0.0, deviation)
 
   return initialise
 
@@ -66,6 +86,6 @@ def constant(value: float):
 
   def initialise(key, shape, dtype=jnp.float32):
     del key
-    return Declared(jnp.full(shape, value, dtype), value, 0.0)
+    return _declare(jnp.full(shape, value, dtype), value, 0.0)
 
   return initialise

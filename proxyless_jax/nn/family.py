@@ -60,6 +60,8 @@ def _alone(ops: tuple[Op], place: Edge, options, train: bool):
       "batch_stats": of_stats.unpack(stats),
     }
     y, new = module.apply(variables, x, train, mutable=["batch_stats"])
+    # Linen's own layers give float32 for bfloat16, by their parameters.
+    y = y.astype(x.dtype)
     return y, _pack_stats(of_stats, {**variables, **new}, stats)
 
   return run

@@ -72,7 +72,11 @@ def _batch_norm_backward(epsilon, relu6, residuals, cotangents):
   dscale = jnp.sum(dy * normal, REDUCED)
   count = x.size // x.shape[-1]
   dx = (dy - dbias / count - normal * (dscale / count)) * (scale * rstd)
-  return dx.astype(x.dtype), dscale, dbias
+  return (
+    dx.astype(x.dtype),
+    dscale.astype(scale.dtype),
+    dbias.astype(bias.dtype),
+  )
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
@@ -104,8 +108,9 @@ class BatchNorm(nn.Module):
     y, *batch = batch_norm(x, scale, bias, self.epsilon, self.relu6)
     if not self.is_initializing():
       for running, new in zip((mean, var), batch):
+        new = lax.stop_gradient(new).astype(running.value.dtype)
         old = self.momentum * running.value
-        running.value = old + (1.0 - self.momentum) * lax.stop_gradient(new)
+        running.value = old + (1.0 - self.momentum) * new
     return y
 
 

@@ -27,10 +27,13 @@ def make(
       def _(op: FusedConv, edge, *, name, bn_momentum, dropout):
         return FusedConvModule(op.kernel, edge.features_out, name=name)
 
+  Its module may be made of any Linen layers with 'params' and 'batch_stats'.
+  As a candidate it gets no random numbers, so it has no dropout of its own.
+
   Args:
     op: the operation.
     edge: where it stands: widths, stride, size.
-    name: of the module, which is that of its parameters.
+    name: of the module, under which its parameters lie: pass it on.
     bn_momentum: of the running batch-norm statistics.
     dropout: rate before the classifier.
 

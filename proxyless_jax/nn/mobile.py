@@ -59,6 +59,8 @@ class ChainModule(nn.Module):
         x = self._mixed(run[0], options, x, train, drawn)
         continue
       for edge in run:
+        # Linen's own layers give float32 for bfloat16, by their parameters.
+        x = x.astype(self.dtype)
         y = _PlainEdge(edge, options, name=edge.name)(x, train)
         x = x + y if edge.shortcut else y
     return x

@@ -13,7 +13,7 @@ import numpy as np
 from proxyless_jax.data import train_batches
 from proxyless_jax.hardware import CostTable, cost_table, parse_quantity
 from proxyless_jax.nn import build, init
-from proxyless_jax.run.options import CostOptions, Options
+from proxyless_jax.run.options import CostOptions, Options, SearchOptions
 from proxyless_jax.run.stage import Stage
 from proxyless_jax.search import gates, objective, optim, state, steps
 from proxyless_jax.search.derive import derive
@@ -55,21 +55,17 @@ def search_stage(options: Options, dataset, space: Network) -> Stage:
   """The stage of a search: warm-up, then weight and architecture steps.
 
   Raises:
-    ValueError: the objective does not fit the space.
+    ValueError: the objective does not fit the space, or no step would train
+      the architecture.
   """
   search, arch = options.search, options.search.arch
   if space.is_architecture:
     raise ValueError("space: expected edges with several candidates to search")
   table = cost_table(search.cost.kind, space)
   goal = make_objective(search.cost, table)
-  epoch = len(dataset.weights) / search.batch
-  warmup, main = (
-    round(search.warmup_epochs * epoch),
-    _least_one(search.epochs * epoch),
-  )
-  mask = gates.candidate_mask(space)
+  warmup, begin, end = _schedule(search, len(dataset.weights) / search.batch)
   tx = optim.weight_optimizer(
-    optim.search_schedule(search.warmup_lr, warmup, search.lr, main),
+    optim.search_schedule(search.warmup_lr, warmup, search.lr, end - warmup),
     momentum=search.momentum,
     nesterov=search.nesterov,
     decay=search.decay,
@@ -79,45 +75,61 @@ def search_stage(options: Options, dataset, space: Network) -> Stage:
     arch.lr, b1=arch.b1, b2=arch.b2, decay=arch.decay
   )
   module = build(space, dtype=jnp.dtype(options.dtype))
-  init_key, key = jax.random.split(jax.random.key(options.seed))
-  first = state.search_state(
-    key, init(module, init_key), mask, tx, arch_tx, arch.init_scale
-  )
+  mask = gates.candidate_mask(space)
   common = dict(module=module, mask=mask, smoothing=search.smoothing)
-  iterators = {
-    "weights": train_batches(
-      dataset.weights, options.data, batch=search.batch, seed=options.seed
-    ),
-    "arch": train_batches(
-      dataset.arch, options.data, batch=arch.batch, seed=options.seed + 1
-    ),
-  }
+  of_arch = dict(tx=arch_tx, table=table, objective=goal, mode=arch.mode)
   weight_step = functools.partial(steps.weight_step, tx=tx, **common)
-  arch_step = functools.partial(
-    steps.arch_step,
-    tx=arch_tx,
-    table=table,
-    objective=goal,
-    mode=arch.mode,
-    **common,
-  )
-  begin = warmup + math.ceil(arch.after_epochs * epoch)
+  arch_step = functools.partial(steps.arch_step, **of_arch, **common)
+  iterators = _iterators(options, dataset)
+  init_key, key = jax.random.split(jax.random.key(options.seed))
   return Stage(
     name="search",
-    steps=warmup + main,
+    steps=end,
     batch=search.batch,
-    state=first,
+    init=lambda: state.search_state(
+      key, init(module, init_key), mask, tx, arch_tx, arch.init_scale
+    ),
     iterators=iterators,
     metrics=METRICS,
-    prepare=functools.partial(
-      _prepare, weight_step, arch_step, iterators, begin, arch.every
-    ),
+    advance=_advance(weight_step, arch_step, iterators, begin, arch.every),
     units={"expected_cost": table.unit, "derived_cost": table.unit},
   )
 
 
-def _prepare(weight_step, arch_step, iterators, begin: int, every: int, first):
-  """Compiles both steps; gives the function that alternates them."""
+def _schedule(search: SearchOptions, epoch: float) -> tuple[int, int, int]:
+  """The steps where warm-up ends, the architecture's begin, the search ends.
+
+  Args:
+    search: whose epochs they are.
+    epoch: steps per epoch.
+  """
+  warmup = round(search.warmup_epochs * epoch)
+  begin = warmup + math.ceil(search.arch.after_epochs * epoch)
+  end = warmup + max(1, round(search.epochs * epoch))
+  if begin >= end:
+    raise ValueError(
+      f"search.arch.after_epochs = {search.arch.after_epochs}: expected below "
+      f"search.epochs = {search.epochs} by a step or more, else no step trains "
+      "the architecture"
+    )
+  return warmup, begin, end
+
+
+def _iterators(options: Options, dataset) -> dict[str, Any]:
+  batches = {
+    "weights": (dataset.weights, options.search.batch),
+    "arch": (dataset.arch, options.search.arch.batch),
+  }
+  return {
+    name: train_batches(
+      subset, options.data, batch=batch, seed=options.seed + stream
+    )
+    for stream, (name, (subset, batch)) in enumerate(batches.items())
+  }
+
+
+def _advance(weight_step, arch_step, iterators, begin: int, every: int):
+  """Takes the search from step to step: weights, then the architecture."""
   weight = jax.jit(weight_step, donate_argnums=0)
   arch = jax.jit(arch_step, donate_argnums=0)
 
@@ -153,7 +165,3 @@ def derive_network(
       f"derived {table.exact(network)} {table.unit}, above the limit {limit}"
     )
   return network, table, int(np.sum(index != derive(arch, table)))
-
-
-def _least_one(number: float) -> int:
-  return max(1, round(number))

@@ -8,6 +8,7 @@ stopped at any moment goes on as if it had not been.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -35,21 +36,21 @@ class Stage:
     name: one of `STAGES`.
     steps: how many.
     batch: images per step.
-    state: before the first step.
+    init: makes the state before the first step.
     iterators: of the data, by name; `advance` draws from them.
     metrics: the names of all metrics that `advance` may give.
-    prepare: compiles, given the state; gives `advance`, which takes the state
-      and the number of the step, from 0, to the next state and metrics.
+    advance: takes the state and the number of the step, from 0, to the next
+      state and metrics.
     units: of metrics, for people.
   """
 
   name: str
   steps: int
   batch: int
-  state: Any
+  init: Callable[[], Any]
   iterators: Mapping[str, Any]
   metrics: tuple[str, ...]
-  prepare: Callable[[Any], Callable[[Any, int], tuple[Any, Metrics]]]
+  advance: Callable[[Any, int], tuple[Any, Metrics]]
   units: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -70,12 +71,11 @@ def run_stage(
     FloatingPointError: a metric or the state is not finite.
   """
   carry = _first_carry(stage)
-  with Checkpoints(_folder(stage, workdir), keep=options.keep) as checkpoints:
+  folder = _folder(stage, workdir)
+  with _closing(stage), Checkpoints(folder, keep=options.keep) as checkpoints:
     step, carry = checkpoints.restore(carry, stage.iterators) or (0, carry)
     if step < stage.steps:
       carry = _go_on(stage, step, carry, checkpoints, workdir, options)
-  for iterator in stage.iterators.values():
-    iterator.close()
   return carry["state"], float(carry["seconds"])
 
 
@@ -84,9 +84,19 @@ def newest_state(stage: Stage, workdir, options: RunOptions) -> tuple | None:
   folder = _folder(stage, workdir)
   if not os.path.isdir(folder):
     return None
-  with Checkpoints(folder, keep=options.keep) as checkpoints:
+  with _closing(stage), Checkpoints(folder, keep=options.keep) as checkpoints:
     found = checkpoints.restore(_first_carry(stage), stage.iterators)
   return found and (found[0], found[1]["state"])
+
+
+@contextlib.contextmanager
+def _closing(stage: Stage):
+  """Ends the threads and processes of the data, whatever happens."""
+  try:
+    yield
+  finally:
+    for iterator in stage.iterators.values():
+      iterator.close()
 
 
 def _folder(stage: Stage, workdir) -> str:
@@ -95,7 +105,7 @@ def _folder(stage: Stage, workdir) -> str:
 
 def _first_carry(stage: Stage) -> dict:
   return {
-    "state": stage.state,
+    "state": stage.init(),
     "metrics": _no_metrics(stage.metrics),
     "seconds": np.zeros((), np.float32),
   }
@@ -114,11 +124,10 @@ def _go_on(stage: Stage, step: int, carry, checkpoints, workdir, options):
   ):
     if step:
       progress.message(f"{stage.name}: resumed at step {step}")
-    advance = stage.prepare(state)
     add = jax.jit(merge)
     logged = step
     while step < stage.steps:
-      state, new = advance(state, step)
+      state, new = stage.advance(state, step)
       metrics = add(metrics, new)
       step += 1
       progress.update(step)
@@ -130,8 +139,7 @@ def _go_on(stage: Stage, step: int, carry, checkpoints, workdir, options):
         metrics, logged = _no_metrics(stage.metrics), step
       if step % options.checkpoint_every == 0 or step == stage.steps:
         with progress.pause():
-          if not bool(_all_finite(state)):
-            _check_finite(stage, {"state": math.nan}, f"step {step}", saved)
+          _check_finite(stage, _sums(state, metrics), f"step {step}", saved)
           seconds = np.float32(before + time.perf_counter() - start)
           carry = {"state": state, "metrics": metrics, "seconds": seconds}
           checkpoints.save(step, carry, stage.iterators)
@@ -153,6 +161,12 @@ def _values(metrics: Metrics) -> dict[str, float]:
   }
 
 
+def _sums(state, metrics: Metrics) -> dict[str, float]:
+  """What is finite where all of a state and of its metrics are."""
+  sums = {name: float(mean.total) for name, mean in metrics.items()}
+  return {"the state": 0.0 if _all_finite(state) else math.nan, **sums}
+
+
 @jax.jit
 def _all_finite(tree):
   leaves = [
@@ -164,11 +178,12 @@ def _all_finite(tree):
 
 
 def _check_finite(stage: Stage, values, where: str, saved: int) -> None:
-  wrong = {k: v for k, v in values.items() if not math.isfinite(v)}
+  wrong = [name for name, x in values.items() if not math.isfinite(x)]
   if wrong:
     good = f"that of step {saved} is kept" if saved else "there is none yet"
     raise FloatingPointError(
-      f"stage {stage.name}, {where}: {wrong} is not finite, so the run "
-      f"stopped (last good checkpoint: {good}); lower {stage.name}.lr, or "
-      "look at the data"
+      f"stage {stage.name}, {where}: {', '.join(wrong)} became NaN or "
+      f"infinite, so the run stopped (last good checkpoint: {good}); look at "
+      "the data, or start in a new workdir with lower learning rates in "
+      f"config.{stage.name}"
     )

@@ -59,15 +59,17 @@ def train_stage(
     name="train",
     steps=count,
     batch=train.batch,
-    state=state.train_state(key, variables or init(module, init_key), tx),
+    init=lambda: state.train_state(
+      key, variables or init(module, init_key), tx
+    ),
     iterators=iterators,
     metrics=METRICS,
-    prepare=functools.partial(_prepare, step, iterators["train"]),
+    advance=_advance(step, iterators["train"]),
   )
 
 
-def _prepare(train_step, iterator, first):
-  del first
+def _advance(train_step, iterator):
+  """Takes the training from step to step."""
   jitted = jax.jit(train_step, donate_argnums=0)
 
   def advance(current, step: int) -> tuple[Any, steps.Metrics]:

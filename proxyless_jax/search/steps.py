@@ -250,9 +250,12 @@ def cross_entropy(logits, batch: dict, smoothing: float):
 def classification(logits, batch: dict, loss) -> Metrics:
   """Loss, top-1 and top-5 as means over the real examples of a batch."""
   mask = batch["mask"]
-  of_label = jnp.take_along_axis(logits, batch["label"][:, None], axis=-1)
-  # Strictly above the label: a tie counts for it, as with top_k's order it may.
-  above = jnp.sum(logits > of_label, axis=-1)
+  label = batch["label"][:, None]
+  of_label = jnp.take_along_axis(logits, label, axis=-1)
+  # As `lax.top_k` orders: ties by class, so that equal logits are no hit for
+  # every label, and NaN first, so that a diverged network has none.
+  tied = (logits == of_label) & (jnp.arange(logits.shape[-1]) < label)
+  above = jnp.sum(~(logits <= of_label) | tied, axis=-1)
   count = jnp.sum(mask)
   return {
     "loss": Mean(loss * count, count),
