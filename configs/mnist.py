@@ -37,20 +37,21 @@ def get_config(variant: str = "") -> ConfigDict:
   )
   config.space = ConfigDict(
     dict(
+      # Alike blocks compile once: three programs for the seven blocks.
       stem_width=16,
       stem_stride=2,
       first_width=0,
-      widths=(24, 40, 64),
-      depths=(2, 3, 2),
-      strides=(1, 2, 2),
+      widths=(16, 40),
+      depths=(3, 4),
+      strides=(1, 2),
       head_width=128,
     )
   )
   config.search = ConfigDict(
     dict(
       batch=64,
-      warmup_epochs=4.0,
-      epochs=12.0,
+      warmup_epochs=3.0,
+      epochs=9.0,
       warmup_lr=0.05,
       lr=0.05,
       momentum=0.9,
@@ -82,7 +83,7 @@ def get_config(variant: str = "") -> ConfigDict:
       enabled=True,
       inherit=False,
       batch=64,
-      epochs=20.0,
+      epochs=25.0,
       lr=0.1,
       linear_epochs=1.0,
       momentum=0.9,
@@ -100,7 +101,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def _quick(config: ConfigDict) -> ConfigDict:
-  config.space.update(widths=(16, 24), depths=(1, 2), strides=(1, 2))
+  config.space.update(widths=(16,), depths=(2,), strides=(1,))
   config.search.update(warmup_epochs=0.2, epochs=0.6)
   config.search.arch.after_epochs = 0.0
   config.search.cost.reference = "1 M MACs"

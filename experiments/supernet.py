@@ -1,13 +1,13 @@
 """What the search pays beside training one network: time, memory, compiling.
 
-    python experiments/supernet.py [--rounds 7] [--out FILE]
+    python -m experiments.supernet [--rounds 7] [--out FILE]
 
 The workload: 21 searched edges of the ImageNet space at 32x32 features, batch
 32, float32. Compares, in one process and interleaved, a training step of the
 plain network of one path, a weight step of the supernet, and architecture steps
 in both modes. Prints ratios, XLA's own count of temporaries, and compile times
-with an empty compilation cache and a filled one (`--compile-only`, in fresh
-processes).
+with an empty compilation cache and a filled one, in fresh processes, of this
+space and of that of the embedded job (`--compile-only NAME`).
 """
 
 import argparse
@@ -25,8 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from configs import mnist
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nn import build, init
+from proxyless_jax.run.options import parse
 from proxyless_jax.search import gates as gates_lib
 from proxyless_jax.search import objective, optim, state, steps
 from proxyless_jax.space import mobile_space
@@ -51,9 +53,19 @@ def optimizer():
   )
 
 
-def make_batch(key):
+def digits():
+  """The space of `configs/mnist.py`."""
+  options = parse(mnist.get_config())
+  return options.make_space(classes=10)
+
+
+SPACES = {"workload": workload, "digits": digits}
+
+
+def make_batch(space, key):
   """Random images and labels."""
-  image = jax.random.normal(key, (BATCH, 32, 32, 3))
+  shape = (BATCH, space.image_size, space.image_size, space.channels)
+  image = jax.random.normal(key, shape)
   label = jnp.arange(BATCH, dtype=jnp.int32) % 10
   return {"image": image, "label": label, "mask": jnp.ones(BATCH)}
 
@@ -121,7 +133,8 @@ def compile_times(space, batch):
 
 def measure(rounds):
   """Seconds of each step in each round, and megabytes of temporaries."""
-  space, batch = workload(), make_batch(jax.random.key(2))
+  space = workload()
+  batch = make_batch(space, jax.random.key(2))
   search, jitted = search_steps(space)
   search = force_path(search, space)
   train, plain = plain_step(space)
@@ -145,14 +158,15 @@ def measure(rounds):
   return times, temporaries
 
 
-def in_fresh_process(cache):
+def in_fresh_process(name, cache):
   """Compile seconds of both steps, by a new interpreter with this cache."""
   environment = {
     **os.environ,
     "JAX_COMPILATION_CACHE_DIR": cache,
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
   }
-  command = [sys.executable, __file__, "--compile-only"]
+  command = [sys.executable, "-m", "experiments.supernet"]
+  command += ["--compile-only", name]
   done = subprocess.run(
     command, env=environment, capture_output=True, text=True, check=True
   )
@@ -169,14 +183,19 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--rounds", type=int, default=7)
   parser.add_argument("--out")
-  parser.add_argument("--compile-only", action="store_true")
+  parser.add_argument("--compile-only", choices=SPACES)
   args = parser.parse_args()
   if args.compile_only:
-    seconds = compile_times(workload(), make_batch(jax.random.key(2)))
-    print(json.dumps(seconds))
+    space = SPACES[args.compile_only]()
+    batch = make_batch(space, jax.random.key(2))
+    print(json.dumps(compile_times(space, batch)))
     return
-  with tempfile.TemporaryDirectory() as cache:
-    cold, warm = in_fresh_process(cache), in_fresh_process(cache)
+  compiling = {}
+  for name in SPACES:
+    with tempfile.TemporaryDirectory() as cache:
+      for state_of_cache in ("empty cache", "filled cache"):
+        seconds = in_fresh_process(name, cache)
+        compiling[f"{name}, {state_of_cache}"] = seconds
   times, temporaries = measure(args.rounds)
   result = {
     "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores",
@@ -194,7 +213,7 @@ def main():
       "temporaries: weight step / plain step": temporaries["weight"]
       / temporaries["plain"],
     },
-    "compile_seconds": {"empty cache": cold, "filled cache": warm},
+    "compile_seconds": compiling,
   }
   print(json.dumps(result, indent=1))
   if args.out:

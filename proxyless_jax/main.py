@@ -78,17 +78,16 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _parse_problem(error: Exception, argv: list[str]) -> str:
-  given = [arg for arg in argv if arg.lstrip("-").startswith("config")]
-  if isinstance(error, AttributeError):
-    return f"{' '.join(given)}: the config has no field {error}"
-  if isinstance(error, OSError):
-    return f"{' '.join(given)}: expected the path of a config file: {error}"
-  # What the library shows is the traceback of what the config file raised.
-  while isinstance(error, flags.Error) and error.__context__ is not None:
-    error = error.__context__
-  while error.__context__ is not None:
-    error = error.__context__
-  return str(error)
+  root = error
+  while root.__context__ is not None:
+    root = root.__context__
+  if root is error and isinstance(error, flags.Error):
+    return str(error)  # It names the flag.
+  given = " ".join(arg for arg in argv if arg.lstrip("-").startswith("config"))
+  kind = type(root).__name__
+  if isinstance(root, KeyError):
+    kind = "the config has no such field"
+  return f"{given}: {kind}: {root}"
 
 
 def run() -> None:

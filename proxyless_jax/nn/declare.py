@@ -19,7 +19,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-
 _boxing = contextvars.ContextVar("boxing", default=False)
 
 

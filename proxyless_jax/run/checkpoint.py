@@ -101,7 +101,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     Raises:
       ValueError: the checkpoint is of another structure than asked for.
-      RuntimeError: there are checkpoints, and all are damaged.
+      OSError: there are checkpoints, and all are damaged.
     """
     self.wait()
     asked = _structure(_leaves(state_like), iterators)
@@ -121,7 +121,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         iterator.set_state(states[name])
       return step, _placed(arrays, state_like, key_impl)
     if damages:
-      raise RuntimeError(
+      raise OSError(
         f"every checkpoint in {self._directory} is damaged: {damages}; bring "
         "one back from a copy, or delete the folder to start anew"
       )

@@ -80,11 +80,6 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   Args, returns, raises: as `search`.
   """
   options, dataset = _open(config, workdir)
-  if options.train.inherit:
-    raise ValueError(
-      "train.inherit = True: expected False for job 'train', since weights "
-      "are inherited from a search: use job 'search' with train.enabled"
-    )
   network = _network(options, dataset, workdir)
   stage = train_stage(options, dataset, network, None)
   claim(workdir, _as_dict(config), MAY_DIFFER)
@@ -106,8 +101,9 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   found = newest_state(stage, workdir, options.run)
   if found is None:
     raise ValueError(
-      f"workdir = {os.fspath(workdir)}: no trained weights in "
-      "checkpoints/train: run job 'search' or 'train' there first"
+      f"workdir = {os.fspath(workdir)}: expected trained weights in "
+      "checkpoints/train, found none: run job 'train' there first, or job "
+      "'search' with train.enabled = True"
     )
   step, state = found
   more = {"step": step}

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import types
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import Any
 
 from proxyless_jax.data import DataOptions
+from proxyless_jax.run import fields
 from proxyless_jax.search.gates import MODES
 from proxyless_jax.space import Network, mobile_space
 
 JOBS = ("search", "train", "evaluate")
 DTYPES = ("float32", "bfloat16")
+# The streams of a run are seeded by the numbers from the seed on, below 2**32.
+MAX_SEED = 2**32 - 16
 FORMS = ("none", "linear", "log", "target")
 
 
@@ -43,9 +45,9 @@ class CostOptions:
   exponent: float
 
   def __post_init__(self):
-    _one_of("search.cost.form", self.form, FORMS)
+    fields.one_of("search.cost.form", self.form, FORMS)
     if self.form != "none":
-      _positive("search.cost.weight", self.weight)
+      fields.positive("search.cost.weight", self.weight)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,11 +74,14 @@ class ArchOptions:
   batch: int
 
   def __post_init__(self):
-    _one_of("search.arch.mode", self.mode, MODES)
-    _positive("search.arch.lr", self.lr)
-    _positive("search.arch.every", self.every)
-    _positive("search.arch.batch", self.batch)
-    _not_negative("search.arch.after_epochs", self.after_epochs)
+    fields.one_of("search.arch.mode", self.mode, MODES)
+    fields.positive("search.arch.lr", self.lr)
+    fields.positive("search.arch.every", self.every)
+    fields.positive("search.arch.batch", self.batch)
+    for field in ("decay", "init_scale", "after_epochs"):
+      fields.not_negative(f"search.arch.{field}", getattr(self, field))
+    for field in ("b1", "b2"):
+      fields.fraction(f"search.arch.{field}", getattr(self, field))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,10 +111,11 @@ class SearchOptions:
 
   def __post_init__(self):
     for field in ("batch", "epochs", "lr"):
-      _positive(f"search.{field}", getattr(self, field))
-    _not_negative("search.warmup_epochs", self.warmup_epochs)
-    _fraction("search.smoothing", self.smoothing)
-    _fraction("search.momentum", self.momentum)
+      fields.positive(f"search.{field}", getattr(self, field))
+    for field in ("warmup_epochs", "warmup_lr", "decay"):
+      fields.not_negative(f"search.{field}", getattr(self, field))
+    fields.fraction("search.smoothing", self.smoothing)
+    fields.fraction("search.momentum", self.momentum)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,10 +153,16 @@ class TrainOptions:
 
   def __post_init__(self):
     for field in ("batch", "epochs", "lr"):
-      _positive(f"train.{field}", getattr(self, field))
-    _not_negative("train.linear_epochs", self.linear_epochs)
+      fields.positive(f"train.{field}", getattr(self, field))
+    for field in ("linear_epochs", "decay"):
+      fields.not_negative(f"train.{field}", getattr(self, field))
+    if self.linear_epochs >= self.epochs:
+      raise ValueError(
+        f"train.linear_epochs = {self.linear_epochs}: expected below "
+        f"train.epochs = {self.epochs}"
+      )
     for field in ("smoothing", "dropout", "average", "momentum"):
-      _fraction(f"train.{field}", getattr(self, field))
+      fields.fraction(f"train.{field}", getattr(self, field))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,8 +179,10 @@ class EvaluateOptions:
   recalibration_batches: int
 
   def __post_init__(self):
-    _positive("evaluate.batch", self.batch)
-    _positive("evaluate.recalibration_batches", self.recalibration_batches)
+    fields.positive("evaluate.batch", self.batch)
+    fields.positive(
+      "evaluate.recalibration_batches", self.recalibration_batches
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -186,7 +200,7 @@ class RunOptions:
 
   def __post_init__(self):
     for field in ("log_every", "checkpoint_every", "keep"):
-      _positive(f"run.{field}", getattr(self, field))
+      fields.positive(f"run.{field}", getattr(self, field))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -215,8 +229,15 @@ class Options:
   run: RunOptions
 
   def __post_init__(self):
-    _one_of("job", self.job, JOBS)
-    _one_of("dtype", self.dtype, DTYPES)
+    fields.one_of("job", self.job, JOBS)
+    fields.one_of("dtype", self.dtype, DTYPES)
+    if not 0 <= self.seed <= MAX_SEED:
+      raise ValueError(f"seed = {self.seed}: expected 0 to {MAX_SEED}")
+    if self.job == "train" and self.train.inherit:
+      raise ValueError(
+        "train.inherit = True: expected False for job 'train', since weights "
+        "are inherited from a search: use job 'search' with train.enabled"
+      )
 
   def make_space(self, classes: int) -> Network:
     """The space for the data.
@@ -226,7 +247,7 @@ class Options:
     """
     known = set(inspect.signature(mobile_space).parameters)
     known -= {"image_size", "channels", "classes"}
-    _check_names("space", self.space, known, required=())
+    fields.check_names("space", self.space, known, required=())
     try:
       return mobile_space(
         **self.space,
@@ -234,7 +255,7 @@ class Options:
         channels=self.data.channels,
         classes=classes,
       )
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
       raise ValueError(
         f"space (with data.image_size = {self.data.image_size}): {error}"
       ) from error
@@ -250,68 +271,4 @@ def parse(config: Mapping[str, Any]) -> Options:
     ValueError: unknown, missing or wrong fields, named by their dotted path.
   """
   config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-  return _parse(Options, config, "")
-
-
-def _parse(cls, section: Any, path: str):
-  if not isinstance(section, Mapping):
-    raise ValueError(f"{path} = {section!r}: expected a section of fields")
-  hints = get_type_hints(cls)
-  names = [field.name for field in dataclasses.fields(cls)]
-  _check_names(path, section, names, required=names)
-  values = {}
-  for name in names:
-    where = f"{path}.{name}" if path else name
-    values[name] = _value(hints[name], section[name], where)
-  try:
-    return cls(**values)
-  except ValueError as error:
-    prefix = "data." if cls is DataOptions else ""
-    raise ValueError(f"{prefix}{error}") from error
-
-
-def _value(hint, value, where: str):
-  if dataclasses.is_dataclass(hint):
-    return _parse(hint, value, where)
-  if hint is float and isinstance(value, int) and not isinstance(value, bool):
-    return float(value)
-  if isinstance(hint, types.GenericAlias) and isinstance(value, list | tuple):
-    return tuple(value)
-  kinds = {bool: bool, int: int, float: float, str: str}
-  kind = kinds.get(hint)
-  wrong = kind and (
-    not isinstance(value, kind) or (kind is int and isinstance(value, bool))
-  )
-  if wrong:
-    raise ValueError(f"{where} = {value!r}: expected {kind.__name__}")
-  return value
-
-
-def _check_names(path: str, section, known, required) -> None:
-  unknown = sorted(set(section) - set(known))
-  missing = sorted(set(required) - set(section))
-  if unknown or missing:
-    raise ValueError(
-      f"config{'.' + path if path else ''}: unknown fields {unknown}, missing "
-      f"fields {missing}; known are {sorted(known)}"
-    )
-
-
-def _one_of(field: str, value, choices) -> None:
-  if value not in choices:
-    raise ValueError(f"{field} = {value!r}: expected one of {choices}")
-
-
-def _positive(field: str, value) -> None:
-  if not value > 0:
-    raise ValueError(f"{field} = {value!r}: expected a positive number")
-
-
-def _not_negative(field: str, value) -> None:
-  if not value >= 0:
-    raise ValueError(f"{field} = {value!r}: expected 0 or more")
-
-
-def _fraction(field: str, value) -> None:
-  if not 0 <= value < 1:
-    raise ValueError(f"{field} = {value!r}: expected at least 0 and below 1")
+  return fields.read(Options, config)

@@ -64,13 +64,7 @@ def search_stage(options: Options, dataset, space: Network) -> Stage:
   table = cost_table(search.cost.kind, space)
   goal = make_objective(search.cost, table)
   warmup, begin, end = _schedule(search, len(dataset.weights) / search.batch)
-  tx = optim.weight_optimizer(
-    optim.search_schedule(search.warmup_lr, warmup, search.lr, end - warmup),
-    momentum=search.momentum,
-    nesterov=search.nesterov,
-    decay=search.decay,
-    kernels_only=False,
-  )
+  tx = _optimizer(search, warmup, end - warmup)
   arch_tx = optim.arch_optimizer(
     arch.lr, b1=arch.b1, b2=arch.b2, decay=arch.decay
   )
@@ -93,6 +87,16 @@ def search_stage(options: Options, dataset, space: Network) -> Stage:
     metrics=METRICS,
     advance=_advance(weight_step, arch_step, iterators, begin, arch.every),
     units={"expected_cost": table.unit, "derived_cost": table.unit},
+  )
+
+
+def _optimizer(search: SearchOptions, warmup: int, main: int):
+  return optim.weight_optimizer(
+    optim.search_schedule(search.warmup_lr, warmup, search.lr, main),
+    momentum=search.momentum,
+    nesterov=search.nesterov,
+    decay=search.decay,
+    kernels_only=False,
   )
 
 

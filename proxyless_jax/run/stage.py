@@ -133,13 +133,14 @@ def _go_on(stage: Stage, step: int, carry, checkpoints, workdir, options):
       progress.update(step)
       if step % options.log_every == 0 or step == stage.steps:
         values = _values(metrics)
-        _check_finite(stage, values, f"steps {logged + 1} to {step}", saved)
+        _check_finite(stage, values, max(saved, logged), step, saved)
         progress.log(step, values)
         writer.write(step, values)
         metrics, logged = _no_metrics(stage.metrics), step
       if step % options.checkpoint_every == 0 or step == stage.steps:
         with progress.pause():
-          _check_finite(stage, _sums(state, metrics), f"step {step}", saved)
+          sums = _sums(state, metrics)
+          _check_finite(stage, sums, max(saved, logged), step, saved)
           seconds = np.float32(before + time.perf_counter() - start)
           carry = {"state": state, "metrics": metrics, "seconds": seconds}
           checkpoints.save(step, carry, stage.iterators)
@@ -177,13 +178,16 @@ def _all_finite(tree):
   return jnp.all(jnp.array(leaves))
 
 
-def _check_finite(stage: Stage, values, where: str, saved: int) -> None:
+def _check_finite(stage: Stage, values, good: int, step: int, saved: int):
+  """Raises for values at `step` that are not finite, as all were at `good`."""
   wrong = [name for name, x in values.items() if not math.isfinite(x)]
   if wrong:
-    good = f"that of step {saved} is kept" if saved else "there is none yet"
+    checkpoint = (
+      f"that of step {saved} is kept" if saved else "there is none yet"
+    )
     raise FloatingPointError(
-      f"stage {stage.name}, {where}: {', '.join(wrong)} became NaN or "
-      f"infinite, so the run stopped (last good checkpoint: {good}); look at "
-      "the data, or start in a new workdir with lower learning rates in "
-      f"config.{stage.name}"
+      f"stage {stage.name}, steps {good + 1} to {step}: {', '.join(wrong)} "
+      "became NaN or infinite, so the run stopped (last good checkpoint: "
+      f"{checkpoint}); look at the data, or start in a new workdir with lower "
+      f"learning rates in config.{stage.name}"
     )

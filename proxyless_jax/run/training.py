@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from proxyless_jax.data import eval_batches, train_batches
 from proxyless_jax.nn import build, init
-from proxyless_jax.run.options import Options
+from proxyless_jax.run.options import Options, TrainOptions
 from proxyless_jax.run.stage import Stage
 from proxyless_jax.search import optim, state, steps
 from proxyless_jax.space import Network
@@ -33,21 +33,13 @@ def train_stage(
   train = options.train
   epoch = len(dataset.train) / train.batch
   count = max(1, round(train.epochs * epoch))
-  tx = optim.weight_optimizer(
-    optim.train_schedule(train.lr, count, round(train.linear_epochs * epoch)),
-    momentum=train.momentum,
-    nesterov=train.nesterov,
-    decay=train.decay,
-    kernels_only=train.kernels_only,
-  )
+  tx = _optimizer(train, count, round(train.linear_epochs * epoch))
   module = build(network, dtype=jnp.dtype(options.dtype), dropout=train.dropout)
   # A stream of its own: the search has drawn from seed and seed + 1.
   init_key, key = jax.random.split(jax.random.key(options.seed + 2))
-  iterators = {
-    "train": train_batches(
-      dataset.train, options.data, batch=train.batch, seed=options.seed + 2
-    )
-  }
+  batches = train_batches(
+    dataset.train, options.data, batch=train.batch, seed=options.seed + 2
+  )
   step = functools.partial(
     steps.train_step,
     module=module,
@@ -62,9 +54,19 @@ def train_stage(
     init=lambda: state.train_state(
       key, variables or init(module, init_key), tx
     ),
-    iterators=iterators,
+    iterators={"train": batches},
     metrics=METRICS,
-    advance=_advance(step, iterators["train"]),
+    advance=_advance(step, batches),
+  )
+
+
+def _optimizer(train: TrainOptions, count: int, linear: int):
+  return optim.weight_optimizer(
+    optim.train_schedule(train.lr, count, linear),
+    momentum=train.momentum,
+    nesterov=train.nesterov,
+    decay=train.decay,
+    kernels_only=train.kernels_only,
   )
 
 

@@ -2,9 +2,10 @@
 
     rows = bank[i, index_i];  rows, s = T(rows, s, dL/d rows);  put them back
 
-The same result as `optim.drawn_only` gives with a mask, bit for bit, where the
-parameters that belong together lie in banks f[n, k, length] of n edges and k
-candidates: the work is the drawn path's instead of the supernet's.
+The same result as `optim.drawn_only` gives with a mask, where the parameters
+that belong together lie in banks f[n, k, length] of n edges and k candidates:
+the work is the drawn path's instead of the supernet's. The same bit for bit,
+but for the order of sums over all parameters, as in a global norm.
 """
 
 from __future__ import annotations

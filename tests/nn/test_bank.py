@@ -32,8 +32,9 @@ def size(tree):
 def test_unpacking_undoes_packing(collection):
   place = bank.nameless(SPACE.edges[0])
   layout = bank.layout(MBConv(2, 5), place, collection)
-  vector = np.random.default_rng(0).standard_normal(layout.length + 3)
-  tree = layout.unpack(vector)
+  rng = np.random.default_rng(0)
+  vector = rng.standard_normal(layout.length + 3).astype(np.float32)
+  tree = jax.tree.map(np.asarray, layout.unpack(vector))
   packed = layout.pack(tree, len(vector))
   assert isinstance(packed, np.ndarray)
   assert_array_equal(packed[:-3], vector[:-3])
@@ -42,6 +43,7 @@ def test_unpacking_undoes_packing(collection):
   assert shapes == set(layout.shapes)
   on_device = layout.pack(jax.tree.map(jnp.asarray, tree), len(vector))
   assert isinstance(on_device, jax.Array)
+  assert_array_equal(on_device, packed)
 
 
 def test_the_gradient_of_unpacking_is_packing():

@@ -13,6 +13,15 @@ from proxyless_jax.nn.family import families_of
 from proxyless_jax.nn.make import make
 from proxyless_jax.space import ConvBN, Edge, MBConv, Zero
 
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+  """Most of the time here is XLA's; what is computed stays the same."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
 OPTIONS = (("bn_momentum", 0.8), ("dropout", 0.0))
 
 

@@ -81,7 +81,9 @@ def test_batch_norm_is_flaxs_own(train):
 
 
 def test_initial_statistics_are_untouched_by_initialisation():
-  variables = BatchNorm().init(jax.random.key(0), 7.0 + jnp.ones((2, 1, 1, 3)), True)
+  variables = BatchNorm().init(
+    jax.random.key(0), 7.0 + jnp.ones((2, 1, 1, 3)), True
+  )
   assert_array_equal(variables["batch_stats"]["mean"], np.zeros(3))
   assert_array_equal(variables["batch_stats"]["var"], np.ones(3))
 
@@ -141,7 +143,9 @@ def test_constant_input_gives_the_bias():
   assert np.isfinite(y).all()
 
 
-@pytest.mark.parametrize("kernel,stride,size", [(3, 2, 7), (5, 1, 6), (1, 2, 6)])
+@pytest.mark.parametrize(
+  "kernel,stride,size", [(3, 2, 7), (5, 1, 6), (1, 2, 6)]
+)
 def test_conv_pads_half_a_kernel_on_each_side(kernel, stride, size):
   rng = np.random.default_rng(0)
   x = rng.standard_normal((2, size, size, 3)).astype(np.float32)

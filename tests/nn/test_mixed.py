@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +15,21 @@ from proxyless_jax.search.steps import drawn_rows
 from proxyless_jax.space import mobile_space
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def float64():
   with jax.enable_x64(True):
     yield
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+  """Most of the time here is XLA's; what is computed stays the same."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
 def space():
   return mobile_space(
     image_size=6,
@@ -37,23 +46,54 @@ def space():
   )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def problem(space):
-  """Module, float64 variables, architecture parameters, images, labels."""
+  """Module, float64 variables, architecture parameters, images."""
   module = build(space, dtype=jnp.float64)
-  variables = init(module, jax.random.key(0))
-  leaves, tree = jax.tree.flatten(variables)
-  keys = jax.random.split(jax.random.key(1), len(leaves))
-  variables = tree.unflatten(
-    leaf.astype(jnp.float64)
-    + 0.1 * jnp.abs(jax.random.normal(key, leaf.shape, jnp.float64))
-    for leaf, key in zip(leaves, keys)
+  rng = np.random.default_rng(0)
+  variables = jax.tree.map(
+    lambda leaf: jnp.asarray(
+      leaf + 0.1 * np.abs(rng.standard_normal(leaf.shape))
+    ),
+    init(module, jax.random.key(0)),
   )
-  arch = jax.random.normal(
-    jax.random.key(2), gates_lib.candidate_mask(space).shape, jnp.float64
-  )
-  images = jax.random.normal(jax.random.key(3), (4, 6, 6, 2), jnp.float64)
+  shape = gates_lib.candidate_mask(space).shape
+  arch = jnp.asarray(rng.standard_normal(shape))
+  images = jnp.asarray(rng.standard_normal((4, 6, 6, 2)))
   return module, variables, arch, images
+
+
+def draw(key, arch, mask, two):
+  """A draw in mode `two` or `full`: one program for both."""
+  both = (gates_lib.draw(key, arch, mask, mode) for mode in ("two", "full"))
+  return jax.tree.map(functools.partial(jnp.where, two), *both)
+
+
+@pytest.fixture(scope="module")
+def gradients(space, problem):
+  """Value and gradients, in mode `two` or `full`; and of all run densely."""
+  module, variables, _, _ = problem
+  mask = gates_lib.candidate_mask(space)
+
+  def drawn_loss(params, arch, images, key, two):
+    logits, _ = module.apply(
+      {**variables, "params": params},
+      images,
+      train=True,
+      gates=draw(key, arch, mask, two),
+      mutable=["batch_stats"],
+    )
+    return loss_of(logits)
+
+  def dense_loss(params, gate, images):
+    return loss_of(
+      dense_logits(module, {**variables, "params": params}, images, gate)
+    )
+
+  return (
+    jax.jit(jax.value_and_grad(loss, (0, 1, 2)))
+    for loss in (drawn_loss, dense_loss)
+  )
 
 
 def dense_logits(module, variables, images, gate, train=True):
@@ -91,41 +131,24 @@ def loss_of(logits):
   )
 
 
-@pytest.mark.parametrize("mode", ["full", "two"])
-def test_gradients_equal_dense_enumeration(space, problem, mode):
-  module, variables, arch, images = problem
+def test_gradients_equal_dense_enumeration(space, problem, gradients):
+  _, variables, arch, images = problem
   mask = gates_lib.candidate_mask(space)
-
-  def drawn_loss(params, arch, images, key):
-    gates = gates_lib.draw(key, arch, mask, mode)
-    logits, _ = module.apply(
-      {**variables, "params": params},
-      images,
-      train=True,
-      gates=gates,
-      mutable=["batch_stats"],
-    )
-    return loss_of(logits)
-
-  def dense_loss(params, gate, images):
-    return loss_of(
-      dense_logits(module, {**variables, "params": params}, images, gate)
-    )
-
-  of_drawn = jax.jit(jax.value_and_grad(drawn_loss, (0, 1, 2)))
-  of_dense = jax.jit(jax.value_and_grad(dense_loss, (0, 1, 2)))
-  params, zero_drawn = variables["params"], set()
-  for key in jax.random.split(jax.random.key(5), 10):
-    drawn = gates_lib.draw(key, arch, mask, mode)
-    value, got = of_drawn(params, arch, images, key)
-    want_value, want = of_dense(params, drawn.gate, images)
-    assert_allclose(value, want_value, rtol=1e-10)
-    jax.tree.map(close, got[0], want[0])
-    close(got[2], want[2])
-    close(got[1], published_rule(arch, drawn.involved, want[1]))
-    names = space.choose(drawn.index.tolist()).edges
-    zero_drawn.add(any(edge.op.name == "zero" for edge in names))
-  assert zero_drawn == {True, False}
+  of_drawn, of_dense = gradients
+  params = variables["params"]
+  for mode in gates_lib.MODES:
+    zero_drawn = set()
+    for key in jax.random.split(jax.random.key(5), 10):
+      drawn = gates_lib.draw(key, arch, mask, mode)
+      value, got = of_drawn(params, arch, images, key, mode == "two")
+      want_value, want = of_dense(params, drawn.gate, images)
+      assert_allclose(value, want_value, rtol=1e-10)
+      jax.tree.map(close, got[0], want[0])
+      close(got[2], want[2])
+      close(got[1], published_rule(arch, drawn.involved, want[1]))
+      names = space.choose(drawn.index.tolist()).edges
+      zero_drawn.add(any(edge.op.name == "zero" for edge in names))
+    assert zero_drawn == {True, False}
 
 
 close = functools.partial(assert_allclose, rtol=1e-7, atol=1e-9)
@@ -162,7 +185,8 @@ def test_off_the_path_nothing_has_a_gradient_and_statistics_stay(
     )
     return loss_of(logits), new["batch_stats"]
 
-  grads, stats = jax.grad(loss, has_aux=True)(variables["params"])
+  of_params = jax.jit(jax.grad(loss, has_aux=True))
+  grads, stats = of_params(variables["params"])
   for name, on_path in drawn.items():
     if on_path is True:
       continue
@@ -182,17 +206,15 @@ def test_a_drawn_path_is_the_plain_network(space, problem):
   network = space.choose(index.tolist())
   plain = build(network, dtype=jnp.float64)
   own = inherit(space, variables, network)
+  gates = gates_lib.path(index, mask)
   for train in (False, True):
-    drawn, new = module.apply(
-      variables,
-      images,
-      train=train,
-      gates=gates_lib.path(index, mask),
-      mutable=["batch_stats"],
+    apply = functools.partial(
+      nn.Module.apply, train=train, mutable=["batch_stats"]
     )
-    logits, plain_new = plain.apply(
-      own, images, train=train, mutable=["batch_stats"]
+    drawn, new = jax.jit(functools.partial(apply, module))(
+      variables, images, gates=gates
     )
+    logits, plain_new = jax.jit(functools.partial(apply, plain))(own, images)
     assert_allclose(drawn, logits, rtol=1e-12)
     both = {**variables, **new}
     inherited = inherit(space, both, network)["batch_stats"]

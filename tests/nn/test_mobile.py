@@ -64,9 +64,7 @@ def test_evaluation_leaves_statistics_alone():
   _, new = module.apply(
     variables, IMAGES, train=False, gates=gates, mutable=["batch_stats"]
   )
-  jax.tree.map(
-    assert_array_equal, new["batch_stats"], variables["batch_stats"]
-  )
+  jax.tree.map(assert_array_equal, new["batch_stats"], variables["batch_stats"])
 
 
 def test_a_space_is_initialised_by_the_packages_own():

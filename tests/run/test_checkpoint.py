@@ -300,7 +300,7 @@ def test_all_damaged_is_an_error_every_time(directory):
   for _ in range(2):
     with (
       Checkpoints(directory, keep=3) as checkpoints,
-      pytest.raises(RuntimeError, match=f"checkpoint in {directory} is dam"),
+      pytest.raises(OSError, match=f"checkpoint in {directory} is dam"),
     ):
       checkpoints.restore(make_state(), streams())
 

@@ -1,0 +1,178 @@
+import copy
+import json
+import os
+import pathlib
+
+import jax
+import pytest
+
+BATCH = 16
+# Of the 5,000 digits: no multiple of the evaluation's batch.
+TEST_IMAGES = 103
+WEIGHT_IMAGES, TRAIN_IMAGES = 3918, 4897
+WARMUP, SEARCH, TRAIN = 4, 12, 10  # Steps.
+
+CONFIG = dict(
+  job="search",
+  seed=0,
+  dtype="float32",
+  network="",
+  data=dict(
+    source="mnist",
+    path="",
+    name="",
+    image_size=12,
+    channels=1,
+    mean=(0.1307,),
+    std=(0.3081,),
+    crop="pad",
+    crop_padding=1,
+    crop_min_scale=1.0,
+    flip=False,
+    test_fraction=TEST_IMAGES / 5000,
+    arch_fraction=0.2,
+    split_seed=0,
+    workers=0,
+  ),
+  space=dict(
+    stem_width=8,
+    stem_stride=2,
+    first_width=0,
+    widths=(8,),
+    depths=(2,),
+    strides=(1,),
+    candidates=("mbconv1_k3", "mbconv2_k3", "zero"),
+    head_width=16,
+  ),
+  search=dict(
+    batch=BATCH,
+    warmup_epochs=WARMUP * BATCH / WEIGHT_IMAGES,
+    epochs=SEARCH * BATCH / WEIGHT_IMAGES,
+    warmup_lr=0.05,
+    lr=0.05,
+    momentum=0.9,
+    nesterov=True,
+    decay=4e-5,
+    smoothing=0.1,
+    arch=dict(
+      lr=0.03,
+      b1=0.0,
+      b2=0.999,
+      decay=0.0,
+      init_scale=1e-3,
+      mode="two",
+      every=2,
+      after_epochs=0.0,
+      batch=BATCH,
+    ),
+    cost=dict(
+      kind="macs",
+      form="target",
+      reference="9 k MACs",
+      weight=0.05,
+      exponent=0.3,
+    ),
+  ),
+  train=dict(
+    enabled=True,
+    inherit=False,
+    batch=BATCH,
+    epochs=TRAIN * BATCH / TRAIN_IMAGES,
+    lr=0.1,
+    linear_epochs=0.0,
+    momentum=0.9,
+    nesterov=True,
+    decay=1e-4,
+    kernels_only=True,
+    smoothing=0.1,
+    dropout=0.1,
+    average=0.9,
+  ),
+  evaluate=dict(batch=50, recalibration_batches=2),
+  run=dict(log_every=4, checkpoint_every=3, keep=2),
+)
+
+
+@pytest.fixture(scope="session")
+def make_config():
+  """Makes a tiny config; `search__cost__form="log"` sets one field."""
+
+  def make(**fields):
+    config = copy.deepcopy(CONFIG)
+    for name, value in fields.items():
+      *path, last = name.split("__")
+      section = config
+      for part in path:
+        section = section[part]
+      section[last] = value
+    return config
+
+  return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+  """What this session compiles, its subprocesses do not compile again."""
+  folder = str(tmp_path_factory.mktemp("compiled"))
+  settings = {
+    "jax_compilation_cache_dir": folder,
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+  }
+  before = {name: getattr(jax.config, name) for name in settings}
+  for name, value in settings.items():
+    jax.config.update(name, value)
+  yield {name.upper(): str(value) for name, value in settings.items()}
+  for name, value in before.items():
+    jax.config.update(name, value)
+
+
+@pytest.fixture(scope="session")
+def unbroken(make_config, tmp_path_factory):
+  """The workdir and the result of a run that nothing stopped."""
+  from proxyless_jax.run import loop
+
+  pytest.importorskip("mlxtend")
+  workdir = tmp_path_factory.mktemp("unbroken")
+  return workdir, loop.search(make_config(), workdir)
+
+
+@pytest.fixture(scope="session")
+def outcome():
+  """Everything of a workdir that a stop must not change."""
+
+  def read(workdir):
+    workdir = pathlib.Path(workdir)
+    result = json.loads((workdir / "result.json").read_text())
+    files = {
+      name: (workdir / name).read_bytes()
+      for name in ("architecture.json", "metrics.jsonl")
+    }
+    steady = {
+      name: value
+      for name, value in result.items()
+      if not name.startswith(("seconds_", "peak_memory"))
+    }
+    # Of every array in the last checkpoint, and where the data are.
+    checksums = {
+      stage: _contents(workdir / "checkpoints" / stage)
+      for stage in os.listdir(workdir / "checkpoints")
+    }
+    return {"files": files, "result": steady, "checkpoints": checksums}
+
+  return read
+
+
+def _contents(folder):
+  step = max(int(name) for name in os.listdir(folder) if name.isdigit())
+  manifest = json.loads(
+    json.loads((folder / str(step) / "manifest" / "metadata").read_text())[
+      "sealed"
+    ].partition(" ")[2]
+  )
+  # The clock is part of what a stage carries.
+  timeless = {k: v for k, v in manifest["crc32"].items() if k != "['seconds']"}
+  positions = {
+    path.parent.name: path.read_text()
+    for path in (folder / str(step)).glob("iterator_*/*.json")
+  }
+  return step, timeless, positions

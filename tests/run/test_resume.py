@@ -1,0 +1,163 @@
+"""A run that is stopped, by whatever means, ends as one that is not."""
+
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from proxyless_jax.run import loop
+
+pytestmark = [
+  pytest.mark.usefixtures("unbroken"),  # It skips without the digits.
+  # Orbax leaves futures behind when a file turns out to be damaged.
+  pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+# The command, but the process kills itself before a step of a stage.
+KILLED = """
+import dataclasses, os, signal, sys
+from proxyless_jax import main
+from proxyless_jax.run import loop
+
+name, at = sys.argv.pop(1).split(":")
+run_stage = loop.run_stage
+
+def run_and_die(stage, *args):
+  def advance(state, step):
+    if (stage.name, step) == (name, int(at)):
+      os.kill(os.getpid(), signal.SIGKILL)
+    return stage.advance(state, step)
+  return run_stage(dataclasses.replace(stage, advance=advance), *args)
+
+loop.run_stage = run_and_die
+main.run()
+"""
+
+
+class Stop(Exception):
+  pass
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+  """Makes runs stop before a step of a stage, or nowhere."""
+  run_stage = loop.run_stage
+
+  def arrange(name, at):
+    def run(stage, *args):
+      def advance(state, step):
+        if stage.name == name and step >= at:
+          raise Stop
+        return stage.advance(state, step)
+
+      return run_stage(dataclasses.replace(stage, advance=advance), *args)
+
+    monkeypatch.setattr(loop, "run_stage", run)
+
+  return arrange
+
+
+def test_killed_in_every_stage(
+  make_config, unbroken, outcome, compilation_cache, tmp_path
+):
+  workdir = tmp_path / "run"
+  path = tmp_path / "config.py"
+  path.write_text(
+    "from ml_collections import ConfigDict\n"
+    f"def get_config():\n  return ConfigDict({make_config()!r})\n"
+  )
+  flags = [f"--config={path}", f"--workdir={workdir}"]
+  environment = {
+    **os.environ,
+    **compilation_cache,
+    "PYTHONPATH": os.getcwd(),
+  }
+
+  def start(*command):
+    return subprocess.run(
+      [sys.executable, *command, *flags],
+      env=environment,
+      capture_output=True,
+      text=True,
+      timeout=120,
+    )
+
+  # Right after a checkpoint began in warm-up; in the search; in the training.
+  for point in ("search:3", "search:11", "train:8"):
+    process = start("-c", KILLED, point)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert not (workdir / "result.json").exists()
+  process = start("-m", "proxyless_jax.main")
+  assert process.returncode == 0, process.stderr
+  assert f"on {unbroken[1]['images']} images" in process.stdout
+  assert "train: resumed at step" in process.stderr
+  assert outcome(workdir) == outcome(unbroken[0])
+
+
+def test_stopped_between_and_within_stages(
+  make_config, unbroken, outcome, stop_at, monkeypatch, tmp_path
+):
+  for point in [("search", 0), ("search", 7), ("search", 15), ("train", 0)]:
+    stop_at(*point)
+    with pytest.raises(Stop):
+      loop.search(make_config(), tmp_path)
+  stop_at("", 0)
+  with monkeypatch.context() as patch:
+    patch.setattr(loop, "evaluate_network", fail)
+    with pytest.raises(Stop):
+      loop.search(make_config(), tmp_path)
+  loop.search(make_config(), tmp_path)
+  assert outcome(tmp_path) == outcome(unbroken[0])
+
+
+def test_what_has_ended_takes_no_step_again(
+  make_config, unbroken, outcome, stop_at, tmp_path
+):
+  workdir = shutil.copytree(unbroken[0], tmp_path / "copy")
+  for name in ("search", "train"):
+    stop_at(name, 0)
+    result = loop.search(make_config(), workdir)
+    assert result["seconds_search"] == unbroken[1]["seconds_search"]
+    assert result["seconds_train"] == unbroken[1]["seconds_train"]
+    assert outcome(workdir) == outcome(unbroken[0])
+
+
+@pytest.mark.parametrize("stage, newest", [("search", 16), ("train", 10)])
+def test_a_damaged_checkpoint_falls_back(
+  make_config, unbroken, outcome, tmp_path, stage, newest
+):
+  workdir = shutil.copytree(unbroken[0], tmp_path / "copy")
+  folder = workdir / "checkpoints" / stage
+  path = max(
+    (folder / str(newest) / "state" / "d").iterdir(),
+    key=lambda p: p.stat().st_size,
+  )
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 1
+  path.write_bytes(content)
+  if stage == "search":
+    # As if the training had not begun: the search had not ended either.
+    shutil.rmtree(workdir / "checkpoints" / "train")
+  with pytest.warns(UserWarning, match=f"checkpoint of step {newest} is dam"):
+    loop.search(make_config(), workdir)
+  assert outcome(workdir) == outcome(unbroken[0])
+
+
+def test_inherited_weights_resume(make_config, outcome, stop_at, tmp_path):
+  config = make_config(train__inherit=True)
+  for name, points in (("whole", ()), ("broken", (("train", 0), ("train", 5)))):
+    for point in points:
+      stop_at(*point)
+      with pytest.raises(Stop):
+        loop.search(config, tmp_path / name)
+    stop_at("", 0)
+    loop.search(config, tmp_path / name)
+  assert outcome(tmp_path / "whole") == outcome(tmp_path / "broken")
+
+
+def fail(*args):
+  raise Stop

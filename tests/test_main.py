@@ -1,0 +1,154 @@
+"""The command line: user errors are one line, and say what to do."""
+
+import pathlib
+
+import pytest
+from absl import flags
+
+import proxyless_jax as pj
+from proxyless_jax import main
+
+ROOT = pathlib.Path(main.__file__).parents[1]
+CONFIG = f"--config={ROOT}/configs/mnist.py"
+RESULT = {"top1": 0.5, "images": 103, "parameters": 12345, "macs": 67890}
+
+
+@pytest.fixture
+def start(monkeypatch, capsys):
+  """Runs the command; gives its exit code or message, and what it printed."""
+
+  def run(*arguments):
+    argv = ["main", *arguments]
+    # ml_collections looks there for what is overridden.
+    monkeypatch.setattr("sys.argv", argv)
+    flags.FLAGS.unparse_flags()
+    with pytest.raises(SystemExit) as exit_:
+      main.run()
+    return exit_.value.code, capsys.readouterr()
+
+  before = {name: flags.FLAGS[name].present for name in ("config", "workdir")}
+  parsed = flags.FLAGS.is_parsed()
+  yield run
+  for name in before:
+    flags.FLAGS[name].unparse()
+  # Overrides of the config have become flags of their own.
+  for name in list(flags.FLAGS):
+    if name.startswith("config."):
+      delattr(flags.FLAGS, name)
+  flags.FLAGS["debug"].unparse()
+  (flags.FLAGS.mark_as_parsed if parsed else flags.FLAGS.unparse_flags)()
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+  """Jobs that say what they were asked for, and do nothing."""
+  calls = []
+
+  def make(name):
+    def job(config, workdir):
+      calls.append((name, config, workdir))
+      return RESULT
+
+    return job
+
+  for name in main.JOBS:
+    monkeypatch.setitem(main.JOBS, name, make(name))
+  return calls
+
+
+def failing(error):
+  def job(config, workdir):
+    raise error
+
+  return job
+
+
+def test_jobs_are_the_public_functions():
+  assert {
+    "search": pj.search,
+    "train": pj.train,
+    "evaluate": pj.evaluate,
+  } == main.JOBS
+
+
+def test_a_job_gets_config_and_workdir(start, jobs):
+  code, out = start(CONFIG + ":quick", "--workdir=w", "--config.search.lr=1")
+  assert code is None
+  ((name, config, workdir),) = jobs
+  assert (name, workdir) == ("search", "w")
+  assert config.search.lr == 1.0 and config.run.log_every == 10
+  assert out.out == (
+    "test accuracy 50.00 % on 103 images, 12,345 parameters, 67,890 MACs; see "
+    "w/result.json and architecture.png\n"
+  )
+
+
+def test_the_config_names_the_job(start, jobs):
+  start(CONFIG, "--workdir=w", "--config.job=evaluate")
+  assert [name for name, *_ in jobs] == ["evaluate"]
+
+
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    (["--workdir=w"], "flag --config=None"),
+    ([CONFIG], "flag --workdir=None"),
+    ([CONFIG, "--workdir=w", "--speed=1"], "Unknown command line flag 'speed'"),
+    ([CONFIG, "--workdir=w", "fast"], "unexpected arguments ['fast']"),
+    ([CONFIG + ":bad", "--workdir=w"], "variant 'bad': expected none, or"),
+    (["--config=no/file.py", "--workdir=w"], "no/file.py"),
+    (
+      [CONFIG, "--workdir=w", "--config.foo=1"],
+      "--config.foo=1: the config has no such field: 'foo'",
+    ),
+    (
+      [CONFIG, "--workdir=w", "--config.search.foo=1"],
+      "--config.search.foo=1: the config has no such field: 'foo'",
+    ),
+    (
+      [CONFIG, "--workdir=w", "--config.search.lr=fast"],
+      "--config.search.lr=fast: ValueError: could not convert",
+    ),
+    ([CONFIG, "--workdir=w", "--config.job=fly"], "job = 'fly': expected one"),
+  ],
+)
+def test_user_errors_are_one_line(start, jobs, arguments, message):
+  code, out = start(*arguments)
+  assert code.startswith("error: ") and message in code
+  assert "\n" not in code and "Traceback" not in code + out.err
+  assert not jobs
+
+
+def test_a_broken_config_file(start, jobs, tmp_path):
+  (tmp_path / "config.py").write_text("def get_config(:\n")
+  code, _ = start(f"--config={tmp_path}/config.py", "--workdir=w")
+  assert code.startswith(f"error: --config={tmp_path}/config.py: SyntaxError")
+  assert "\n" not in code
+
+
+@pytest.mark.parametrize(
+  "error", [ValueError, OSError, ImportError, FloatingPointError]
+)
+def test_errors_of_a_job_are_one_line(start, monkeypatch, error):
+  monkeypatch.setitem(main.JOBS, "search", failing(error("no\ngood")))
+  code, _ = start(CONFIG, "--workdir=w")
+  assert code == "error: no good (--debug shows where)"
+
+
+def test_debug_shows_where(start, monkeypatch):
+  monkeypatch.setitem(main.JOBS, "search", failing(ValueError("no good")))
+  with pytest.raises(ValueError, match="no good"):
+    start(CONFIG, "--workdir=w", "--debug")
+
+
+def test_errors_of_the_program_are_not_hidden(start, monkeypatch):
+  monkeypatch.setitem(main.JOBS, "search", failing(AssertionError("a bug")))
+  with pytest.raises(AssertionError, match="a bug"):
+    start(CONFIG, "--workdir=w")
+
+
+def test_control_c(start, monkeypatch):
+  monkeypatch.setitem(main.JOBS, "search", failing(KeyboardInterrupt()))
+  code, out = start(CONFIG, "--workdir=w")
+  assert code == 130
+  assert out.err == "interrupted: the same command goes on from here\n"
