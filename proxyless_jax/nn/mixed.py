@@ -82,7 +82,8 @@ def mixed_edges(
 
   Args:
     families: all k candidates, each in one family; all give the same shape.
-    params: f[n, k, length], the bank of parameters.
+    params: f[n, k, length], the bank of parameters; or f[n, 1, length], the
+      drawn rows alone, where gates want no gradient.
     stats: f[n, k, length'], the bank of batch-norm statistics.
     x: f[b, h, w, c], input of the first edge.
     gates: of these edges.
@@ -205,11 +206,15 @@ _run.defvjp(_forward, _backward, symbolic_zeros=True)
 
 def _get_drawn(index, bank):
   """The drawn rows: f[n, length]."""
+  if bank.shape[1] == 1:
+    return bank[:, 0]
   return jnp.take_along_axis(bank, index[:, None, None], axis=1)[:, 0]
 
 
 def _put_drawn(index, rows, bank):
   """The bank with its drawn rows replaced: f[n, k, length]."""
+  if bank.shape[1] == 1:
+    return rows[:, None]
   drawn = jnp.arange(bank.shape[1]) == index[:, None]
   return jnp.where(drawn[:, :, None], rows[:, None], bank)
 

@@ -20,6 +20,20 @@ from jax import lax
 from proxyless_jax.search import optim
 
 
+def get_drawn(params, drawn):
+  """The tree with the drawn rows alone: banks f[n, 1, ...].
+
+  A module takes them in place of the banks, and what it gives a gradient to is
+  then as small as the drawn path.
+
+  Args:
+    params: a pytree whose banks have the shape f[n, k, ...].
+    drawn: a tree prefix of `params`: i32[n] for a bank, the drawn row of each
+      edge; True for sub-trees that every path uses.
+  """
+  return jax.tree.map(_get, jax.tree.broadcast(drawn, params), params)
+
+
 def update_drawn(
   tx: optax.GradientTransformation, grads, opt_state, params, drawn
 ) -> tuple[Any, optax.OptState]:
@@ -27,11 +41,9 @@ def update_drawn(
 
   Args:
     tx: any optax transform that keeps its state as `optim.drawn_only` asks.
-    grads: of `params`.
+    grads: of `get_drawn(params, drawn)`.
     opt_state: of `tx.init(params)`.
-    params: a pytree whose banks have the shape f[n, k, ...].
-    drawn: a tree prefix of `params`: i32[n] for a bank, the drawn row of each
-      edge; True for sub-trees that every path uses.
+    params, drawn: as for `get_drawn`.
 
   Returns:
     The new parameters and optimizer state. Rows that were not drawn keep
@@ -40,10 +52,8 @@ def update_drawn(
   Example:
     >>> params = {"bank": jnp.zeros((1, 2, 3))}
     >>> tx = optax.sgd(1.0)
-    >>> grads, index = {"bank": jnp.ones((1, 2, 3))}, jnp.array([1])
-    >>> new, _ = update_drawn(
-    ...   tx, grads, tx.init(params), params, {"bank": index}
-    ... )
+    >>> drawn, grads = {"bank": jnp.array([1])}, {"bank": jnp.ones((1, 1, 3))}
+    >>> new, _ = update_drawn(tx, grads, tx.init(params), params, drawn)
     >>> print(new["bank"])
     [[[ 0.  0.  0.]
       [-1. -1. -1.]]]
@@ -51,25 +61,19 @@ def update_drawn(
   index = jax.tree.broadcast(drawn, params)
   state_index = optim.spread_over_state(tx, opt_state, index)
   rows = jax.tree.map(_get, index, params)
-  updates, new_state = tx.update(
-    jax.tree.map(_get, index, grads),
-    jax.tree.map(_get, state_index, opt_state),
-    rows,
-  )
+  state_rows = jax.tree.map(_get, state_index, opt_state)
+  updates, new_state = tx.update(grads, state_rows, rows)
   rows = optax.apply_updates(rows, updates)
   params = jax.tree.map(_put, index, rows, params)
   return params, jax.tree.map(_put, state_index, new_state, opt_state)
 
 
 def _get(index, bank):
-  """The drawn rows f[n, ...] of a bank f[n, k, ...]."""
+  """The drawn rows f[n, 1, ...] of a bank f[n, k, ...]."""
   if index is True:
     return bank
   return jnp.stack(
-    [
-      lax.dynamic_index_in_dim(edge, i, keepdims=False)
-      for edge, i in zip(bank, index)
-    ]
+    [lax.dynamic_index_in_dim(edge, i) for edge, i in zip(bank, index)]
   )
 
 
@@ -79,5 +83,5 @@ def _put(index, rows, bank):
     return rows
   rest = (0,) * (bank.ndim - 2)
   for edge, (i, row) in enumerate(zip(index, rows)):
-    bank = lax.dynamic_update_slice(bank, row[None, None], (edge, i, *rest))
+    bank = lax.dynamic_update_slice(bank, row[None], (edge, i, *rest))
   return bank

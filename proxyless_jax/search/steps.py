@@ -24,7 +24,7 @@ from proxyless_jax.hardware import CostTable
 from proxyless_jax.nn import alike_runs
 from proxyless_jax.search import gates as gates_lib
 from proxyless_jax.search import objective as objective_lib
-from proxyless_jax.search.rows import update_drawn
+from proxyless_jax.search.rows import get_drawn, update_drawn
 from proxyless_jax.search.state import SearchState, TrainState
 from proxyless_jax.space import Network
 
@@ -73,6 +73,7 @@ def weight_step(
   key = _step_key(state, WEIGHT_STREAM)
   gates = gates_lib.draw(key, state.arch, mask, "full")
   gates = jax.lax.stop_gradient(gates)
+  drawn = drawn_rows(state.params, module.network, gates.index)
 
   def loss_of(params):
     variables = {"params": params, "batch_stats": state.batch_stats}
@@ -87,8 +88,9 @@ def weight_step(
     loss = cross_entropy(logits, batch, smoothing)
     return loss, (new["batch_stats"], classification(logits, batch, loss))
 
-  grads, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(state.params)
-  drawn = drawn_rows(state.params, module.network, gates.index)
+  grads, (batch_stats, metrics) = jax.grad(loss_of, has_aux=True)(
+    get_drawn(state.params, drawn)
+  )
   params, opt_state = update_drawn(
     tx, grads, state.opt_state, state.params, drawn
   )

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from proxyless_jax.search import optim
-from proxyless_jax.search.rows import update_drawn
+from proxyless_jax.search.rows import get_drawn, update_drawn
 
 TRANSFORMS = {
   "sgd": optim.weight_optimizer(
@@ -88,7 +88,9 @@ def test_rows_equal_masks_bit_for_bit(name):
     grads = norms_are_exact(random_tree(step + 1))
     grads = on_path(grads, masks)
     before = params, state
-    params, state = update_drawn(tx, grads, state, params, rows_of(drawn))
+    rows = rows_of(drawn)
+    drawn_grads = get_drawn(grads, rows)
+    params, state = update_drawn(tx, drawn_grads, state, params, rows)
     updates, other_state = masked.update(grads, other_state, other, drawn=masks)
     other = optax.apply_updates(other, updates)
     jax.tree.map(assert_array_equal, params, other)
@@ -105,6 +107,7 @@ def test_what_is_not_drawn_may_be_anything():
   state = tx.init(params)
   grads = {"bank": jnp.array([[[4.0], [jnp.nan]]])}
   drawn = {"bank": jnp.array([0])}
+  grads = get_drawn(grads, drawn)
   new, state = update_drawn(tx, grads, state, params, drawn)
   assert_array_equal(new["bank"], [[[0.5], [np.nan]]])
   assert np.isfinite(optax.tree_utils.tree_get(state, "trace")["bank"]).all()
@@ -117,7 +120,9 @@ def test_it_traces_once_for_all_draws():
   @jax.jit
   def step(grads, state, params, drawn):
     traces.append(1)
-    return update_drawn(tx, grads, state, params, {"bank": drawn})
+    drawn = {"bank": drawn}
+    grads = get_drawn(grads, drawn)
+    return update_drawn(tx, grads, state, params, drawn)
 
   params = {"bank": jnp.zeros((2, 3, 4))}
   state = tx.init(params)
