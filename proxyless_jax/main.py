@@ -10,12 +10,12 @@ Run again on the same workdir, it goes on where it was.
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 import proxyless_jax as pj
+from proxyless_jax.run.arguments import fail, parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -45,15 +45,11 @@ def main(argv: list[str]) -> None:
   except USER_ERRORS as error:
     if _DEBUG.value:
       raise
-    _fail(f"{error} (--debug shows where)")
+    fail(f"{error} (--debug shows where)")
   except KeyboardInterrupt:
     print("interrupted: the same command goes on from here", file=sys.stderr)
     sys.exit(130)  # As a shell says that Control-C ended a program.
   print(_summary(result))
-
-
-def _fail(message: str) -> NoReturn:
-  sys.exit(f"error: {' '.join(message.split())}")
 
 
 def _summary(result: dict) -> str:
@@ -64,36 +60,10 @@ def _summary(result: dict) -> str:
   )
 
 
-def _parse(argv: list[str]) -> list[str]:
-  """The arguments that are no flags; what is wrong ends in one line."""
-  try:
-    rest = flags.FLAGS(argv)
-    _CONFIG.value.get("job")  # A file that is not there raises only here.
-    return rest
-  # The config file is the user's code: anything may come out of it.
-  except Exception as error:
-    if "--debug" in argv:
-      raise
-    _fail(_parse_problem(error, argv))
-
-
-def _parse_problem(error: Exception, argv: list[str]) -> str:
-  root = error
-  while root.__context__ is not None:
-    root = root.__context__
-  if root is error and isinstance(error, flags.Error):
-    return str(error)  # It names the flag.
-  given = " ".join(arg for arg in argv if arg.lstrip("-").startswith("config"))
-  kind = type(root).__name__
-  if isinstance(root, KeyError):
-    kind = "the config has no such field"
-  return f"{given}: {kind}: {root}"
-
-
 def run() -> None:
   """The entry point."""
   flags.mark_flags_as_required(["config", "workdir"])
-  app.run(main, flags_parser=_parse)
+  app.run(main, flags_parser=parse_flags)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,39 @@
+"""The command line's arguments: parsed, or refused in one line."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from absl import flags
+
+
+def fail(message: str) -> NoReturn:
+  """Ends the program with one line on standard error."""
+  sys.exit(f"error: {' '.join(message.split())}")
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses the flags, `--config` among them; gives what is no flag."""
+  try:
+    rest = flags.FLAGS(argv)
+    flags.FLAGS.config.get("job")  # A file that is not there raises only here.
+    return rest
+  # The config file is the user's code: anything may come out of it.
+  except Exception as error:
+    if "--debug" in argv:
+      raise
+    fail(_problem(error, argv))
+
+
+def _problem(error: Exception, argv: list[str]) -> str:
+  root = error
+  while root.__context__ is not None:
+    root = root.__context__
+  if root is error and isinstance(error, flags.Error):
+    return str(error)  # It names the flag.
+  given = " ".join(arg for arg in argv if arg.lstrip("-").startswith("config"))
+  kind = type(root).__name__
+  if isinstance(root, KeyError):
+    kind = "the config has no such field"
+  return f"{given}: {kind}: {root}"
