@@ -16,7 +16,7 @@ operation of your own is a subclass of `Op` plus one registered module:
 
     @pj.make.register
     def _(op: FusedConv, edge, **options):
-      return FusedConvModule(...)
+      return FusedConvModule(..., name=options["name"])
 
 MACs are of convolutions and the classifier alone: no batch norm, pooling or
 activation.
