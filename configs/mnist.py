@@ -38,12 +38,19 @@ def get_config(variant: str = "") -> ConfigDict:
   config.space = ConfigDict(
     dict(
       # Alike blocks compile once: three programs for the seven blocks.
+      width_mult=1.0,
       stem_width=16,
       stem_stride=2,
       first_width=0,
+      first_expand=1,
+      first_kernel=3,
       widths=(16, 40),
       depths=(3, 4),
       strides=(1, 2),
+      candidates=(
+        *("mbconv3_k3", "mbconv3_k5", "mbconv3_k7"),
+        *("mbconv6_k3", "mbconv6_k5", "mbconv6_k7", "zero"),
+      ),
       head_width=128,
     )
   )

@@ -97,5 +97,8 @@ def _sources(options):
   if options.source == "mnist":
     return mnist_source(options.channels), None
   if options.source == "folder":
-    return folder_sources(options.path, options.channels)
+    sources = folder_sources(options.path, options.channels)
+    for source in filter(None, sources):
+      source.check()
+    return sources
   return tfds_sources(options.name, options.path, options.channels)

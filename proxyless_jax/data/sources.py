@@ -5,6 +5,7 @@ int}`, `labels` (i32[n], without decoding an image), `classes` and `names`
 (one per class). Sources can be pickled: worker processes hold copies.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
 import os
@@ -15,6 +16,8 @@ import numpy as np
 from proxyless_jax.data.decode import as_channels, decode_image
 
 EXTENSIONS = (".jpg", ".jpeg", ".png")
+# Some 20 seconds of decoding on two cores.
+CHECKED_FILES = 5000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,9 +74,8 @@ def _mnist_digits():
 class FolderSource:
   """Image files in class folders, decoded when read.
 
-  Files are not opened beforehand: over the 1.3 million files of ImageNet on a
-  network disk that takes longer than it saves, and would not find a truncated
-  file. One that cannot be read is an error that names its path.
+  One that cannot be read is an error that names its path. `check` looks for
+  such files beforehand, in sets where that takes seconds.
 
   Attributes:
     paths: one per image.
@@ -104,6 +106,24 @@ class FolderSource:
         f" ({error}); replace or remove the file"
       ) from error
     return {"image": image, "label": int(self.labels[index])}
+
+  def check(self):
+    """Decodes every image of a set of up to `CHECKED_FILES`.
+
+    A damaged file would otherwise end a run where it is first read, which may
+    be after the search. For the 1.3 million files of ImageNet it would take
+    the better part of an hour at every start: there, it is found when read.
+
+    Raises:
+      ValueError: names the first file that cannot be read.
+    """
+    if len(self) <= CHECKED_FILES:
+      with concurrent.futures.ThreadPoolExecutor() as pool:
+        for _ in pool.map(self._decodes, range(len(self))):
+          pass
+
+  def _decodes(self, index):
+    self[index]  # The image is dropped at once: a set need not fit in memory.
 
 
 def folder_sources(root, channels):

@@ -92,3 +92,9 @@ def fraction(field: str, value) -> None:
   """For a value below 0, or of 1 or more."""
   if not 0 <= value < 1:
     raise ValueError(f"{field} = {value!r}: expected at least 0 and below 1")
+
+
+def at_most(field: str, value, limit, what: str) -> None:
+  """Raises ValueError for a value above a limit that `what` explains."""
+  if value > limit:
+    raise ValueError(f"{field} = {value!r}: expected at most {limit}, {what}")

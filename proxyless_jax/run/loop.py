@@ -26,7 +26,7 @@ from proxyless_jax.run.training import (
   train_stage,
 )
 from proxyless_jax.run.workdir import claim
-from proxyless_jax.space import Network, load_network
+from proxyless_jax.space import Network, Op, load_network
 
 # What may change between two starts on one workdir.
 MAY_DIFFER = ("job", "run", "data.workers", "evaluate.batch")
@@ -119,7 +119,14 @@ def _open(config, workdir) -> tuple[Options, Any]:
 
 
 def _as_dict(config) -> dict:
-  return config.to_dict() if hasattr(config, "to_dict") else dict(config)
+  """The config as JSON can hold it: operations by their names."""
+  plain = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+  space = dict(plain["space"])
+  if "candidates" in space:
+    space["candidates"] = [
+      op.name if isinstance(op, Op) else op for op in space["candidates"]
+    ]
+  return {**plain, "space": space}
 
 
 def _network(options: Options, dataset, workdir) -> Network:
@@ -130,7 +137,9 @@ def _network(options: Options, dataset, workdir) -> Network:
       f"network = {options.network!r}: there is no file {path}: give the path "
       "of a network's JSON, or a workdir where a search has ended"
     )
-  network = load_network(path)
+  candidates = options.space.get("candidates", ())
+  own = [op for op in candidates if isinstance(op, Op)]
+  network = load_network(path, own)
   found = (network.image_size, network.channels, network.classes)
   wanted = (options.data.image_size, options.data.channels, dataset.classes)
   if found != wanted or not network.is_architecture:

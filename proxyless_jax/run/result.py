@@ -49,8 +49,8 @@ def write_result(
     "version_python": platform.python_version(),
     **{f"version_{name}": _version(name) for name in PACKAGES},
   }
-  if job == "evaluate":
-    # What the search found, and the seconds that it took, stay.
+  if job != "search":
+    # What a search in this workdir found, and its seconds, stay.
     result = (read_result(workdir) or {}) | result
   write_json(os.path.join(workdir, FILE), result)
   return result

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from proxyless_jax.data import eval_batches, train_batches
 from proxyless_jax.nn import build, init
+from proxyless_jax.run import fields
 from proxyless_jax.run.options import Options, TrainOptions
 from proxyless_jax.run.stage import Stage
 from proxyless_jax.search import optim, state, steps
@@ -31,6 +32,8 @@ def train_stage(
     variables: to start from; None for fresh ones.
   """
   train = options.train
+  images = len(dataset.train)
+  fields.at_most("train.batch", train.batch, images, "the training images")
   epoch = len(dataset.train) / train.batch
   count = max(1, round(train.epochs * epoch))
   tx = _optimizer(train, count, round(train.linear_epochs * epoch))

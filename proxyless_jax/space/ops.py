@@ -161,18 +161,18 @@ def _check_odd(field: str, value: int) -> None:
     raise ValueError(f"{field} = {value!r}: expected an odd positive integer")
 
 
-def parse_op(name: str, extra: Iterable[Op] = ()) -> Op:
+def parse_op(name: str, ops: Iterable[Op] = ()) -> Op:
   """The operation that `name` names, such as 'mbconv6_k3' or 'zero'.
 
   Args:
     name: as in the `name` property of an operation.
-    extra: operations of your own, found by their names before the built-in
+    ops: operations of your own, found by their names before the built-in
       ones.
 
   Raises:
     ValueError: no operation has this name.
   """
-  for op in extra:
+  for op in ops:
     if op.name == name:
       return op
   if not isinstance(name, str):
@@ -188,5 +188,5 @@ def parse_op(name: str, extra: Iterable[Op] = ()) -> Op:
   raise ValueError(
     f"unknown operation {name!r}: expected mbconv{{expand}}_k{{kernel}}, "
     "zero, conv_k{kernel}, classifier, or the name of an operation given "
-    "in `extra`"
+    "as `ops`"
   )

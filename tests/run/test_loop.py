@@ -229,20 +229,20 @@ class TestBadInput:
       loop.search(make_config(**fields), tmp_path / "run")
 
 
-def test_an_unreadable_image_is_named(make_config, tmp_path):
+def test_an_unreadable_image_is_named_before_compute(make_config, tmp_path):
   for name in ("ant", "cat"):
     folder = tmp_path / "images" / name
     folder.mkdir(parents=True)
     for i in range(20):
       Image.new("L", (12, 12), i).save(folder / f"{i}.png")
-  paths = sorted((tmp_path / "images").rglob("*.png"))
-  for path in paths:
-    path.write_bytes(path.read_bytes()[:40])
+  damaged = tmp_path / "images" / "cat" / "7.png"
+  damaged.write_bytes(damaged.read_bytes()[:40])
   config = make_config(data__source="folder", data__test_fraction=0.2)
   config["data"]["path"] = str(tmp_path / "images")
   config["search"].update(epochs=2.0, warmup_epochs=0.0)
-  with pytest.raises(ValueError, match=r"/\d+\.png: expected a JPEG or PNG"):
+  with pytest.raises(ValueError, match=r"cat/7\.png: expected a JPEG or PNG"):
     loop.search(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
 
 
 def test_nan_stops_the_run(make_config, unbroken, monkeypatch, tmp_path):

@@ -104,3 +104,16 @@ def test_a_space_that_does_not_fit(make_config, fields, message):
   options = parse(make_config(**fields))
   with pytest.raises(ValueError, match=message):
     options.make_space(10)
+
+
+def test_a_batch_fits_its_split(make_config, tmp_path):
+  from proxyless_jax.run import loop
+
+  for field, name in (
+    ("search__batch", "search.batch"),
+    ("search__arch__batch", "search.arch.batch"),
+  ):
+    config = make_config(**{field: 10**5})
+    config["search"].update(epochs=50.0)
+    with pytest.raises(ValueError, match=f"{name} = 100000: expected at most"):
+      loop.search(config, tmp_path)
