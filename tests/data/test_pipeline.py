@@ -2,6 +2,7 @@ import grain
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from PIL import Image
 
 from proxyless_jax.data import augment, eval_batches, load, train_batches
 from proxyless_jax.data.load import Subset
@@ -170,9 +171,12 @@ def test_an_unreadable_image_ends_the_stream_with_its_path(
   for i in range(10):
     path = tmp_path / "cat" / f"{i}.png"
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"no image")
+    Image.new("L", (8, 8), i).save(path)
   options = make_options(source="folder", path=str(tmp_path), workers=workers)
-  iterator = train_batches(load(options).train, options, batch=2, seed=0)
+  train = load(options).train
+  for path in tmp_path.rglob("*.png"):
+    path.write_bytes(b"no image")  # After `load` has seen that all are whole.
+  iterator = train_batches(train, options, batch=2, seed=0)
   with pytest.raises(Exception, match=r"\d\.png: expected a JPEG or PNG"):
     next(iterator)
   iterator.close()
