@@ -203,9 +203,8 @@ def _kernel_gradient_by_positions(x, kernel, g, stride):
   )
 
   def add_block(index, total):
-    index = jnp.asarray(
-      index, jnp.uint32
-    )  # unsigned: no code for negative ones
+    # Unsigned: no code for negative ones.
+    index = jnp.asarray(index, jnp.uint32)
     image = index // (grid[1] * grid[2]) * images
     row = index // grid[2] % grid[1] * high
     col = index % grid[2] * wide

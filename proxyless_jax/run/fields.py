@@ -95,6 +95,6 @@ def fraction(field: str, value) -> None:
 
 
 def at_most(field: str, value, limit, what: str) -> None:
-  """Raises ValueError for a value above a limit that `what` explains."""
+  """For a value above a limit, which `what` explains."""
   if value > limit:
     raise ValueError(f"{field} = {value!r}: expected at most {limit}, {what}")

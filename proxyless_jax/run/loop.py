@@ -15,6 +15,7 @@ import numpy as np
 from proxyless_jax.data import load
 from proxyless_jax.nn import inherit
 from proxyless_jax.report import draw_architecture
+from proxyless_jax.run import fields
 from proxyless_jax.run.compilation import keep_compiled
 from proxyless_jax.run.options import Options, parse
 from proxyless_jax.run.result import write_result
@@ -115,7 +116,20 @@ def _open(config, workdir) -> tuple[Options, Any]:
     raise ValueError("workdir = '': expected a folder for the run's files")
   keep_compiled()
   options = parse(config)
-  return options, load(options.data)
+  dataset = load(options.data)
+  _check_batches(options, dataset)
+  return options, dataset
+
+
+def _check_batches(options: Options, dataset) -> None:
+  """Of every stage at once: that of training would come after the search."""
+  batches = {"train.batch": (options.train.batch, dataset.train)}
+  if options.job == "search":
+    search = options.search
+    batches["search.batch"] = (search.batch, dataset.weights)
+    batches["search.arch.batch"] = (search.arch.batch, dataset.arch)
+  for field, (batch, subset) in batches.items():
+    fields.at_most(field, batch, len(subset), "the images of its split")
 
 
 def _as_dict(config) -> dict:

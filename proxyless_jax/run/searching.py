@@ -13,7 +13,6 @@ import numpy as np
 from proxyless_jax.data import train_batches
 from proxyless_jax.hardware import CostTable, cost_table, parse_quantity
 from proxyless_jax.nn import build, init
-from proxyless_jax.run import fields
 from proxyless_jax.run.options import CostOptions, Options, SearchOptions
 from proxyless_jax.run.stage import Stage
 from proxyless_jax.search import gates, objective, optim, state, steps
@@ -125,10 +124,6 @@ def _iterators(options: Options, dataset) -> dict[str, Any]:
     "weights": (dataset.weights, options.search.batch),
     "arch": (dataset.arch, options.search.arch.batch),
   }
-  for (name, (subset, batch)), field in zip(
-    batches.items(), ("search.batch", "search.arch.batch")
-  ):
-    fields.at_most(field, batch, len(subset), f"the {name} split's images")
   return {
     name: train_batches(
       subset, options.data, batch=batch, seed=options.seed + stream

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from proxyless_jax.data import eval_batches, train_batches
 from proxyless_jax.nn import build, init
-from proxyless_jax.run import fields
 from proxyless_jax.run.options import Options, TrainOptions
 from proxyless_jax.run.stage import Stage
 from proxyless_jax.search import optim, state, steps
@@ -32,11 +31,11 @@ def train_stage(
     variables: to start from; None for fresh ones.
   """
   train = options.train
-  images = len(dataset.train)
-  fields.at_most("train.batch", train.batch, images, "the training images")
   epoch = len(dataset.train) / train.batch
   count = max(1, round(train.epochs * epoch))
-  tx = _optimizer(train, count, round(train.linear_epochs * epoch))
+  # Below the epochs, and yet rounding may make as many steps of it.
+  linear = min(round(train.linear_epochs * epoch), count - 1)
+  tx = _optimizer(train, count, linear)
   module = build(network, dtype=jnp.dtype(options.dtype), dropout=train.dropout)
   # A stream of its own: the search has drawn from seed and seed + 1.
   init_key, key = jax.random.split(jax.random.key(options.seed + 2))

@@ -112,6 +112,7 @@ def test_a_batch_fits_its_split(make_config, tmp_path):
   for field, name in (
     ("search__batch", "search.batch"),
     ("search__arch__batch", "search.arch.batch"),
+    ("train__batch", "train.batch"),
   ):
     config = make_config(**{field: 10**5})
     config["search"].update(epochs=50.0)
