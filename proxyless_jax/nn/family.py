@@ -50,37 +50,43 @@ def _alone(ops: tuple[Op], place: Edge, options, train: bool):
   (op,) = ops
   module = make(op, place, name=None, **dict(options))
   of_params = bank.layout(op, place, "params")
-  of_stats = bank.layout(op, place, "batch_stats")
 
-  @jax.jit
-  def run(member, params, stats, x):
+  def apply(variables, x, member):
     del member
-    variables = {
-      "params": of_params.unpack(params),
-      "batch_stats": of_stats.unpack(stats),
-    }
-    y, new = module.apply(variables, x, train, mutable=["batch_stats"])
-    # Linen's own layers give float32 for bfloat16, by their parameters.
-    y = y.astype(x.dtype)
-    return y, _pack_stats(of_stats, {**variables, **new}, stats)
+    return module.apply(variables, x, train, mutable=["batch_stats"])
 
-  return run
+  def unpack(row, member):
+    del member
+    return of_params.unpack(row)
+
+  return _over_rows(apply, unpack, bank.layout(op, place, "batch_stats"))
 
 
 @functools.lru_cache(maxsize=4096)
 def _mbconvs(ops: tuple[MBConv, ...], place: Edge, options, train: bool):
   module = MBConvModule(ops, place, dict(options)["bn_momentum"])
   of_params = [bank.layout(op, place, "params") for op in ops]
-  of_stats = bank.layout(ops[0], place, "batch_stats")
+
+  def apply(variables, x, member):
+    return module.apply(variables, x, train, member, mutable=["batch_stats"])
+
+  unpack = functools.partial(_unpack_member, of_params)
+  return _over_rows(apply, unpack, bank.layout(ops[0], place, "batch_stats"))
+
+
+def _over_rows(apply, unpack, of_stats: bank.Layout):
+  """A `Family.run`: a module over rows of banks instead of named trees."""
 
   @jax.jit
   def run(member, params, stats, x):
     variables = {
-      "params": _unpack_member(of_params, params, member),
+      "params": unpack(params, member),
       "batch_stats": of_stats.unpack(stats),
     }
-    y, new = module.apply(variables, x, train, member, mutable=["batch_stats"])
-    return y, _pack_stats(of_stats, {**variables, **new}, stats)
+    y, new = apply(variables, x, member)
+    new = of_stats.pack({**variables, **new}["batch_stats"], len(stats))
+    # Linen's own layers give float32 for bfloat16, by their parameters.
+    return y.astype(x.dtype), new.astype(stats.dtype)
 
   return run
 
@@ -98,8 +104,3 @@ def _unpack_member(layouts: list[bank.Layout], row, member):
   rest = lax.dynamic_slice(row, (start,), (others.length,))
   leaves = [row[: max(sizes)], *others.cut(rest)]
   return others.structure.unflatten(leaves)
-
-
-def _pack_stats(layout: bank.Layout, variables, stats):
-  new = layout.pack(variables["batch_stats"], len(stats))
-  return new.astype(stats.dtype)
