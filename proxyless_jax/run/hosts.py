@@ -1,9 +1,8 @@
 """Several hosts as one run: joined, in agreement, and ended together.
 
-A host is a process of JAX's distributed system; the first one, process 0, runs
-its coordination service. Whoever loses another host would wait in a collective
-for ever, or be aborted by JAX with pages of C++. So a thread of every host
-listens for the end of the run, and ends the process in one line.
+A host is a process of JAX's distributed system, and the first one is process 0.
+What one of them does for all, the others learn through JAX's key-value store;
+`watch` ends them all when one has gone.
 """
 
 from __future__ import annotations
@@ -12,11 +11,6 @@ import builtins
 import contextlib
 import itertools
 import json
-import multiprocessing
-import os
-import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
@@ -26,28 +20,20 @@ import jax
 # The key-value store of the hosts has no public name; Orbax takes it here too.
 from jax._src import distributed
 
-from proxyless_jax.run.joining import Place, join
+from proxyless_jax.run import watch
+from proxyless_jax.run.joining import WAIT, Place, join
 
 T = TypeVar("T")
 
-# Seconds. A host that is silent for so long is lost: a busy or paused one comes
-# back, and all others know within a minute.
-BEAT, SILENCE = 5.0, 40.0
-# JAX's own patience, and for a main thread to say itself why it stops.
-HEARTBEAT, GRACE = 60, 2.0
-# As long as the store can wait: the watch ends what waits in vain.
+# Seconds to hear why another host has gone, where its end was felt first.
+GRACE = 3.0
+# As long as JAX's store can wait: who waits in vain is ended by the watch.
 FOREVER = 2**31 - 1  # Milliseconds, 24 days.
-# Keys of the store.
-STOPPED, BEATS, FIRST = (
-  f"proxyless_jax/{key}" for key in ("stopped", "beats", "first")
-)
-ENDED = "ended"
 # In the errors of what lost another host: the libraries have no class for it.
 LOST = ("Gloo", "NCCL", "UNAVAILABLE", "Barrier", "coordination service")
 
 _calls = itertools.count()
-_leaving = threading.Lock()
-_watch: _Watch | None = None
+_watch: watch.Watch | None = None
 
 
 def start(place: Place | None) -> None:
@@ -63,10 +49,22 @@ def start(place: Place | None) -> None:
   global _watch
   if place is None:
     return
-  join(place, HEARTBEAT)
+  join(place)
   state = distributed.global_state
-  _watch = _Watch(state.client, state.process_id, state.num_processes)
+  _watch = watch.Watch(state.process_id, _lines(state))
   _watch.start()
+
+
+def _lines(state):
+  """The lines of this host, when all hosts have theirs."""
+  key = "proxyless_jax/watch"
+  if state.process_id == 0:
+    server = watch.listen()
+    state.client.key_value_set(key, str(server.getsockname()[1]))
+    return watch.accept(server, state.num_processes, WAIT)
+  port = int(state.client.blocking_key_value_get(key, 1000 * WAIT))
+  host = state.coordinator_address.rpartition(":")[0].strip("[]")
+  return watch.call(host, port, state.process_id, WAIT)
 
 
 def first() -> bool:
@@ -96,7 +94,7 @@ def on_first(function: Callable[[], T]) -> T:
   """
   if jax.process_count() == 1:
     return function()
-  client, key = distributed.global_state.client, f"{FIRST}/{next(_calls)}"
+  client, key = distributed.global_state.client, f"proxyless_jax/{next(_calls)}"
   if not first():
     return _opened(client.blocking_key_value_get(key, FOREVER))
   try:
@@ -184,115 +182,40 @@ def leaving() -> Iterator[None]:
 def _end() -> None:
   """Ends the watch and the service when all hosts are done."""
   global _watch
-  client = _watch.client
   try:
-    client.wait_at_barrier(ENDED, FOREVER)
-    if _watch.process == 0:
-      client.key_value_set(STOPPED, ENDED)
-    _watch.join()
+    distributed.global_state.client.wait_at_barrier("ended", FOREVER)
+    _watch.end()
     jax.distributed.shutdown()
-  except RuntimeError as error:
+  except (RuntimeError, OSError) as error:
     _fail(error)
   _watch = None
 
 
 def _fail(error: BaseException) -> NoReturn:
   """Says why, on this host and to the others, and ends the process."""
-  client, process = _watch.client, _watch.process
   if _has_lost(error):
-    # It may have told why before it went.
+    # The watch may hear why, and end the process.
     _watch.join(GRACE)
-    _fall_silent(client, f"host {process} has lost it: {_last_line(error)}")
-    _leave(1, _another(_last_line(error)))
+    why = _line(error)
+    _watch.leave(1, watch.another(why), why)
   code, text = 1, "".join(traceback.format_exception(error))
   if isinstance(error, SystemExit):
     said = isinstance(error.code, int)
     code, text = (error.code, "") if said else (1, error.code)
-  _fall_silent(client, f"host {process}: {_last_line(error)}")
-  if process == 0:
-    # With it goes the store, where the others read why.
-    time.sleep(GRACE / 2)
-  _leave(code, str(text))
-
-
-def _fall_silent(client, why: str) -> None:
-  # Another may have been faster, or the store may be gone.
-  with contextlib.suppress(RuntimeError):
-    client.key_value_set(STOPPED, why)
+  process = distributed.global_state.process_id
+  _watch.leave(code, text, f"host {process}: {_line(error)}")
 
 
 def _has_lost(error: BaseException | None) -> bool:
   """Whether an error, or one behind it, comes of another host's end."""
   while error is not None:
-    kinds = jax.errors.JaxRuntimeError, ValueError, RuntimeError
-    if isinstance(error, kinds) and any(w in str(error) for w in LOST):
+    kinds = RuntimeError, ValueError, OSError
+    if isinstance(error, kinds) and any(word in str(error) for word in LOST):
       return True
     error = error.__cause__ or error.__context__
   return False
 
 
-def _last_line(error: BaseException) -> str:
+def _line(error: BaseException) -> str:
   text = str(error) or type(error).__name__
   return " ".join(text.split()).removeprefix("error: ")[:300]
-
-
-def _another(why: str) -> str:
-  return (
-    f"error: another host of this run has stopped ({why}): the same command on "
-    "all hosts goes on from the last checkpoint"
-  )
-
-
-def _leave(code: int, text: str) -> NoReturn:
-  """Ends the process without waiting for anything, another host least."""
-  _leaving.acquire()  # Of two threads, one speaks.
-  if text:
-    # Another thread may be inside a print, and hold its lock.
-    os.write(sys.__stderr__.fileno(), f"{text.rstrip()}\n".encode())
-  for worker in multiprocessing.active_children():
-    worker.terminate()
-  os._exit(code)
-
-
-class _Watch(threading.Thread):
-  """Tells the others that this host lives; ends it when the run has stopped."""
-
-  def __init__(self, client, process: int, processes: int):
-    super().__init__(name="hosts", daemon=True)
-    self.client, self.process = client, process
-    now = time.monotonic()
-    # By host: its last beat, and when it came.
-    self._heard = {str(p): ("", now) for p in range(processes)}
-
-  def run(self) -> None:
-    for beat in itertools.count():
-      try:
-        why = self.client.blocking_key_value_get(STOPPED, int(1e3 * BEAT))
-      except RuntimeError as error:
-        if "DEADLINE_EXCEEDED" not in str(error):
-          # No grace: JAX is about to abort the process.
-          _leave(1, _another("the first host cannot be reached"))
-      else:
-        break
-      self._beat(beat)
-    if why == ENDED:
-      return
-    time.sleep(GRACE)
-    _leave(1, _another(why))
-
-  def _beat(self, beat: int) -> None:
-    key = f"{BEATS}/{self.process}"
-    with contextlib.suppress(RuntimeError):  # The next wait will say it.
-      self.client.key_value_set(key, str(beat), allow_overwrite=True)
-      if self.process == 0:
-        self._listen()
-
-  def _listen(self) -> None:
-    now = time.monotonic()
-    for key, beat in self.client.key_value_dir_get(BEATS):
-      host = key.rpartition("/")[2]
-      if beat != self._heard[host][0]:
-        self._heard[host] = beat, now
-    for host, (_, last) in self._heard.items():
-      if now - last > SILENCE:
-        _fall_silent(self.client, f"host {host} is silent for {SILENCE:.0f} s")

@@ -13,6 +13,8 @@ import jax
 
 # Seconds for all hosts to come: a cluster may start them minutes apart.
 WAIT = 300
+# After which JAX aborts all hosts for one that is silent, as stopped ones are.
+HEARTBEAT = 50
 # What torchrun and its like tell every process they start.
 TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
 # Where torchrun itself listens at the port that it names.
@@ -104,12 +106,11 @@ def _checked(place: Place) -> Place:
   return place
 
 
-def join(place: Place, heartbeat: int) -> None:
+def join(place: Place) -> None:
   """Starts JAX's distributed system.
 
   Args:
     place: of this host.
-    heartbeat: seconds after which JAX aborts all hosts for one that is silent.
 
   Raises:
     ValueError: no cluster was detected.
@@ -126,7 +127,7 @@ def join(place: Place, heartbeat: int) -> None:
         place.device,
         # Later than ours: JAX would abort with pages of C++.
         initialization_timeout=2 * WAIT,
-        heartbeat_timeout_seconds=heartbeat,
+        heartbeat_timeout_seconds=HEARTBEAT,
       )
     except (ValueError, RuntimeError, KeyError) as error:
       raise ValueError(
