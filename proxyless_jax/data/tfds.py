@@ -6,6 +6,7 @@ that all sources share their conventions, and labels can be read alone.
 """
 
 import functools
+import pickle
 
 import numpy as np
 
@@ -49,6 +50,18 @@ class TfdsSource:
     return kept_labels(
       self._folder, self._split, digest, len(self), self._read_labels
     )
+
+  def __getstate__(self):
+    return {**self.__dict__, "_records": pickle.dumps(self._records)}
+
+  def __setstate__(self, state):
+    # Apart, since TFDS then reads the dataset's description again: a worker
+    # process may start when that is gone.
+    try:
+      records = pickle.loads(state["_records"])
+    except Exception as error:
+      raise unreadable(state["_title"], "records", error) from error
+    self.__dict__.update(state, _records=records)
 
   def _read_labels(self):
     labels = np.empty(len(self), np.int32)
