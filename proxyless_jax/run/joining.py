@@ -17,6 +17,7 @@ WAIT = 300
 HEARTBEAT = 50
 # What torchrun and its like tell every process they start.
 TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
+COORDINATOR = "JAX_COORDINATOR_ADDRESS"
 # Where torchrun itself listens at the port that it names.
 AGENT = "TORCHELASTIC_USE_AGENT_STORE"
 
@@ -63,7 +64,7 @@ def find_place(
       "--distributed: expected alone, since it finds --coordinator, "
       "--processes and --process: leave it out, or those"
     )
-  coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
+  coordinator = coordinator or os.environ.get(COORDINATOR)
   if None in (coordinator, processes, process):
     raise ValueError(
       f"--coordinator={coordinator} --processes={processes} "
