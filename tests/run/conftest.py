@@ -63,6 +63,7 @@ CONFIG = dict(
     nesterov=True,
     decay=4e-5,
     smoothing=0.1,
+    path_per_device=False,
     arch=dict(
       algorithm="gradient",
       lr=0.03,
@@ -119,7 +120,7 @@ CONFIG = dict(
     tolerance=0.05,
     max_rounds=3,
   ),
-  run=dict(log_every=4, checkpoint_every=3, keep=2),
+  run=dict(log_every=4, checkpoint_every=3, keep=2, spread_state=False),
 )
 
 

@@ -13,7 +13,9 @@ from proxyless_jax.run.options import RunOptions
 from proxyless_jax.run.stage import Stage, newest_state, run_stage
 from proxyless_jax.search.metrics import Mean
 
-OPTIONS = RunOptions(log_every=4, checkpoint_every=3, keep=2)
+OPTIONS = RunOptions(
+  log_every=4, checkpoint_every=3, keep=2, spread_state=False
+)
 STEPS = 10
 
 
@@ -127,7 +129,9 @@ def test_what_has_ended_takes_no_step_again(tmp_path):
 def test_how_it_is_watched_may_change(tmp_path):
   with pytest.raises(Stop):
     run_stage(make_stage(7), tmp_path, OPTIONS)
-  options = RunOptions(log_every=5, checkpoint_every=1, keep=4)
+  options = RunOptions(
+    log_every=5, checkpoint_every=1, keep=4, spread_state=False
+  )
   state, _ = run_stage(make_stage(), tmp_path, options)
   assert float(state["sum"]) == sum(range(STEPS + 1))
   assert [line["step"] for line in read_metrics(tmp_path)] == [4, 10]
