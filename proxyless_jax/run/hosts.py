@@ -72,11 +72,6 @@ def first() -> bool:
   return jax.process_index() == 0
 
 
-def share() -> tuple[int, int]:
-  """(index, count): which of how many equal parts of the data to read."""
-  return jax.process_index(), jax.process_count()
-
-
 def on_first(function: Callable[[], T]) -> T:
   """Lets the first host call a function; the others wait for its end.
 

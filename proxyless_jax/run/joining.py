@@ -83,9 +83,8 @@ def _detected() -> Place:
     device = os.environ.get("LOCAL_RANK")
     device = None if device is None else int(device)
   except ValueError as error:
-    raise ValueError(
-      f"{', '.join(TORCHRUN[1:])}, LOCAL_RANK: {error}"
-    ) from None
+    names = ", ".join((*TORCHRUN[1:], "LOCAL_RANK"))
+    raise ValueError(f"{names}: expected integers: {error}") from error
   port += os.environ.get(AGENT) == "True"
   return _checked(Place(f"{host}:{port}", processes, process, device))
 
