@@ -20,10 +20,16 @@ import warnings
 import zlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
+
+from proxyless_jax.run.snapshot import (
+  from_host,
+  is_key,
+  named_leaves,
+  to_host,
+)
 
 # Of what is in a checkpoint; one number more with each change of it.
 FORMAT = 2
@@ -73,8 +79,8 @@ class Checkpoints(contextlib.AbstractContextManager):
       ValueError: the step is there already.
     """
     self.wait()
-    leaves = _leaves(state)
-    arrays = _snapshot(leaves)
+    leaves = named_leaves(state)
+    arrays = to_host(leaves)
     manifest = {
       "format": FORMAT,
       "structure": _structure(leaves, iterators),
@@ -82,7 +88,7 @@ class Checkpoints(contextlib.AbstractContextManager):
       "key_impl": {
         name: str(jax.random.key_impl(leaf))
         for name, leaf in leaves.items()
-        if _is_key(leaf)
+        if is_key(leaf)
       },
       "positions": {name: x.get_state() for name, x in iterators.items()},
     }
@@ -113,7 +119,7 @@ class Checkpoints(contextlib.AbstractContextManager):
       OSError: there are checkpoints, and all are damaged.
     """
     self.wait()
-    asked = _structure(_leaves(state_like), iterators)
+    asked = _structure(named_leaves(state_like), iterators)
     damages: dict[int, str] = {}
     for step in reversed(self.steps()):
       try:
@@ -129,7 +135,7 @@ class Checkpoints(contextlib.AbstractContextManager):
       for name, iterator in iterators.items():
         if iterator is not None:
           iterator.set_state(positions[name])
-      return step, _placed(arrays, state_like, key_impl)
+      return step, from_host(arrays, state_like, key_impl)
     if damages:
       raise OSError(
         f"every checkpoint in {self._directory} is damaged: {damages}; bring "
@@ -161,8 +167,8 @@ class Checkpoints(contextlib.AbstractContextManager):
     if manifest.get("format") != FORMAT:
       raise ValueError(
         f"the checkpoint of step {step} in {self._directory} has format "
-        f"{manifest.get('format', 1)}: expected {FORMAT}; go on with the version "
-        "of proxyless_jax that wrote it, or use another folder"
+        f"{manifest.get('format', 1)}: expected {FORMAT}; go on with the "
+        "version of proxyless_jax that wrote it, or use another folder"
       )
     if differences := _differences(manifest["structure"], asked):
       raise ValueError(
@@ -212,20 +218,6 @@ def _damage_in(item: str):
     raise _DamagedError(f"{item}: {problem}") from error
 
 
-def _leaves(state) -> dict[str, object]:
-  leaves = {}
-  for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-    name = jax.tree_util.keystr(path)
-    if not hasattr(leaf, "dtype"):
-      raise TypeError(f"state{name} = {leaf!r}: expected a JAX or NumPy array")
-    leaves[name] = leaf
-  return leaves
-
-
-def _is_key(leaf) -> bool:
-  return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _structure(leaves: dict[str, object], iterators) -> dict[str, str]:
   """What has to be the same for a checkpoint to be restored, as text."""
   structure = {
@@ -245,28 +237,6 @@ def _differences(saved: dict[str, str], asked: dict[str, str]) -> str:
   return "; ".join(found[:8] + more)
 
 
-def _snapshot(leaves: dict[str, object]) -> dict[str, np.ndarray]:
-  data = {
-    name: _within_reach(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-    for name, leaf in leaves.items()
-    # Orbax refuses arrays without elements.
-    if leaf.size
-  }
-  # On a CPU these are views of buffers that the caller donates next. Orbax
-  # copies NumPy arrays before its `save` returns, of JAX arrays it may not.
-  return jax.device_get(data)
-
-
-def _within_reach(leaf):
-  """All of an array, where a part of it may be on other hosts only."""
-  if getattr(leaf, "is_fully_addressable", True):
-    return leaf
-  if leaf.is_fully_replicated:
-    return leaf.addressable_data(0)
-  # One by one: together they may not fit a device.
-  return multihost_utils.process_allgather(leaf, tiled=True)
-
-
 def _crc32(array: np.ndarray) -> int:
   # As bytes, since buffers know no bfloat16.
   return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
@@ -283,28 +253,3 @@ def _unseal(sealed: str):
   if checksum != f"{zlib.crc32(text.encode()):08x}":
     raise ValueError("its checksum is wrong")
   return json.loads(text)
-
-
-def _placed(arrays: dict[str, np.ndarray], state_like, key_impl):
-  """The arrays as the pytree `state_like`, where its leaves are."""
-
-  def place(path, leaf):
-    name = jax.tree_util.keystr(path)
-    sharding = getattr(leaf, "sharding", None)
-    if name not in arrays:  # It has no elements.
-      return _put(np.zeros(leaf.shape, leaf.dtype), sharding)
-    array = _put(arrays[name], sharding)
-    if name in key_impl:
-      array = jax.random.wrap_key_data(array, impl=key_impl[name])
-    return array
-
-  return jax.tree_util.tree_map_with_path(place, state_like)
-
-
-def _put(array: np.ndarray, sharding) -> jax.Array:
-  if getattr(sharding, "is_fully_addressable", True):
-    return jax.device_put(array, sharding)
-  # `device_put` would compare the arrays of all hosts first.
-  return jax.make_array_from_callback(
-    array.shape, sharding, lambda index: array[index]
-  )

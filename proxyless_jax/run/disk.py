@@ -30,14 +30,13 @@ def explained(workdir: str | os.PathLike) -> Iterator[None]:
       raise
     if code in _FULL:
       advice = (
-        "free some, enough for one more checkpoint than the run keeps (older "
-        "runs, other files on that disk)"
+        "free some, enough for one more checkpoint than run.keep (older runs, "
+        "other files on that disk)"
       )
     else:
       advice = "make the folder and all in it writable again"
     raise OSError(
-      f"workdir = {workdir}: cannot be written any more "
-      f"({os.strerror(code)}): {advice}; {_kept(workdir)}"
+      f"workdir = {workdir}: {os.strerror(code)}: {advice}; {_kept(workdir)}"
     ) from error
 
 
