@@ -21,6 +21,8 @@ from ml_collections import config_flags
 import proxyless_jax as pj
 from proxyless_jax.run import hosts
 from proxyless_jax.run.arguments import fail, parse_flags, place
+from proxyless_jax.run.disk import explained
+from proxyless_jax.run.preemption import handled
 from proxyless_jax.run.result import summary
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -56,7 +58,8 @@ def _main(argv: list[str]) -> None:
     if job not in JOBS:
       raise ValueError(f"job = {job!r}: expected one of {sorted(JOBS)}")
     hosts.start(place())
-    result = JOBS[job](_CONFIG.value, _WORKDIR.value)
+    with explained(_WORKDIR.value):
+      result = JOBS[job](_CONFIG.value, _WORKDIR.value)
   except USER_ERRORS as error:
     if _DEBUG.value:
       raise
@@ -71,7 +74,8 @@ def _main(argv: list[str]) -> None:
 def run() -> None:
   """The entry point."""
   flags.mark_flags_as_required(["config", "workdir"])
-  app.run(main, flags_parser=parse_flags)
+  with handled():
+    app.run(main, flags_parser=parse_flags)
 
 
 if __name__ == "__main__":
