@@ -205,8 +205,4 @@ def _contents(folder):
   )
   # The clock is part of what a stage carries.
   timeless = {k: v for k, v in manifest["crc32"].items() if k != "['seconds']"}
-  positions = {
-    path.parent.name: path.read_text()
-    for path in (folder / str(step)).glob("iterator_*/*.json")
-  }
-  return step, timeless, positions
+  return step, timeless, manifest["positions"]
