@@ -41,13 +41,8 @@ JOBS = {
 USER_ERRORS = (ValueError, ImportError, OSError, FloatingPointError)
 
 
+@hosts.leaving()
 def main(argv: list[str]) -> None:
-  """Runs the config's job, on all hosts of the run together."""
-  with hosts.leaving():
-    _main(argv)
-
-
-def _main(argv: list[str]) -> None:
   """Runs the config's job; user errors end in one line."""
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)  # Orbax tells each file it writes.
