@@ -16,7 +16,7 @@ import functools
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 KINDS = (
@@ -26,7 +26,7 @@ KINDS = (
   "all-to-all",
   "collective-permute",
 )
-_COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> ")
+_COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) .*\{$")
 # A shape has no blank before a word with a bracket, so the first is the opcode.
 _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\(")
 _SHAPE = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,<=]*)\]")
@@ -51,15 +51,26 @@ class Collective(NamedTuple):
   @property
   def bytes(self) -> int:
     """Of the arrays, on one device; what the wires carry is another matter."""
-    return sum(map(_bytes_of, self.shapes))
+    return sum(map(bytes_of, self.shapes))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Instruction:
+class Instruction:
+  """A line of a program.
+
+  Attributes:
+    name: within its computation.
+    shapes: of its result; several of a tuple.
+    opcode: 'all-reduce', 'fusion', ...
+    operands: the shapes of what it is applied to.
+    rest: of the line, after the opcode's bracket.
+  """
+
   name: str
   shapes: tuple[str, ...]
   opcode: str
-  rest: str  # Of the line: operands and attributes.
+  operands: tuple[str, ...]
+  rest: str
 
 
 def exchanged(text: str, branches: Mapping[int, int]) -> Counter[Collective]:
@@ -74,12 +85,24 @@ def exchanged(text: str, branches: Mapping[int, int]) -> Counter[Collective]:
     ValueError: for a conditional that `branches` does not name, and for a loop
       of unknown length, if they exchange anything.
   """
-  return _Reader(text, branches).read()
+  return _Reader(text, collective, branches).read()
 
 
 def largest(text: str) -> Counter[Collective]:
   """As `exchanged`, along the branches that exchange the most bytes."""
-  return _Reader(text, None).read()
+  return _Reader(text, collective, None).read()
+
+
+def executed(
+  text: str, see: Callable[[Instruction], NamedTuple | None]
+) -> Counter:
+  """What one execution does, of a program without choices or loops.
+
+  Args:
+    text: of a program, compiled or only lowered.
+    see: gives what is to be counted of an instruction, None for nothing.
+  """
+  return _Reader(text, see, {}).read()
 
 
 def total_bytes(collectives: Counter[Collective]) -> int:
@@ -87,25 +110,40 @@ def total_bytes(collectives: Counter[Collective]) -> int:
   return sum(one.bytes * times for one, times in collectives.items())
 
 
-class _Reader:
-  """The computations of a program, and what each of them exchanges."""
+def collective(instruction: Instruction) -> Collective | None:
+  """The exchange that an instruction is or starts; None for any other."""
+  kind = instruction.opcode.removesuffix("-start")
+  if kind not in KINDS:
+    return None
+  shapes = instruction.shapes
+  if kind == "reduce-scatter":
+    shapes = instruction.operands
+  elif kind == "collective-permute" and instruction.opcode != kind:
+    shapes = shapes[1:2]  # (operand, result, contexts)
+  elif kind == "all-gather" and instruction.opcode != kind:
+    shapes = shapes[len(shapes) // 2 :]  # (operands, results)
+  source = _OP_NAME.search(instruction.rest)
+  return Collective(kind, shapes, source[1] if source else "")
 
-  def __init__(self, text: str, branches: Mapping[int, int] | None):
+
+class _Reader:
+  """The computations of a program, and what each of them does."""
+
+  def __init__(self, text: str, see, branches: Mapping[int, int] | None):
     self.computations, self.entry = _parse(text)
+    self.see = see
     self.branches = branches
     self.of = functools.cache(self._of)
 
-  def read(self) -> Counter[Collective]:
+  def read(self) -> Counter:
     return self.of(self.entry)
 
-  def _of(self, computation: str) -> Counter[Collective]:
+  def _of(self, computation: str) -> Counter:
     total = Counter()
-    instructions = self.computations[computation]
-    shapes = {each.name: each.shapes for each in instructions}
-    for each in instructions:
-      kind = each.opcode.removesuffix("-start")
-      if kind in KINDS:
-        total[_collective(kind, each, shapes)] += 1
+    for each in self.computations[computation]:
+      seen = self.see(each)
+      if seen is not None:
+        total[seen] += 1
       elif each.opcode == "while":
         total += self._of_loop(each)
       elif each.opcode == "conditional":
@@ -115,7 +153,7 @@ class _Reader:
           total += self.of(called)
     return total
 
-  def _of_loop(self, loop: _Instruction) -> Counter[Collective]:
+  def _of_loop(self, loop: Instruction) -> Counter:
     once = Counter()
     for called in _called(loop, "condition", "body"):
       once += self.of(called)
@@ -129,7 +167,7 @@ class _Reader:
       )
     return Counter({one: n * int(found[1]) for one, n in once.items()})
 
-  def _of_conditional(self, conditional: _Instruction) -> Counter[Collective]:
+  def _of_conditional(self, conditional: Instruction) -> Counter:
     names = _called(conditional, "branch_computations")
     # A predicate's branches are numbered as integers would be: false, true.
     names = names or _called(
@@ -149,17 +187,20 @@ class _Reader:
     return options[self.branches[len(names)]]
 
 
-def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
+def _parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
   """Instructions by computation, and which computation is the program."""
-  computations, entry, current = {}, None, []
+  computations, entry, current, shapes = {}, None, [], {}
   for line in text.splitlines():
     if found := _COMPUTATION.match(line):
-      current = computations[found[2]] = []
+      current, shapes = computations.setdefault(found[2], []), {}
       entry = found[2] if found[1] else entry
     elif found := _INSTRUCTION.match(line):
       name, shape, opcode = found.groups()
       rest = line[found.end() :]
-      current.append(_Instruction(name, _shapes_in(shape), opcode, rest))
+      shapes[name] = _shapes_in(shape)
+      names = re.findall(r"[\w.\-]+", rest.split(")")[0])
+      operands = tuple(s for name in names for s in shapes.get(name, ()))
+      current.append(Instruction(name, shapes[name], opcode, operands, rest))
   if entry is None:
     raise ValueError(
       "text: no ENTRY computation; expected that of `compiled.as_text()`"
@@ -171,7 +212,7 @@ def _shapes_in(text: str) -> tuple[str, ...]:
   return tuple(f"{dtype}[{sizes}]" for dtype, sizes in _SHAPE.findall(text))
 
 
-def _called(instruction: _Instruction, *attributes: str) -> list[str]:
+def _called(instruction: Instruction, *attributes: str) -> list[str]:
   """The computations that attributes name, in the order of the attributes."""
   names = []
   for attribute in attributes:
@@ -183,20 +224,6 @@ def _called(instruction: _Instruction, *attributes: str) -> list[str]:
   return names
 
 
-def _collective(kind, instruction, shapes_of) -> Collective:
-  """Whole arrays: what reduce-scatter begins with, and the others end with."""
-  shapes = instruction.shapes
-  if kind == "reduce-scatter":
-    operands = re.findall(r"%([\w.\-]+)", instruction.rest.split(")")[0])
-    shapes = tuple(shape for name in operands for shape in shapes_of[name])
-  elif kind == "collective-permute" and instruction.opcode != kind:
-    shapes = shapes[1:2]  # (operand, result, contexts)
-  elif kind == "all-gather" and instruction.opcode != kind:
-    shapes = shapes[len(shapes) // 2 :]  # (operands, results)
-  source = _OP_NAME.search(instruction.rest)
-  return Collective(kind, shapes, source[1] if source else "")
-
-
 def _arrays(collectives: Counter[Collective]) -> Counter:
   """What is exchanged, wherever in the source that comes from."""
   total = Counter()
@@ -205,7 +232,8 @@ def _arrays(collectives: Counter[Collective]) -> Counter:
   return total
 
 
-def _bytes_of(shape: str) -> int:
+def bytes_of(shape: str) -> int:
+  """Of an array such as 'bf16[8,16]'."""
   dtype, sizes = _SHAPE.fullmatch(shape).groups()
   bits = 8 if dtype == "pred" else int(re.search(r"\d+", dtype)[0])
   length = math.prod(int(n) for n in re.findall(r"\d+", sizes))

@@ -154,6 +154,7 @@ def test_an_unnamed_conditional_is_an_error_only_if_its_branches_differ():
   assert total_bytes(exchanged(alike, {})) == 20
 
 
+# ruff: noqa: E501
 ASYNC = """\
 HloModule jit_f, is_scheduled=true
 
