@@ -3,9 +3,9 @@
 `load(options)` finds the images and splits them, for the search, into one
 part for the weights, one for the architecture and one for the test.
 `train_batches` streams a part without end, augmented; `eval_batches` passes
-over it once, in order. `python -m proxyless_jax.data.prepare` writes a dataset
-of TensorFlow Datasets, once, for random access. The package imports nothing
-else of proxyless_jax.
+over it once, in order; several hosts may share their batches. `python -m
+proxyless_jax.data.prepare` writes a dataset of TensorFlow Datasets, once, for
+random access. The package imports nothing else of proxyless_jax.
 """
 
 from proxyless_jax.data.load import load

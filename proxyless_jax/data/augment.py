@@ -3,7 +3,8 @@
 An image is uint8[h, w, c] or a Pillow image of mode L or RGB; before it is
 resized it may also be a `decode.EncodedImage`. Sizes and
 colours are changed image by image with Pillow; from then on a batch is one
-array, because a call per image would cost more than the work. Resizing is
+array, because a call per image would cost more than the work. For the same
+reason random numbers are drawn for whole batches, by the caller. Resizing is
 bilinear with antialiasing (Pillow's BILINEAR), as in the field's ImageNet
 recipes: Lanczos is slower and sharpens.
 """
@@ -17,7 +18,11 @@ from proxyless_jax.data.decode import EncodedImage
 
 CENTRE_FRACTION = 0.875  # 224 / 256: the usual evaluation crop of ImageNet
 ASPECTS = (3 / 4, 4 / 3)
-ATTEMPTS = 10
+LOG_ASPECTS = tuple(math.log(aspect) for aspect in ASPECTS)
+# Per image: of a box, area and aspect of ten attempts, left and top; of jitter,
+# the order and two factors.
+BOX_DRAWS = 2 * 10 + 2
+JITTER_DRAWS = 3
 # Normalised at a time: few enough to stay in a core's own cache.
 CHUNK_PIXELS = 2**14
 
@@ -85,21 +90,28 @@ def centre_box(height, width, size):
   return left * across, top * down, (left + size) * across, (top + size) * down
 
 
-def random_box(height, width, min_scale, rng):
+def random_box(height, width, min_scale, draws):
   """A box of random area and aspect (Szegedy et al. 2014, section 6).
 
   The area is uniform in [min_scale, 1] of the image's, the logarithm of the
-  aspect uniform in that of 3/4..4/3. After ten draws that do not fit, the
+  aspect uniform in that of 3/4..4/3. After ten attempts that do not fit, the
   largest centred box whose aspect is in the range. In whole pixels.
+
+  Args:
+    height: of the image.
+    width: of the image.
+    min_scale: least area of the box over that of the image.
+    draws: f64[BOX_DRAWS], uniform in [0, 1).
   """
-  areas = rng.uniform(min_scale, 1, ATTEMPTS) * height * width
-  aspects = np.exp(rng.uniform(*np.log(ASPECTS), ATTEMPTS))
-  for area, aspect in zip(areas.tolist(), aspects.tolist()):
+  *shapes, across, down = draws.tolist()
+  for of_area, of_aspect in zip(shapes[::2], shapes[1::2]):
+    area = _between(min_scale, 1, of_area) * height * width
+    aspect = math.exp(_between(*LOG_ASPECTS, of_aspect))
     box_width = round(math.sqrt(area * aspect))
     box_height = round(math.sqrt(area / aspect))
     if 0 < box_width <= width and 0 < box_height <= height:
-      left = int(rng.integers(width - box_width + 1))
-      top = int(rng.integers(height - box_height + 1))
+      left = int(across * (width - box_width + 1))
+      top = int(down * (height - box_height + 1))
       return left, top, left + box_width, top + box_height
   box_width = min(width, round(height * ASPECTS[1]))
   box_height = min(height, round(width / ASPECTS[0]))
@@ -107,7 +119,7 @@ def random_box(height, width, min_scale, rng):
   return left, top, left + box_width, top + box_height
 
 
-def jitter(image, brightness, saturation, rng):
+def jitter(image, brightness, saturation, draws):
   """Changes brightness and saturation, in random order.
 
   Each is multiplied by a factor uniform in 1 - x .. 1 + x (not below 0), where
@@ -115,11 +127,16 @@ def jitter(image, brightness, saturation, rng):
   code of the paper has 32/255 and 0.5 (search/data_providers/imagenet.py,
   distort_color="normal"), by torchvision's ColorJitter, which is this.
 
+  Args:
+    image: an array or a Pillow image.
+    brightness: 0 or more.
+    saturation: 0 or more.
+    draws: f64[JITTER_DRAWS], uniform in [0, 1): brightness is first where the
+      first is below 0.5; the others are of the factors, in this order.
+
   Returns:
-    The image itself where both are 0; otherwise a Pillow image.
+    A Pillow image.
   """
-  if not brightness and not saturation:
-    return image
   from PIL import ImageEnhance
 
   picture = _picture(image)
@@ -127,20 +144,28 @@ def jitter(image, brightness, saturation, rng):
     (ImageEnhance.Brightness, brightness),
     (ImageEnhance.Color, saturation),
   ]
-  for i in rng.permutation(2):
-    enhancer, strength = enhancers[i]
+  order, *of_factors = draws.tolist()
+  if order >= 0.5:
+    enhancers.reverse()
+  for (enhancer, strength), of_factor in zip(enhancers, of_factors):
     if strength:
-      factor = rng.uniform(max(0, 1 - strength), 1 + strength)
+      factor = _between(max(0, 1 - strength), 1 + strength, of_factor)
       picture = enhancer(picture).enhance(factor)
   return picture
 
 
-def pad_and_crop(images, padding, rng):
-  """Pads uint8[b, s, s, c] with black, then crops [s, s] of each at random."""
+def pad_and_crop(images, padding, corners):
+  """Pads with black, then crops to the size before.
+
+  Args:
+    images: uint8[b, s, s, c].
+    padding: on each side, in pixels.
+    corners: i64[b, 2], top and left of each crop, in 0..2 * padding.
+  """
   batch, size = images.shape[:2]
   sides = (padding, padding)
   padded = np.pad(images, ((0, 0), sides, sides, (0, 0)))
-  tops, lefts = rng.integers(2 * padding + 1, size=(2, batch))
+  tops, lefts = corners.T
   windows = sliding_window_view(padded, (size, size), axis=(1, 2))
   crops = windows[np.arange(batch), tops, lefts]
   return np.ascontiguousarray(crops.transpose(0, 2, 3, 1))
@@ -170,7 +195,7 @@ def normalise(images, mean, std, out):
   values, out_values = images.reshape(-1), out.reshape(-1)
   # Flat and in chunks of whole pixels: to broadcast over a last axis of 3, or
   # to go through memory thrice, takes several times as long.
-  pixels = min(CHUNK_PIXELS, values.size // len(mean))
+  pixels = max(1, min(CHUNK_PIXELS, values.size // len(mean)))
   scale = np.tile(1 / (255 * np.asarray(std)), pixels).astype(np.float32)
   shift = np.tile(-np.divide(mean, std), pixels).astype(np.float32)
   for start in range(0, values.size, scale.size):
@@ -178,6 +203,11 @@ def normalise(images, mean, std, out):
     chunk[...] = values[start : start + scale.size]
     chunk *= scale[: chunk.size]
     chunk += shift[: chunk.size]
+
+
+def _between(low, high, draw):
+  """The number that a draw, uniform in [0, 1), is in low..high."""
+  return low + (high - low) * draw
 
 
 def _picture(image):

@@ -29,13 +29,11 @@ class EncodedImage:
     data: of the file.
     channels: 1 for grey, 3 for RGB.
     title: what to call it if it cannot be read.
-    fix: what to do then.
   """
 
   data: bytes
   channels: int
   title: str
-  fix: str
 
   @property
   def height(self):
@@ -67,10 +65,16 @@ class EncodedImage:
     try:
       return decode_image(io.BytesIO(data), self.channels)
     except Exception as error:
-      raise ValueError(
-        f"{self.title}: expected a JPEG or PNG image, but it cannot be read"
-        f" ({error}); {self.fix}"
-      ) from error
+      raise unreadable(self.title, "a JPEG or PNG image", error) from error
+
+
+def unreadable(title, expected, reason):
+  """The ValueError, of one line, for data that vanished or are damaged."""
+  reason = " ".join(str(reason).split())
+  return ValueError(
+    f"{title}: expected {expected}, but it cannot be read ({reason}); restore"
+    " it in data.path, and the same command goes on"
+  )
 
 
 def decode_image(file, channels):

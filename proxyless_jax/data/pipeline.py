@@ -4,7 +4,8 @@ Grain's elements are whole batches of positions, shuffled here: its own time per
 element is several times that of preparing a small image. The stream,
 augmentation included, is a function of the seed and the number of batches
 before, so that its state is that number; neither threads nor worker processes
-change it.
+change it. Hosts may share each batch: then every one reads its own rows of it,
+and the rows of all together are the batch that one host alone would read.
 """
 
 import dataclasses
@@ -26,7 +27,9 @@ from proxyless_jax.data.transforms import Augment, Centre, Finish
 MAX_THREADS = 8
 
 
-def train_batches(subset, options, *, batch, seed, augmented=True):
+def train_batches(
+  subset, options, *, batch, seed, augmented=True, share=(0, 1)
+):
   """An endless stream of batches, shuffled anew each epoch.
 
   Batches run across epochs: no image is skipped or seen twice in an epoch.
@@ -34,68 +37,84 @@ def train_batches(subset, options, *, batch, seed, augmented=True):
   Args:
     subset: a `Subset` of `load`.
     options: the `DataOptions` that it was loaded with.
-    batch: images per batch.
+    batch: images per batch, of all hosts together.
     seed: of order and augmentation, in 0..2**32-1.
     augmented: False prepares images as `eval_batches` does.
+    share: (index, count), of the hosts that share each batch: this one reads
+      the index-th of count equal parts of its rows.
 
   Returns:
     A Grain iterator of {"image": f32[b, s, s, c], "label": i32[b], "mask":
-    f32[b] of ones}. `get_state` and `set_state`, and Orbax through
-    `grain.checkpoint`, save and restore its position, whatever `workers` is
-    then. `close` ends its threads and processes.
+    f32[b] of ones}, where b is batch // count. `get_state` and `set_state`, and
+    Orbax through `grain.checkpoint`, save and restore its position, whatever
+    `workers` and `share` are then: the state is the same on all hosts. `close`
+    ends its threads and processes.
 
   Raises:
-    ValueError: `batch` or `seed` is out of range, or the subset is empty.
+    ValueError: `batch`, `seed` or `share` is out of range, or the subset is
+      empty. While it runs: an image cannot be read.
   """
-  _check(subset, batch)
+  rows = _rows(batch, share)
+  _check_subset(subset)
   _check_seed(seed)
-  positions = _ShuffledPositions(subset.indices, batch, seed)
+  positions = _ShuffledPositions(subset.indices, batch, rows, seed)
   batches = grain.MapDataset.source(positions).seed(seed)
   if augmented:
-    batches = batches.random_map(Augment(subset.source, options))
+    batches = batches.random_map(Augment(subset.source, options, batch, rows))
   else:
     batches = batches.map(Centre(subset.source, options))
-  return _Stream(batches, Finish(options, batch), options.workers)
+  finish = Finish(options, rows.stop - rows.start)
+  return _Stream(batches, finish, options.workers)
 
 
-def eval_batches(subset, options, *, batch):
+def eval_batches(subset, options, *, batch, share=(0, 1)):
   """One pass over a subset, in order, without augmentation.
 
   Args:
     subset: a `Subset` of `load`.
     options: the `DataOptions` that it was loaded with.
-    batch: images per batch; the last one is padded with zeros to it.
+    batch: images per batch, of all hosts together; the last one is padded with
+      zeros to it.
+    share: as in `train_batches`. All hosts get as many batches; of the last
+      one, some may get padding alone.
 
   Returns:
     An iterable of batches as in `train_batches`; `mask` is 0 for padding.
     Each `iter` of it starts again.
 
   Raises:
-    ValueError: `batch` is out of range, or the subset is empty.
+    ValueError: `batch` or `share` is out of range, or the subset is empty.
+      While it runs: an image cannot be read.
   """
-  _check(subset, batch)
+  rows = _rows(batch, share)
+  _check_subset(subset)
   starts = range(0, len(subset), batch)
-  positions = [subset.indices[start : start + batch] for start in starts]
-  batches = grain.MapDataset.source(positions)
+  batches = grain.MapDataset.source(
+    [subset.indices[start : start + batch][rows] for start in starts]
+  )
   batches = batches.map(Centre(subset.source, options))
-  return _Pass(_prefetched(batches, Finish(options, batch), options.workers))
+  finish = Finish(options, rows.stop - rows.start)
+  return _Pass(_prefetched(batches, finish, options.workers))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _ShuffledPositions:
-  """The endless, shuffled stream of a subset's indices, cut into batches."""
+  """The endless, shuffled stream of a subset's indices, cut into batches.
+
+  Of each batch, `rows` alone.
+  """
 
   indices: np.ndarray
   batch: int
+  rows: slice
   seed: int
 
   def __len__(self):
     return sys.maxsize
 
   def __getitem__(self, number):
-    # To share batches among hosts, take this host's part of the range here.
-    size = len(self.indices)
-    start, stop = number * self.batch, (number + 1) * self.batch
+    size, first = len(self.indices), number * self.batch
+    start, stop = first + self.rows.start, first + self.rows.stop
     parts = []
     while start < stop:
       epoch, offset = divmod(start, size)
@@ -197,11 +216,28 @@ def _check_seed(seed):
     )
 
 
-def _check(subset: Subset, batch):
+def _rows(batch, share):
+  """The rows of a batch that this host reads."""
   if not is_integer(batch) or batch < 1:
     raise ValueError(
       f"batch={batch!r}: expected an integer of 1 or more; set the batch size"
     )
+  index, count = share
+  if not (is_integer(index) and is_integer(count) and 0 <= index < count):
+    raise ValueError(
+      f"share={share!r}: expected (index, count) with index in 0..count-1; give"
+      " the number of this host, from 0, and how many there are"
+    )
+  if batch % count:
+    raise ValueError(
+      f"batch={batch}: expected a multiple of the {count} hosts that share it;"
+      f" set it to {-(-batch // count) * count}, or use another number of hosts"
+    )
+  size = batch // count
+  return slice(index * size, (index + 1) * size)
+
+
+def _check_subset(subset: Subset):
   if len(subset) == 0:
     raise ValueError(
       "subset: expected at least one image, got none; give it images"

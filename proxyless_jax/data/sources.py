@@ -14,7 +14,7 @@ import pathlib
 
 import numpy as np
 
-from proxyless_jax.data.decode import EncodedImage, as_channels
+from proxyless_jax.data.decode import EncodedImage, as_channels, unreadable
 
 EXTENSIONS = (".jpg", ".jpeg", ".png")
 # Some 20 seconds of decoding on two cores.
@@ -102,13 +102,9 @@ class FolderSource:
     try:
       data = pathlib.Path(path).read_bytes()
     except OSError as error:
-      raise ValueError(
-        f"{path}: expected an image file, but it cannot be read ({error});"
-        " restore it"
-      ) from error
-    image = EncodedImage(
-      data, self.channels, path, "replace or remove the file"
-    )
+      reason = error.strerror or error  # Without the path, which is there.
+      raise unreadable(path, "an image file", reason) from error
+    image = EncodedImage(data, self.channels, path)
     return {"image": image, "label": int(self.labels[index])}
 
   def check(self):
@@ -141,13 +137,23 @@ def folder_sources(root, channels):
     channels: of the images, 1 or 3.
 
   Raises:
-    ValueError: there is no such folder; it has no class folders; one of them
-      is empty; or the classes of val are not those of train.
+    ValueError: there is no such folder, or it cannot be read; it has no class
+      folders; one of them is empty; or the classes of val are not those of
+      train.
   """
-  root = pathlib.Path(root)
+  try:
+    return _train_and_val(pathlib.Path(root), channels)
+  except OSError as error:  # Such as of a network drive that went away.
+    raise unreadable(root, "a folder of images", error) from error
+
+
+def _train_and_val(root, channels):
   train_root, val_root = root / "train", root / "val"
   if not root.is_dir():
-    raise ValueError(f"path={str(root)!r}: expected a folder; correct the path")
+    raise ValueError(
+      f"data.path={str(root)!r}: expected a folder; correct the path, or bring"
+      " the folder back, and the same command goes on"
+    )
   if not train_root.is_dir():
     if val_root.is_dir():
       return None, _folder_source(val_root, channels)
@@ -197,8 +203,12 @@ def _folder_source(root, channels):
 
 def _image_paths(folder):
   """All image files below a folder, sorted."""
+
+  def fail(error):
+    raise error
+
   paths = []
-  for parent, folders, files in os.walk(folder):
+  for parent, folders, files in os.walk(folder, onerror=fail):
     folders[:] = [name for name in folders if not name.startswith(".")]
     paths += [
       os.path.join(parent, name)

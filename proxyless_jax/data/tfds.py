@@ -6,11 +6,12 @@ that all sources share their conventions, and labels can be read alone.
 """
 
 import functools
+import pickle
 
 import numpy as np
 
 from proxyless_jax.data import prepare
-from proxyless_jax.data.decode import EncodedImage
+from proxyless_jax.data.decode import EncodedImage, unreadable
 from proxyless_jax.data.labels import fingerprint, kept_labels
 
 CHUNK = 1024
@@ -31,7 +32,8 @@ class TfdsSource:
     self.channels = channels
     self._split = split
     self._folder = str(builder.data_dir)
-    self._title = builder.info.full_name
+    self._name = builder.info.full_name
+    self._title = f"{self._name} split {split} in {self._folder}"
     self._files = [str(p) for p in builder.info.splits[split].filepaths]
     self._records = builder.as_data_source(
       split, decoders={"image": tfds.decode.SkipDecoding()}
@@ -44,16 +46,29 @@ class TfdsSource:
   @functools.cached_property
   def labels(self):
     """i32[n]. Read from all records once, then kept on disk."""
-    digest = fingerprint(f"{self._title} {self._split}", self._files)
+    digest = fingerprint(f"{self._name} {self._split}", self._files)
     return kept_labels(
       self._folder, self._split, digest, len(self), self._read_labels
     )
+
+  def __getstate__(self):
+    return {**self.__dict__, "_records": pickle.dumps(self._records)}
+
+  def __setstate__(self, state):
+    # Apart, since TFDS then reads the dataset's description again: a worker
+    # process may start when that is gone.
+    try:
+      records = pickle.loads(state["_records"])
+    except Exception as error:
+      raise unreadable(state["_title"], "records", error) from error
+    self.__dict__.update(state, _records=records)
 
   def _read_labels(self):
     labels = np.empty(len(self), np.int32)
     for start in range(0, len(self), CHUNK):
       indices = range(start, min(start + CHUNK, len(self)))
-      records = self._records.__getitems__(list(indices))
+      read = functools.partial(self._records.__getitems__, list(indices))
+      records = _whole(read, self._title)
       labels[indices] = [record["label"] for record in records]
     return labels
 
@@ -61,14 +76,22 @@ class TfdsSource:
     return len(self._records)
 
   def __getitem__(self, index):
-    record = self._records[index]
-    title = (
-      f"image {index} of {self._title} split {self._split} in {self._folder}"
-    )
-    image = EncodedImage(
-      record["image"], self.channels, title, "prepare the dataset again"
-    )
+    title = f"image {index} of {self._title}"
+    (record,) = _whole(lambda: [self._records[index]], title)
+    image = EncodedImage(record["image"], self.channels, title)
     return {"image": image, "label": int(record["label"])}
+
+
+def _whole(read, title):
+  """The records that `read` returns; a ValueError if some cannot be read."""
+  try:
+    records = read()
+  except Exception as error:  # Whatever array_record and the parser raise.
+    raise unreadable(title, "records", error) from error
+  if any(record["label"] is None for record in records):
+    # Of a file that was open already, array_record takes no bytes for some.
+    raise unreadable(title, "records", "the file was cut off")
+  return records
 
 
 def tfds_sources(name, data_dir, channels):
@@ -85,8 +108,8 @@ def tfds_sources(name, data_dir, channels):
   Raises:
     ImportError: tensorflow_datasets is not installed.
     ValueError: the dataset is not prepared there, or not as array_record, or
-      with files missing; it has no split train; or no features image and
-      label.
+      its files are missing or damaged; it has no split train; or no features
+      image and label.
   """
   builder = _builder(name, data_dir)
   order = ("test", "validation")
@@ -121,8 +144,12 @@ def _builder(name, data_dir):
     builder = read_only_builder.builder_from_files(name, data_dir=where)
   except tfds.core.DatasetNotFoundError as error:
     raise ValueError(
-      f"name={name!r}: expected this dataset, prepared, in {where}; "
-      + prepare.command(name, where)
+      f"name={name!r}: expected this dataset, prepared, in {where}; bring it"
+      f" back, or correct data.path, or {prepare.command(name, where)}"
+    ) from error
+  except Exception as error:  # Whatever TFDS raises for damaged descriptions.
+    raise unreadable(
+      f"{name} in {where}", "the description of a dataset", error
     ) from error
   again = f"remove {builder.data_dir}, then {prepare.command(name, where)}"
   formats = {f.value for f in builder.info.available_file_formats()}
@@ -151,5 +178,5 @@ def _check_records(builder, again):
       if not path.is_file():
         raise ValueError(
           f"{path}: expected records, as the dataset's description says, found"
-          f" no such file; {again}"
+          f" no such file; restore it in data.path, or {again}"
         )

@@ -11,44 +11,66 @@ from proxyless_jax.data.options import DataOptions
 
 @dataclasses.dataclass(frozen=True)
 class Augment(grain.transforms.RandomMap):
-  """Positions i64[b] to {"image": u8[b, s, s, c], "label": i32[b]}.
+  """Positions i64[n] to {"image": u8[n, s, s, c], "label": i32[n]}.
 
-  And the "cutout": i32[b, 2], where there is one.
+  And the "cutout": i32[n, 2], where there is one. The positions are those of
+  `rows` of a batch of `batch`, and the random numbers are drawn for all of it:
+  an image is augmented alike by whichever host reads it.
   """
 
   source: object
   options: DataOptions
+  batch: int
+  rows: slice
 
   def random_map(self, element, rng):
-    options = self.options
-    flipped = np.zeros(len(element), bool)
-    if options.flip:
-      flipped = rng.random(len(element)) < 0.5
+    options, drawn = self.options, self._drawn(rng)
     batch = _read(
       self.source,
       element,
-      lambda image, i: self._changed(image, flipped[i], rng),
+      options,
+      lambda image, i: self._changed(image, i, drawn),
     )
-    if options.crop == "pad":
+    if "corner" in drawn:
       batch["image"] = augment.pad_and_crop(
-        batch["image"], options.crop_padding, rng
+        batch["image"], options.crop_padding, drawn["corner"]
       )
-    if options.cutout:
-      shape = len(element), 2
-      batch["cutout"] = rng.integers(options.image_size, size=shape, dtype="i4")
+    if "cutout" in drawn:
+      batch["cutout"] = drawn["cutout"]
     return batch
 
-  def _changed(self, image, flipped, rng):
-    options, size = self.options, self.options.image_size
+  def _drawn(self, rng):
+    """What the options need, of each row: {name: [n, ...]}."""
+    options, batch, drawn = self.options, self.batch, {}
+    if options.flip:
+      drawn["flip"] = rng.random(batch) < 0.5
+    if options.crop == "pad":
+      ends = 2 * options.crop_padding + 1
+      drawn["corner"] = rng.integers(ends, size=(2, batch)).T
+    if options.cutout:
+      shape = batch, 2
+      drawn["cutout"] = rng.integers(options.image_size, size=shape, dtype="i4")
     if options.crop == "resized":
+      drawn["box"] = rng.random((batch, augment.BOX_DRAWS))
+    if options.brightness or options.saturation:
+      drawn["jitter"] = rng.random((batch, augment.JITTER_DRAWS))
+    return {name: values[self.rows] for name, values in drawn.items()}
+
+  def _changed(self, image, i, drawn):
+    options, size = self.options, self.options.image_size
+    if "box" in drawn:
       shape = augment.height_width(image)
-      box = augment.random_box(*shape, options.crop_min_scale, rng)
+      box = augment.random_box(*shape, options.crop_min_scale, drawn["box"][i])
       image = augment.crop_and_resize(image, size, box)
     else:
       image = augment.resize(image, size)
-    if flipped:
+    if "flip" in drawn and drawn["flip"][i]:
       image = augment.flip(image)
-    return augment.jitter(image, options.brightness, options.saturation, rng)
+    if "jitter" in drawn:
+      image = augment.jitter(
+        image, options.brightness, options.saturation, drawn["jitter"][i]
+      )
+    return image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +81,9 @@ class Centre(grain.transforms.Map):
   options: DataOptions
 
   def map(self, element):
-    return _read(self.source, element, lambda image, _: self._resized(image))
+    return _read(
+      self.source, element, self.options, lambda image, _: self._resized(image)
+    )
 
   def _resized(self, image):
     size, box = self.options.image_size, None
@@ -95,16 +119,16 @@ class Finish(grain.transforms.Map):
     }
 
 
-def _read(source, positions, change):
+def _read(source, positions, options, change):
   """The changed images and the labels of positions i64[n].
 
   One image after the other: a core's own cache holds one, but not a batch.
   """
-  images, labels = None, np.empty(len(positions), np.int32)
+  size = options.image_size
+  shape = len(positions), size, size, options.channels
+  images, labels = np.empty(shape, np.uint8), np.empty(shape[0], np.int32)
   for i, position in enumerate(positions.tolist()):
     record = source[position]
-    pixels = augment.pixels(change(record["image"], i))
-    if images is None:
-      images = np.empty((len(positions), *pixels.shape), np.uint8)
-    images[i], labels[i] = pixels, record["label"]
+    images[i] = augment.pixels(change(record["image"], i))
+    labels[i] = record["label"]
   return {"image": images, "label": labels}

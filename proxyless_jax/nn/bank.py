@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from proxyless_jax.nn.declare import declarations
+from proxyless_jax.nn.layers import MOMENTS
 from proxyless_jax.nn.make import make
 from proxyless_jax.space import Edge, Network, Op
 
@@ -112,10 +113,30 @@ class Layout:
 
 @functools.lru_cache(maxsize=4096)
 def layout(op: Op, place: Edge, collection: str) -> Layout:
-  """Where the variables of `op` at `place` lie in a row of a bank."""
-  shapes = nn.meta.unbox(boxed_shapes(op, place))[collection]
-  leaves, structure = jax.tree.flatten(shapes)
+  """Where the variables of `op` at `place` lie in a row of a bank.
+
+  Args:
+    op: the candidate.
+    place: where it stands.
+    collection: 'params', 'batch_stats', or the `MOMENTS` of a batch.
+  """
+  shapes = nn.meta.unbox(boxed_shapes(op, place))
+  if collection == MOMENTS:
+    shapes = _shapes_in_training(op, place, shapes)
+  leaves, structure = jax.tree.flatten(shapes[collection])
   return Layout(structure, tuple(leaf.shape for leaf in leaves))
+
+
+def _shapes_in_training(op: Op, place: Edge, variables) -> dict:
+  """Of what a candidate tells of a batch: its statistics, its moments."""
+  # Without a name: a module that is being traced may have one of its name.
+  module = make(op, place, name=None, bn_momentum=0.0, dropout=0.0)
+  x = jnp.zeros((1, place.size, place.size, place.features_in))
+  _, told = jax.eval_shape(
+    lambda v: module.apply(v, x, True, mutable=["batch_stats", MOMENTS]),
+    variables,
+  )
+  return {MOMENTS: {}, **told}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,9 +159,10 @@ class Bank:
   parts: tuple[int, int] = (1, 1)
 
   def length(self, collection: str) -> int:
-    """Of a row: that of the longest candidate."""
+    """Of a row: that of the longest candidate, and zeros up to a multiple."""
     lengths = (layout(op, self.place, collection) for op in self.place.ops)
-    return max(one.length for one in lengths)
+    longest = max(one.length for one in lengths)
+    return -(-longest // ROW) * ROW
 
   def pack(self, op: Op, collection: str, tree) -> np.ndarray:
     """The variables of an edge's candidate, NumPy's -> f[length]."""
@@ -187,6 +209,11 @@ def _narrow(leaf, shape: tuple[int, ...], parts: int):
   leaf = leaf.reshape(*leaf.shape[:-1], parts, -1)
   own = tuple(map(slice, (*others, parts, last // parts)))
   return leaf[own].reshape(shape)
+
+
+# Rows are multiples of so many numbers: as many devices as divide it can each
+# keep a part of every row.
+ROW = 512
 
 
 @functools.singledispatch

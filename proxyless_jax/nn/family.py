@@ -16,11 +16,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from proxyless_jax.nn import bank
+from proxyless_jax.nn.layers import MOMENTS
 from proxyless_jax.nn.make import make
 from proxyless_jax.nn.mixed import Family
 from proxyless_jax.nn.mobile import MBConvModule
 from proxyless_jax.nn.tree_ops import NormSepConvModule
 from proxyless_jax.space import Edge, MBConv, NormSepConv, Op
+
+# What a candidate tells of a batch, beside its output.
+TOLD = ("batch_stats", MOMENTS)
 
 
 def families_of(
@@ -64,13 +68,13 @@ def _alone(ops: tuple[Op], place: Edge, options, train: bool):
 
   def apply(variables, x, member):
     del member
-    return module.apply(variables, x, train, mutable=["batch_stats"])
+    return module.apply(variables, x, train, mutable=TOLD)
 
   def unpack(row, member):
     del member
     return of_params.unpack(row)
 
-  return _over_rows(apply, unpack, bank.layout(op, place, "batch_stats"))
+  return _over_rows(apply, unpack, op, place)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -80,25 +84,41 @@ def _together(ops: tuple[Op, ...], place: Edge, options, train: bool):
   of_params = [bank.layout(op, place, "params") for op in ops]
 
   def apply(variables, x, member):
-    return module.apply(variables, x, train, member, mutable=["batch_stats"])
+    return module.apply(variables, x, train, member, mutable=TOLD)
 
   unpack = functools.partial(_unpack_member, of_params)
-  return _over_rows(apply, unpack, bank.layout(ops[0], place, "batch_stats"))
+  return _over_rows(apply, unpack, ops[0], place)
 
 
-def _over_rows(apply, unpack, of_stats: bank.Layout):
-  """A `Family.run`: a module over rows of banks instead of named trees."""
+def _over_rows(apply, unpack, op: Op, place: Edge):
+  """A `Family.run`: a module over rows of banks instead of named trees.
+
+  Args:
+    apply: (variables, x, member) -> (y, what the batch told, by `TOLD`).
+    unpack: (row of parameters, member) -> their tree.
+    op: a member; all have statistics of the same shapes.
+    place: where it stands.
+  """
+  of_stats, of_moments = (bank.layout(op, place, name) for name in TOLD)
 
   @jax.jit
-  def run(member, params, stats, x):
+  def run(member, params, stats, x, moments=None):
     variables = {
       "params": unpack(params, member),
       "batch_stats": of_stats.unpack(stats),
     }
-    y, new = apply(variables, x, member)
-    new = of_stats.pack({**variables, **new}["batch_stats"], len(stats))
+    if moments is not None:
+      variables[MOMENTS] = of_moments.unpack(moments)
+    y, told = apply(variables, x, member)
+    told = {**variables, **told}
+    new = of_stats.pack(told["batch_stats"], len(stats))
+    if moments is None:
+      dtype = jnp.promote_types(x.dtype, jnp.float32)
+      moments = jnp.zeros(len(stats), dtype)
+      if MOMENTS in told:
+        moments = of_moments.pack(told[MOMENTS], len(stats)).astype(dtype)
     # Linen's own layers give float32 for bfloat16, by their parameters.
-    return y.astype(x.dtype), new.astype(stats.dtype)
+    return y.astype(x.dtype), new.astype(stats.dtype), moments
 
   return run
 

@@ -18,12 +18,14 @@ from jax.ad_checkpoint import checkpoint_name
 from proxyless_jax.nn.conv import conv
 from proxyless_jax.nn.declare import constant, he_fan_out
 from proxyless_jax.nn.depthwise import depthwise_conv
+from proxyless_jax.nn.parallel import add_up, of_examples, shares
 from proxyless_jax.nn.switch import switch
 
 REDUCED = (0, 1, 2)
-# What `jax.checkpoint` may save of a batch norm, to recompute the rest at the
-# cost of one product: a policy names it.
-MOMENTS = "batch_norm_moments"
+# The collection of a batch's own means and variances. A module that is run
+# again for its backward pass is given them: they cost a pass over the maps, and
+# devices that share a batch an exchange.
+MOMENTS = "moments"
 # Of min(max(y, 0), ceiling), by the name of the activation.
 CEILINGS = {"relu6": 6.0, "relu": jnp.inf}
 
@@ -40,9 +42,21 @@ def _normalise(x, scale, bias, mean, rstd, activation):
   return y.astype(x.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def batch_norm(x, scale, bias, epsilon: float, activation: str):
-  """Normalises by the batch's own statistics, then activates.
+def batch_moments(x):
+  """Mean f[c] and biased variance f[c] of a batch f[b, h, w, c].
+
+  Of the whole batch, where devices share it.
+  """
+  wide = x.astype(_at_least_float32(x.dtype))
+  sums = jnp.mean(wide, REDUCED), jnp.mean(wide * wide, REDUCED)
+  mean, square = (total / shares() for total in add_up(sums))
+  var = jnp.maximum(square - mean * mean, 0.0)
+  return checkpoint_name(mean, MOMENTS), checkpoint_name(var, MOMENTS)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def batch_norm(x, scale, bias, moments, epsilon: float, activation: str):
+  """Normalises by the batch's own moments, then activates.
 
   The backward pass saves only `x` and two vectors: autodiff's own takes 10
   times as long as the forward pass on CPU.
@@ -50,42 +64,42 @@ def batch_norm(x, scale, bias, epsilon: float, activation: str):
   Args:
     x: f[b, h, w, c].
     scale, bias: f[c].
+    moments: `batch_moments(x)`. The gradient in `x` is that through them too,
+      they get none of their own.
     epsilon: added to the variance.
     activation: 'relu6', 'relu' or 'linear'.
 
   Returns:
-    y f[b, h, w, c]; mean f[c] and biased variance f[c] of the batch, through
-    which no gradient flows.
+    f[b, h, w, c].
   """
-  return _batch_norm_forward(x, scale, bias, epsilon, activation)[0]
+  return _batch_norm_forward(x, scale, bias, moments, epsilon, activation)[0]
 
 
-def _batch_norm_forward(x, scale, bias, epsilon, activation):
-  wide = x.astype(_at_least_float32(x.dtype))
-  mean = jnp.mean(wide, REDUCED)
-  var = jnp.maximum(jnp.mean(wide * wide, REDUCED) - mean * mean, 0.0)
+def _batch_norm_forward(x, scale, bias, moments, epsilon, activation):
+  mean, var = moments
   rstd = lax.rsqrt(var + epsilon)
-  mean, rstd = (checkpoint_name(a, MOMENTS) for a in (mean, rstd))
   y = _normalise(x, scale, bias, mean, rstd, activation)
-  return (y, mean, var), (x, scale, bias, mean, rstd)
+  return y, (x, scale, bias, mean, rstd)
 
 
-def _batch_norm_backward(epsilon, activation, residuals, cotangents):
+def _batch_norm_backward(epsilon, activation, residuals, dy):
   del epsilon
   x, scale, bias, mean, rstd = residuals
-  dy = cotangents[0].astype(mean.dtype)
+  dy = dy.astype(mean.dtype)
   normal = (x.astype(mean.dtype) - mean) * rstd
   if activation != "linear":
     y = normal * scale + bias
     dy = jnp.where((y > 0.0) & (y < CEILINGS[activation]), dy, 0.0)
   dbias = jnp.sum(dy, REDUCED)
   dscale = jnp.sum(dy * normal, REDUCED)
-  count = x.size // x.shape[-1]
-  dx = (dy - dbias / count - normal * (dscale / count)) * (scale * rstd)
+  count = shares() * (x.size // x.shape[-1])
+  of_mean, of_deviation = (sums / count for sums in add_up((dbias, dscale)))
+  dx = (dy - of_mean - normal * of_deviation) * (scale * rstd)
   return (
     dx.astype(x.dtype),
     dscale.astype(scale.dtype),
     dbias.astype(bias.dtype),
+    None,
   )
 
 
@@ -94,6 +108,8 @@ batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 class BatchNorm(nn.Module):
   """Batch norm over b, h, w, then the activation.
+
+  Where devices share a batch, its statistics are those of the whole batch.
 
   Attributes:
     activation: 'relu6', 'relu' or 'linear'.
@@ -115,13 +131,23 @@ class BatchNorm(nn.Module):
     if not train:
       rstd = lax.rsqrt(var.value + self.epsilon)
       return _normalise(x, scale, bias, mean.value, rstd, self.activation)
-    y, *batch = batch_norm(x, scale, bias, self.epsilon, self.activation)
+    batch = self._moments(x)
+    y = batch_norm(x, scale, bias, batch, self.epsilon, self.activation)
     if not self.is_initializing():
       for running, new in zip((mean, var), batch):
         new = lax.stop_gradient(new).astype(running.value.dtype)
         old = self.momentum * running.value
         running.value = old + (1.0 - self.momentum) * new
     return y
+
+  def _moments(self, x):
+    """Those that the caller gives, else the batch's, which it may ask for."""
+    if self.has_variable(MOMENTS, "of_batch"):
+      return self.get_variable(MOMENTS, "of_batch")
+    moments = batch_moments(lax.stop_gradient(x))
+    if not self.is_initializing():
+      self.sow(MOMENTS, "of_batch", moments, reduce_fn=lambda _, new: new)
+    return moments
 
 
 class Conv1x1(nn.Module):
@@ -209,5 +235,28 @@ def drop_path(key, y, rate):
     y: what a path adds to its shortcut, or to other paths.
     rate: f[], of examples that the path is dropped for; below 1.
   """
-  kept = jax.random.bernoulli(key, 1.0 - rate, (y.shape[0], 1, 1, 1))
+  kept = of_examples(
+    lambda n: jax.random.bernoulli(key, 1.0 - rate, (n, 1, 1, 1)), y.shape[0]
+  )
   return jnp.where(kept, y / (1.0 - rate), 0.0).astype(y.dtype)
+
+
+class Dropout(nn.Module):
+  """Zeroes single values of f[b, ...] in training, and scales up the others.
+
+  Attributes:
+    rate: of values that are dropped; below 1.
+  """
+
+  rate: float
+
+  @nn.compact
+  def __call__(self, x, train: bool):
+    if not train or self.rate == 0.0:
+      return x
+    key = self.make_rng("dropout")
+    kept = of_examples(
+      lambda n: jax.random.bernoulli(key, 1.0 - self.rate, (n, *x.shape[1:])),
+      x.shape[0],
+    )
+    return jnp.where(kept, x / (1.0 - self.rate), 0.0).astype(x.dtype)

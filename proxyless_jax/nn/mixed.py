@@ -3,9 +3,9 @@
     m(x) = sum_j gate_j * o_j(x),   gate one-hot at `index`
 
 (Cai, Zhu, Han, ICLR 2019, section 3.2.) Forward runs the drawn candidate
-alone, and saves its input and nothing else. Backward runs it again, and gives
-dx, the gradient of its weights (zeros for the others), and, where the gate
-wants a gradient,
+alone, and saves its input and its batch-norm moments, nothing else. Backward
+runs it again, and gives dx, the gradient of its weights (zeros for the others),
+and, where the gate wants a gradient,
 
     dL/dgate_j = <o_j(x), dL/dm>
 
@@ -40,12 +40,14 @@ class Family(NamedTuple):
   """Candidates that are compiled together, since most of their code is one.
 
   Attributes:
-    run: (member i32[], params f[length], stats f[length'], x) -> (o_j(x), new
-      stats f[length']), where j = positions[member].
+    run: (member i32[], params f[length], stats f[length'], x, moments=None) ->
+      (o_j(x), new stats f[length'], moments f[length'] of the batch), where
+      j = positions[member]. Where it is given the moments, it takes them for
+      the batch's.
     positions: of the members among an edge's candidates.
   """
 
-  run: Callable[..., tuple[jax.Array, jax.Array]]
+  run: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
   positions: tuple[int, ...]
 
 
@@ -117,13 +119,15 @@ def _scan_forward(static, params, stats, x, index):
     family, member = _locate(families, index)
     runs = [family.run for family in families]
     x = wiring.read(carry, place)
-    y, new = lax.switch(family, runs, member, *variables, x)
-    return wiring.write(carry, place, y), (x, new)
+    y, new, moments = lax.switch(family, runs, member, *variables, x)
+    return wiring.write(carry, place, y), (x, new, moments)
 
   drawn = (index, _get_drawn(index, params), _get_drawn(index, stats))
-  carry, (inputs, new) = scan(edge, wiring.begin(x), (wiring.places(), *drawn))
+  carry, (inputs, new, moments) = scan(
+    edge, wiring.begin(x), (wiring.places(), *drawn)
+  )
   saved = wiring.save(carry, inputs)
-  return (wiring.end(carry), new), (saved, *drawn)
+  return (wiring.end(carry), new), (saved, *drawn, moments)
 
 
 def _forward(static, params, stats, x, index, gate, involved):
@@ -142,10 +146,10 @@ def _backward(static, residuals, cotangents):
   branches = [functools.partial(_pull_back, f.run, wanted) for f in families]
 
   def edge(carry, own):
-    i, place, (index, p, s), candidates, involved = own
+    i, place, (index, *variables), candidates, involved = own
     x, dy = wiring.saved_of(inputs, i, place), wiring.read_back(carry, place)
     family, member = _locate(families, index)
-    dx, dp, product = lax.switch(family, branches, member, x, p, s, dy)
+    dx, dp, product = lax.switch(family, branches, member, x, *variables, dy)
     dgate = None
     if wanted.gate:
       is_drawn = jnp.arange(len(involved)) == index
@@ -164,13 +168,17 @@ def _backward(static, residuals, cotangents):
   return dparams, None, wiring.end_back(carry), None, dgate, None
 
 
-def _pull_back(run, wanted: _Wanted, member, x, p, s, dy):
+def _pull_back(run, wanted: _Wanted, member, x, p, s, moments, dy):
   """(dx, d params, <o_j(x), dy>) along the drawn candidate j."""
+
+  def output(x, p):
+    return run(member, p, s, x, moments)[0]
+
   if wanted.params:
-    y, pull = jax.vjp(lambda x, p: run(member, p, s, x)[0], x, p)
+    y, pull = jax.vjp(output, x, p)
     dx, dp = pull(dy)
   else:
-    y, pull = jax.vjp(lambda x: run(member, p, s, x)[0], x)
+    y, pull = jax.vjp(lambda x: output(x, p), x)
     (dx,), dp = pull(dy), None
   return dx, dp, _inner(y, dy) if wanted.gate else None
 

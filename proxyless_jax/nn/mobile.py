@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn.declare import constant, normal
-from proxyless_jax.nn.layers import BatchNorm, Conv, Conv1x1, depthwise
+from proxyless_jax.nn.layers import BatchNorm, Conv, Conv1x1, Dropout, depthwise
 from proxyless_jax.nn.make import make
 from proxyless_jax.space import Classifier, ConvBN, Edge, MBConv, Zero
 
@@ -123,7 +123,7 @@ class ClassifierModule(nn.Module):
   @nn.compact
   def __call__(self, x, train: bool):
     x = jnp.mean(x.astype(jnp.promote_types(x.dtype, jnp.float32)), (1, 2))
-    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    x = Dropout(self.dropout)(x, train)
     shape = (x.shape[-1], self.classes)
     kernel = self.param("kernel", normal(0.01), shape)
     bias = self.param("bias", constant(0.0), shape[1:])

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from proxyless_jax.nn.common import average_cells
 from proxyless_jax.nn.layers import BatchNorm, Conv, Conv1x1
 from proxyless_jax.nn.make import make
+from proxyless_jax.nn.parallel import of_examples
 from proxyless_jax.nn.shake import shake
 from proxyless_jax.space import Edge, PyramidBlock
 
@@ -28,10 +29,16 @@ def shake_drop(key, y, survival: float):
     survival: probability that the block is left alone.
   """
   keys = dict(zip(("kept", "forward", "backward"), jax.random.split(key, 3)))
-  shape = (y.shape[0], 1, 1, 1)
   kept = jax.random.bernoulli(keys["kept"], survival)
-  forward = jax.random.uniform(keys["forward"], shape, minval=-1.0)
-  backward = jax.random.uniform(keys["backward"], shape)
+  forward, backward = (
+    of_examples(
+      lambda n, key=keys[name], low=low: jax.random.uniform(
+        key, (n, 1, 1, 1), minval=low
+      ),
+      y.shape[0],
+    )
+    for name, low in (("forward", -1.0), ("backward", 0.0))
+  )
   return shake(y, jnp.where(kept, 1.0, forward), jnp.where(kept, 1.0, backward))
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from proxyless_jax.nn.layers import BatchNorm, Conv, Conv1x1
 from proxyless_jax.nn.make import make
+from proxyless_jax.nn.parallel import of_examples
 from proxyless_jax.space import Edge, ShakeBlock
 
 
@@ -50,8 +51,11 @@ def shake_shake(key, one, other):
     key: PRNG key.
     one, other: f[b, h, w, c], of the residual branches.
   """
-  shape = (2, one.shape[0], 1, 1, 1)
-  forward, backward = jax.random.uniform(key, shape)
+  drawn = of_examples(
+    lambda n: jnp.moveaxis(jax.random.uniform(key, (2, n, 1, 1, 1)), 1, 0),
+    one.shape[0],
+  )
+  forward, backward = drawn[:, 0], drawn[:, 1]
   two = shake(other, 1.0 - forward, 1.0 - backward)
   return shake(one, forward, backward) + two
 

@@ -160,7 +160,7 @@ def _searched_block(form: Block, options, train: bool, x, own):
     (family,), (params, stats) = families(edge), banks[edge.name]
     # Normalised maps are recomputed: two for each that would be saved.
     run = jax.checkpoint(family.run, policy=MOMENTS_ALONE)
-    y, row = run(jnp.int32(0), params[0, 0], stats[0, 0], x)
+    y, row, _ = run(jnp.int32(0), params[0, 0], stats[0, 0], x)
     new[edge.name] = row[None, None]
     if edge is not form.final_norm:
       return y

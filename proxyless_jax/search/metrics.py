@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from proxyless_jax.nn.parallel import add_up, total
+
 
 class Mean(NamedTuple):
   """A mean in the making: total f32[] over count f32[]."""
@@ -34,17 +36,22 @@ def once(value) -> Mean:
 
 
 def cross_entropy(logits, batch: dict, smoothing: float):
-  """Mean cross-entropy with smoothed labels over the real examples, f32[]."""
+  """Mean cross-entropy with smoothed labels over the real examples, f32[].
+
+  Of the whole batch, where devices share it.
+  """
   labels = jax.nn.one_hot(batch["label"], logits.shape[-1])
   labels = optax.smooth_labels(labels, smoothing)
   losses = optax.softmax_cross_entropy(logits, labels)
-  return jnp.sum(losses * batch["mask"]) / jnp.maximum(
-    jnp.sum(batch["mask"]), 1.0
-  )
+  count = add_up(jnp.sum(batch["mask"]))
+  return total(jnp.sum(losses * batch["mask"])) / jnp.maximum(count, 1.0)
 
 
 def classification(logits, batch: dict, loss) -> Metrics:
-  """Loss, top-1 and top-5 as means over the real examples of a batch."""
+  """Loss, top-1 and top-5 as means over the real examples of a batch.
+
+  Where devices share it, of this one's: to be added up.
+  """
   mask = batch["mask"]
   label = batch["label"][:, None]
   of_label = jnp.take_along_axis(logits, label, axis=-1)
@@ -58,3 +65,19 @@ def classification(logits, batch: dict, loss) -> Metrics:
     "top1": Mean(jnp.sum((above < 1) * mask), count),
     "top5": Mean(jnp.sum((above < 5) * mask), count),
   }
+
+
+def cost_metrics(costs, expected, derived, multipliers) -> Metrics:
+  """Metrics of each cost, by its name.
+
+  Args:
+    costs: of the objective.
+    expected, derived: f[] each: under the probabilities, and by argmax.
+    multipliers: f[m].
+  """
+  metrics = {}
+  for i, cost in enumerate(costs):
+    metrics[f"expected_{cost.name}"] = once(expected[i])
+    metrics[f"derived_{cost.name}"] = once(derived[i])
+    metrics[f"multiplier_{cost.name}"] = once(multipliers[i])
+  return metrics

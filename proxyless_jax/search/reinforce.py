@@ -29,18 +29,22 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.sharding import Mesh
 
+from proxyless_jax.nn.parallel import add_up
 from proxyless_jax.search import gates as gates_lib
 from proxyless_jax.search import objective as objective_lib
 from proxyless_jax.search.accumulate import in_parts
 from proxyless_jax.search.metrics import (
   Metrics,
   classification,
+  cost_metrics,
   cross_entropy,
   once,
 )
+from proxyless_jax.search.sharing import over_devices
 from proxyless_jax.search.state import SearchState
-from proxyless_jax.search.steps import ARCH_STREAM, cost_metrics, step_key
+from proxyless_jax.search.steps import ARCH_STREAM, step_key
 
 
 class Draws(NamedTuple):
@@ -64,6 +68,7 @@ def sample_step(
   samples: int,
   smoothing: float,
   accumulate: int,
+  mesh: Mesh | None = None,
 ) -> tuple[Draws, Metrics]:
   """Draws paths, and evaluates one after the other; the state stays.
 
@@ -77,28 +82,35 @@ def sample_step(
     samples: n, how many paths.
     smoothing: of the labels, in the loss that is shown.
     accumulate: parts of the batch, in memory one after the other.
+    mesh: of the devices that share the batch; None for one device.
   """
   draw_key, dropout_key = jax.random.split(step_key(state, ARCH_STREAM))
   drawn = draw_paths(draw_key, state.arch, mask, samples)
+
+  def share(held, batch):
+    variables, drawn, key = held
+
+    def evaluate(_, path):
+      def of_part(part, carry, key):
+        logits, _ = module.apply(
+          variables,
+          part["image"],
+          train=True,
+          gates=gates_lib.path(path, mask),
+          mutable=["batch_stats"],
+          rngs={"dropout": key},
+        )
+        loss = cross_entropy(logits, part, smoothing)
+        return None, (carry, classification(logits, part, loss))
+
+      _, (_, metrics) = in_parts(of_part, accumulate, batch, None, key)
+      return None, metrics
+
+    return add_up(lax.scan(evaluate, None, drawn)[1])
+
   variables = {"params": state.params, "batch_stats": state.batch_stats}
-
-  def evaluate(_, path):
-    def of_part(part, carry, key):
-      logits, _ = module.apply(
-        variables,
-        part["image"],
-        train=True,
-        gates=gates_lib.path(path, mask),
-        mutable=["batch_stats"],
-        rngs={"dropout": key},
-      )
-      loss = cross_entropy(logits, part, smoothing)
-      return None, (carry, classification(logits, part, loss))
-
-    _, (_, metrics) = in_parts(of_part, accumulate, batch, None, dropout_key)
-    return None, metrics
-
-  _, metrics = lax.scan(evaluate, None, drawn)
+  held = variables, drawn, dropout_key
+  metrics = over_devices(share, mesh)(held, batch)
   top1 = metrics["top1"]
   accuracy = top1.total / jnp.maximum(top1.count, 1.0)
   derived = gates_lib.most_probable(state.arch, mask)
@@ -186,12 +198,13 @@ def reinforce_step(
   samples: int,
   smoothing: float,
   accumulate: int,
+  mesh: Mesh | None = None,
   **update,
 ) -> tuple[SearchState, Metrics]:
   """Both halves in one, where every cost has a table.
 
   Args:
-    state, batch, module, mask, samples, smoothing, accumulate: see
+    state, batch, module, mask, samples, smoothing, accumulate, mesh: see
       `sample_step`.
     update: the other keyword arguments of `update_step`.
   """
@@ -203,6 +216,7 @@ def reinforce_step(
     samples=samples,
     smoothing=smoothing,
     accumulate=accumulate,
+    mesh=mesh,
   )
   state, more = update_step(state, draws, {}, mask=mask, **update)
   return state, {**metrics, **more}

@@ -6,9 +6,11 @@
     eval_step    count what an architecture gets right
 
 Bind what is static with `functools.partial` and jit at the edge; every step
-also runs eagerly. A batch is a dict: image f[b, h, w, c], label i32[b], mask
-f32[b], zero where an example is padding. Metrics are `Mean`s, merged by
-addition.
+also runs eagerly. Given a mesh, it runs on global arrays on all its devices,
+which share the batch: the numbers are those of one device.
+
+A batch is a dict: image f[b, h, w, c], label i32[b], mask f32[b], zero where an
+example is padding. Metrics are `Mean`s, merged by addition.
 """
 
 from __future__ import annotations
@@ -20,18 +22,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from proxyless_jax.nn import banks
+from proxyless_jax.nn.parallel import add_up
 from proxyless_jax.search import gates as gates_lib
 from proxyless_jax.search import objective as objective_lib
 from proxyless_jax.search.accumulate import in_parts
+from proxyless_jax.search.arch_update import move_arch
 from proxyless_jax.search.metrics import (
   Metrics,
   classification,
   cross_entropy,
-  once,
+)
+from proxyless_jax.search.path_gradients import (
+  arch_gradients,
+  weight_gradients,
 )
 from proxyless_jax.search.rows import get_drawn, update_drawn
+from proxyless_jax.search.sharing import (
+  add_up_gradients,
+  lengths_of,
+  over_devices,
+)
 from proxyless_jax.search.state import SearchState, TrainState
 from proxyless_jax.space import Network
 
@@ -48,6 +61,7 @@ def weight_step(
   tx: optax.GradientTransformation,
   smoothing: float,
   accumulate: int,
+  mesh: Mesh | None = None,
 ) -> tuple[SearchState, Metrics]:
   """Trains the weights of one drawn path; everything off it stays as it is.
 
@@ -59,31 +73,26 @@ def weight_step(
     tx: over the weights; it is applied to the drawn path alone.
     smoothing: of the labels.
     accumulate: parts of the batch, in memory one after the other.
+    mesh: of the devices that share the batch; None for one device.
   """
   key = step_key(state, WEIGHT_STREAM)
   gates = gates_lib.draw(key, state.arch, mask, "full")
   gates = jax.lax.stop_gradient(gates)
   drawn = drawn_rows(state.params, module.network, gates.index)
   rows = get_drawn(state.params, drawn)
+  lengths = lengths_of(module.network)
 
-  def gradients(part, batch_stats, key):
-    def loss_of(rows):
-      logits, new = module.apply(
-        {"params": rows, "batch_stats": batch_stats},
-        part["image"],
-        train=True,
-        gates=gates,
-        mutable=["batch_stats"],
-        rngs={"dropout": key},
-      )
-      loss = cross_entropy(logits, part, smoothing)
-      return loss, (new["batch_stats"], classification(logits, part, loss))
+  def share(held, batch):
+    grads, batch_stats, metrics = weight_gradients(
+      *held, batch, module=module, smoothing=smoothing, accumulate=accumulate
+    )
+    _, _, gates, _ = held
+    index = drawn_rows(grads, module.network, gates.index)
+    grads = add_up_gradients(grads, index, lengths)
+    return grads, batch_stats, add_up(metrics)
 
-    return jax.grad(loss_of, has_aux=True)(rows)
-
-  grads, (batch_stats, metrics) = in_parts(
-    gradients, accumulate, batch, state.batch_stats, jax.random.fold_in(key, 1)
-  )
+  held = rows, state.batch_stats, gates, jax.random.fold_in(key, 1)
+  grads, batch_stats, metrics = over_devices(share, mesh)(held, batch)
   params, opt_state = update_drawn(
     tx, grads, state.opt_state, state.params, drawn
   )
@@ -107,6 +116,7 @@ def arch_step(
   mode: str,
   smoothing: float,
   accumulate: int,
+  mesh: Mesh | None = None,
 ) -> tuple[SearchState, Metrics]:
   """Trains the architecture parameters; weights and their statistics stay.
 
@@ -123,73 +133,31 @@ def arch_step(
     mode: `full` or `two`, see `gates`.
     smoothing: of the labels.
     accumulate: parts of the batch, in memory one after the other.
+    mesh: see `weight_step`.
   """
   key = step_key(state, ARCH_STREAM)
-  variables = {"params": state.params, "batch_stats": state.batch_stats}
   involved = gates_lib.draw(key, state.arch, mask, mode).involved
 
-  def gradients(part, _, dropout_key):
-    def loss_of(arch):
-      gates = gates_lib.draw(key, arch, mask, mode)
-      logits, _ = module.apply(
-        variables,
-        part["image"],
-        train=True,
-        gates=gates,
-        mutable=["batch_stats"],
-        rngs={"dropout": dropout_key},
-      )
-      loss = cross_entropy(logits, part, smoothing)
-      expected = [cost.table.expected(gates.probs) for cost in costs]
-      metrics = classification(logits, part, loss)
-      metrics = {f"arch_{name}": mean for name, mean in metrics.items()}
-      total = objective_lib.loss(costs, loss, expected, state.multipliers)
-      return total, (None, metrics)
+  def share(held, batch):
+    grads, metrics = arch_gradients(
+      *held,
+      batch,
+      module=module,
+      mask=mask,
+      costs=costs,
+      mode=mode,
+      smoothing=smoothing,
+      accumulate=accumulate,
+    )
+    return grads, add_up(metrics)
 
-    return jax.grad(loss_of, has_aux=True)(state.arch)
-
-  grads, (_, metrics) = in_parts(
-    gradients, accumulate, batch, None, jax.random.fold_in(key, 1)
+  variables = {"params": state.params, "batch_stats": state.batch_stats}
+  held = state.arch, variables, state.multipliers, key
+  grads, metrics = over_devices(share, mesh)(held, batch)
+  state, of_costs = move_arch(
+    state, grads, involved, mask=mask, tx=tx, costs=costs
   )
-  updates, opt_state = tx.update(
-    grads, state.arch_opt_state, state.arch, drawn=involved, involved=involved
-  )
-  arch = optax.apply_updates(state.arch, updates)
-  multipliers, of_costs = _follow_costs(costs, state, arch, mask)
-  metrics |= of_costs
-  metrics["entropy"] = once(jnp.mean(gates_lib.entropy(arch, mask)))
-  state = state.replace(
-    arch=arch, arch_opt_state=opt_state, multipliers=multipliers
-  )
-  return state, metrics
-
-
-def _follow_costs(costs, state: SearchState, arch, mask):
-  """The next multipliers, and the metrics of costs, once `arch` has moved."""
-  path = gates_lib.most_probable(arch, mask)
-  derived = [cost.table.of_path(path) for cost in costs]
-  multipliers = objective_lib.next_multipliers(
-    costs, state.multipliers, derived
-  )
-  probs = gates_lib.probabilities(state.arch, mask)
-  expected = [cost.table.expected(probs) for cost in costs]
-  return multipliers, cost_metrics(costs, expected, derived, multipliers)
-
-
-def cost_metrics(costs, expected, derived, multipliers) -> Metrics:
-  """Metrics of each cost, by its name.
-
-  Args:
-    costs: of the objective.
-    expected, derived: f[] each: under the probabilities, and by argmax.
-    multipliers: f[m].
-  """
-  metrics = {}
-  for i, cost in enumerate(costs):
-    metrics[f"expected_{cost.name}"] = once(expected[i])
-    metrics[f"derived_{cost.name}"] = once(derived[i])
-    metrics[f"multiplier_{cost.name}"] = once(multipliers[i])
-  return metrics
+  return state, {**metrics, **of_costs}
 
 
 def train_step(
@@ -202,6 +170,7 @@ def train_step(
   average_decay: float,
   drop_rate: optax.Schedule | None,
   accumulate: int,
+  mesh: Mesh | None = None,
 ) -> tuple[TrainState, Metrics]:
   """Trains an architecture.
 
@@ -216,28 +185,36 @@ def train_step(
       newest.
     drop_rate: of paths beside shortcuts, by step; None drops none.
     accumulate: parts of the batch, in memory one after the other.
+    mesh: see `weight_step`.
   """
   key = step_key(state, TRAIN_STREAM)
   rate = None if drop_rate is None else drop_rate(state.step)
 
-  def gradients(part, batch_stats, key):
-    def loss_of(params):
-      logits, new = module.apply(
-        {"params": params, "batch_stats": batch_stats},
-        part["image"],
-        train=True,
-        drop_rate=rate,
-        mutable=["batch_stats"],
-        rngs={"dropout": key},
-      )
-      loss = cross_entropy(logits, part, smoothing)
-      return loss, (new["batch_stats"], classification(logits, part, loss))
+  def share(held, batch):
+    params, batch_stats, key, rate = held
 
-    return jax.grad(loss_of, has_aux=True)(state.params)
+    def gradients(part, batch_stats, key):
+      def loss_of(params):
+        logits, new = module.apply(
+          {"params": params, "batch_stats": batch_stats},
+          part["image"],
+          train=True,
+          drop_rate=rate,
+          mutable=["batch_stats"],
+          rngs={"dropout": key},
+        )
+        loss = cross_entropy(logits, part, smoothing)
+        return loss, (new["batch_stats"], classification(logits, part, loss))
 
-  grads, (batch_stats, metrics) = in_parts(
-    gradients, accumulate, batch, state.batch_stats, key
-  )
+      return jax.grad(loss_of, has_aux=True)(params)
+
+    grads, (batch_stats, metrics) = in_parts(
+      gradients, accumulate, batch, batch_stats, key
+    )
+    return add_up(grads), batch_stats, add_up(metrics)
+
+  held = state.params, state.batch_stats, key, rate
+  grads, batch_stats, metrics = over_devices(share, mesh)(held, batch)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   step = state.step.astype(jnp.float32)
@@ -255,23 +232,35 @@ def train_step(
   return state, metrics
 
 
-def eval_step(variables, batch: dict, *, module: nn.Module) -> Metrics:
+def eval_step(
+  variables, batch: dict, *, module: nn.Module, mesh: Mesh | None = None
+) -> Metrics:
   """Loss, top-1 and top-5 of an architecture over one batch's real examples."""
-  logits = module.apply(variables, batch["image"], train=False)
-  loss = cross_entropy(logits, batch, 0.0)
-  return classification(logits, batch, loss)
+
+  def share(variables, batch):
+    logits = module.apply(variables, batch["image"], train=False)
+    loss = cross_entropy(logits, batch, 0.0)
+    return add_up(classification(logits, batch, loss))
+
+  return over_devices(share, mesh)(variables, batch)
 
 
-def batch_statistics(variables, batch: dict, *, module: nn.Module):
+def batch_statistics(
+  variables, batch: dict, *, module: nn.Module, mesh: Mesh | None = None
+):
   """The batch-norm statistics of one batch, by a module of momentum 0."""
-  _, new = module.apply(
-    variables,
-    batch["image"],
-    train=True,
-    mutable=["batch_stats"],
-    rngs={"dropout": jax.random.key(0)},
-  )
-  return new["batch_stats"]
+
+  def share(variables, batch):
+    _, new = module.apply(
+      variables,
+      batch["image"],
+      train=True,
+      mutable=["batch_stats"],
+      rngs={"dropout": jax.random.key(0)},
+    )
+    return new["batch_stats"]
+
+  return over_devices(share, mesh)(variables, batch)
 
 
 def drawn_rows(params, network: Network, index: jax.Array):

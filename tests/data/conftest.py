@@ -42,3 +42,27 @@ def make_options():
     return DataOptions(**{**MNIST, **normal, **fields})
 
   return make
+
+
+@pytest.fixture
+def make_photos(make_options):
+  """Options of everything that is done to ImageNet's and CIFAR's images."""
+
+  def make(**fields):
+    return make_options(
+      **{
+        "source": "generated",
+        "generated_classes": 3,
+        "generated_images": 60,
+        "image_size": 24,
+        "channels": 3,
+        "crop": "resized",
+        "flip": True,
+        "brightness": 32 / 255,
+        "saturation": 0.5,
+        "cutout": 8,
+        **fields,
+      }
+    )
+
+  return make

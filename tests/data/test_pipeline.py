@@ -4,7 +4,6 @@ import grain
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from PIL import Image
 
 from proxyless_jax.data import augment, eval_batches, load, train_batches
 from proxyless_jax.data.load import Subset
@@ -166,24 +165,6 @@ def test_eval_resizes_and_takes_the_centre_of_resized(make_options, crop):
   )
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_unreadable_image_ends_the_stream_with_its_path(
-  tmp_path, make_options, workers
-):
-  for i in range(10):
-    path = tmp_path / "cat" / f"{i}.png"
-    path.parent.mkdir(exist_ok=True)
-    Image.new("L", (8, 8), i).save(path)
-  options = make_options(source="folder", path=str(tmp_path), workers=workers)
-  train = load(options).train
-  for path in tmp_path.rglob("*.png"):
-    path.write_bytes(b"no image")  # After `load` has seen that all are whole.
-  iterator = train_batches(train, options, batch=2, seed=0)
-  with pytest.raises(Exception, match=r"\d\.png: expected a JPEG or PNG"):
-    next(iterator)
-  iterator.close()
-
-
 @pytest.mark.parametrize("batch", [0, -3, 2.0, True])
 def test_batch_must_be_positive(subset, make_plain, batch):
   match = f"batch={batch}: expected an integer of 1 or more"
@@ -205,30 +186,6 @@ def test_empty_subset(subset, make_plain):
     train_batches(nothing, make_plain(), batch=2, seed=0)
   with pytest.raises(ValueError, match="expected at least one image"):
     eval_batches(nothing, make_plain(), batch=2)
-
-
-@pytest.fixture
-def make_photos(make_options):
-  """Options of everything that is done to ImageNet's and CIFAR's images."""
-
-  def make(**fields):
-    return make_options(
-      **{
-        "source": "generated",
-        "generated_classes": 3,
-        "generated_images": 60,
-        "image_size": 24,
-        "channels": 3,
-        "crop": "resized",
-        "flip": True,
-        "brightness": 32 / 255,
-        "saturation": 0.5,
-        "cutout": 8,
-        **fields,
-      }
-    )
-
-  return make
 
 
 def test_augmented_stream_is_a_function_of_seed_and_number(make_photos):

@@ -17,12 +17,13 @@ tfds = pytest.importorskip("tensorflow_datasets")
 
 
 SPLITS = {"train": 12, "test": 4}
+WAY_ON = "restore it in data.path, and the same command goes on"
 PARITY = tfds.features.ClassLabel(names=["even", "odd"])
 
 
 def encoded_image(value):
   file = io.BytesIO()
-  Image.fromarray(np.full((8, 9, 3), value, np.uint8)).save(file, "PNG")
+  Image.fromarray(np.full((8, 9, 3), value % 256, np.uint8)).save(file, "PNG")
   return file.getvalue()
 
 
@@ -296,6 +297,48 @@ def test_missing_records_are_named_with_the_command(tmp_path):
   message = str(error.value)
   assert f"remove {tmp_path}/shades/1.0.0, then prepare it" in message
   assert f"data.prepare shades --data_dir {path}" in message
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
+def test_damaged_descriptions_are_an_error(tmp_path, file):
+  path = prepare(tmp_path)
+  (description,) = tmp_path.rglob(file)
+  description.write_text(description.read_text()[:200])
+  with pytest.raises(ValueError, match=f"^shades in {path}: expected the") as e:
+    tfds_sources("shades", path, 3)
+  assert str(e.value).endswith(WAY_ON)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_records_that_vanish_end_a_pass(tmp_path, make_options, workers):
+  options = make_options(
+    source="tfds",
+    path=prepare(tmp_path),
+    name="shades",
+    channels=3,
+    workers=workers,
+  )
+  dataset = load(options)
+  shutil.rmtree(tmp_path / "shades")
+  title = f"shades/1.0.0 split test in {tmp_path}/shades/1.0.0: expected rec"
+  with pytest.raises(ValueError, match=re.escape(title)) as error:
+    list(eval_batches(dataset.test, options, batch=2))
+  message = str(error.value)
+  assert message.endswith(WAY_ON)
+  assert "\n" not in message
+
+
+def test_records_cut_off_while_they_are_open(tmp_path):
+  path = prepare(tmp_path, splits={"train": 1500})
+  train, _ = tfds_sources("shades", path, 3)
+  assert train[0]["label"] == 0
+  (records,) = tmp_path.rglob("shades-train.array_record*")
+  with open(records, "r+b") as file:
+    file.truncate(0)
+  for read in (lambda: train[1499], lambda: train.labels):
+    with pytest.raises(ValueError, match="the file was cut off") as error:
+      read()
+    assert str(error.value).endswith(WAY_ON)
 
 
 def test_default_folder_is_that_of_tfds(monkeypatch, tmp_path):

@@ -71,7 +71,7 @@ def pull(run, cotangent, params, stats, x):
   """y, new statistics, and gradients of parameters and x."""
 
   def loss(params, x):
-    y, new = run(params, stats, x)
+    y, new, *_ = run(params, stats, x)
     return jnp.sum(y * cotangent), (y, new)
 
   grads, aux = jax.grad(loss, (0, 1), has_aux=True)(params, x)
@@ -128,3 +128,23 @@ def alone(op, place, train):
     return y, layouts["batch_stats"].pack(new["batch_stats"], len(stats))
 
   return run
+
+
+@pytest.mark.parametrize("ops", [MBCONVS, SEPARABLE])
+def test_a_run_that_is_given_its_moments_is_the_same(ops):
+  place = edge_of(ops)
+  rng = np.random.default_rng(0)
+  length = bank.Bank("any", (place,), place).length
+  params, stats = (
+    row_of(rng, ops[0], place, name, length(name)).astype(np.float32)
+    for name in ("params", "batch_stats")
+  )
+  x = rng.standard_normal((2, 7, 7, 3)).astype(np.float32)
+  (family,) = families_of(ops, place, OPTIONS, True)
+  y, new, moments = family.run(0, params, stats, x)
+  again = family.run(0, params, stats, x, moments)
+  for one, other in zip((y, new, moments), again):
+    assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+  # They are taken for the batch's: others give another output.
+  other, *_ = family.run(0, params, stats, x, moments + 1.0)
+  assert not np.allclose(y, other, atol=1e-2)
