@@ -28,7 +28,6 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from proxyless_jax.nn.parallel import DATA
 
 from configs import imagenet_gpu
 from experiments import hlo
@@ -36,6 +35,7 @@ from experiments.supernet import optimizer
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nn import bank, build, init
 from proxyless_jax.nn.family import families_of
+from proxyless_jax.nn.parallel import DATA
 from proxyless_jax.run.options import parse
 from proxyless_jax.search import gates as gates_lib
 from proxyless_jax.search import objective, optim, reinforce, state, steps

@@ -97,6 +97,12 @@ def _traffic(shapes: tuple[str, ...]) -> _Traffic:
   return _Traffic(sum(map(bytes_of, shapes)))
 
 
+def flops_of(function, *inputs) -> float:
+  """Of one image, in a call over `BATCH` of them; as for `costs_of`."""
+  lowered = function.trace(*inputs).lower(lowering_platforms=("tpu",))
+  return lowered.cost_analysis()["flops"] / BATCH
+
+
 def costs_of(function, *inputs) -> Costs:
   """Of one call over `BATCH` images.
 
@@ -107,7 +113,7 @@ def costs_of(function, *inputs) -> Costs:
   traced = function.trace(*inputs)
   lowered = traced.lower(lowering_platforms=("tpu",))
   return Costs(
-    lowered.cost_analysis()["flops"] / BATCH,
+    flops_of(function, *inputs),
     _total(traced.lower().compile().as_text(), _any) / BATCH,
     _total(lowered.as_text("hlo"), _heavy) / BATCH,
   )
@@ -129,8 +135,8 @@ def batch_of(network: Network) -> dict:
   }
 
 
-def training(network: Network) -> Costs:
-  """Of a training step, by the search's optimizer."""
+def training(network: Network):
+  """A training step, by the search's optimizer, and its inputs."""
   module, tx = build(network), optimizer()
   train = state.train_state(
     jax.random.key(0), init(module, jax.random.key(0)), tx
@@ -144,29 +150,40 @@ def training(network: Network) -> Costs:
     drop_rate=None,
     accumulate=1,
   )
-  return costs_of(jax.jit(step), train, batch_of(network))
+  return jax.jit(step), train, batch_of(network)
 
 
-def without_weight_gradients(network: Network) -> Costs:
-  """Of a forward and a backward pass with gradients of activations alone."""
+def without_weight_gradients(network: Network):
+  """A forward pass, and a backward pass with gradients of maps alone.
+
+  Down to the output of the first searched block, where the first gates are: the
+  gradient that is asked for is that of the bias which this block adds last.
+  """
   module = build(network)
   variables = init(module, jax.random.key(0))
+  first = network.edges[0]
 
   @jax.jit
   def gradient(variables, batch):
-    def loss(image):
+    def loss(bias):
+      params = jax.tree.map(lambda leaf: leaf, variables["params"])  # A copy.
+      params[first.name][first.op.name]["project_bn"]["bias"] = bias
       logits, _ = module.apply(
-        variables, image, train=True, mutable=["batch_stats"]
+        {**variables, "params": params},
+        batch["image"],
+        train=True,
+        mutable=["batch_stats"],
       )
       return metrics.cross_entropy(logits, batch, SMOOTHING)
 
-    return jax.grad(loss)(batch["image"])
+    own = variables["params"][first.name][first.op.name]
+    return jax.grad(loss)(own["project_bn"]["bias"])
 
-  return costs_of(gradient, variables, batch_of(network))
+  return gradient, variables, batch_of(network)
 
 
-def candidates(place: Edge) -> Costs:
-  """Of a forward pass of every candidate of an edge, one after the other."""
+def candidates(place: Edge):
+  """A forward pass of every candidate of an edge, one after the other."""
   ops = [op for op in place.ops if not isinstance(op, Zero)]
 
   @jax.jit
@@ -179,7 +196,7 @@ def candidates(place: Edge) -> Costs:
 
   shapes = [nn.meta.unbox(bank.boxed_shapes(op, place)) for op in ops]
   image = (BATCH, place.size, place.size, place.features_in)
-  return costs_of(forward, shapes, jax.ShapeDtypeStruct(image, jnp.float32))
+  return forward, shapes, jax.ShapeDtypeStruct(image, jnp.float32)
 
 
 def random_paths(space: Network, count: int) -> list[Network]:
@@ -194,15 +211,15 @@ def random_paths(space: Network, count: int) -> list[Network]:
 def of_steps(space: Network, paths: list[Network]) -> dict[str, Costs]:
   """Of the steps of a search, averaged over paths and candidates."""
   every, drawn = Costs(0, 0, 0), Costs(0, 0, 0)
-  of_place = functools.cache(candidates)
+  of_place = functools.cache(lambda place: costs_of(*candidates(place)))
   for edge in space.edges:
     of_edge = of_place(bank.nameless(edge))
     every += of_edge
     drawn += of_edge * (1 / len(edge.ops))
   train, backward = Costs(0, 0, 0), Costs(0, 0, 0)
   for path in paths:
-    train += training(path) * (1 / len(paths))
-    backward += without_weight_gradients(path) * (1 / len(paths))
+    train += costs_of(*training(path)) * (1 / len(paths))
+    backward += costs_of(*without_weight_gradients(path)) * (1 / len(paths))
   return {
     "plain": train,
     "weight": train + drawn,
