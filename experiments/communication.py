@@ -232,21 +232,19 @@ def summary(collectives: Counter[hlo.Collective]) -> dict[str, Any]:
   }
 
 
-def compare_weights(space: Network, mesh: Mesh, text: str) -> dict[str, Any]:
-  """Supernet and plain network of every uniform path.
+def compare(space: Network, path: list[int], mesh: Mesh, text: str) -> dict:
+  """A weight step and a training step of the plain network of its path.
 
   Args:
     space: that is searched.
+    path: indices of the candidates.
     mesh: of the devices.
     text: of the weight step.
   """
-  rows = {}
-  for name, path in uniform_paths(space).items():
-    own = summary(hlo.exchanged(text, branches_of(space, path)))
-    plain = summary(hlo.exchanged(plain_program(space.choose(path), mesh), {}))
-    ratio = own["bytes"] / plain["bytes"]
-    rows[name] = {"supernet": own, "plain": plain, "ratio": ratio}
-  return rows
+  own = summary(hlo.exchanged(text, branches_of(space, path)))
+  plain = summary(hlo.exchanged(plain_program(space.choose(path), mesh), {}))
+  ratio = own["bytes"] / plain["bytes"]
+  return {"supernet": own, "plain": plain, "ratio": ratio}
 
 
 def gates_bytes(space: Network) -> int:
@@ -284,9 +282,14 @@ def main():
     "devices": DEVICES,
     "versions": {"jax": jax.__version__, "python": platform.python_version()},
     "gates_bytes": gates_bytes(space),
-    "weight": compare_weights(space, mesh, texts.pop("weight")),
+    "weight": {
+      name: compare(space, path, mesh, texts["weight"])
+      for name, path in uniform_paths(space).items()
+    },
     "architecture": {
-      name: summary(hlo.largest(text)) for name, text in texts.items()
+      name: summary(hlo.largest(text))
+      for name, text in texts.items()
+      if name != "weight"
     },
   }
   print_tables(result)
