@@ -42,7 +42,9 @@ def recipe(
   config.train = _train(dropout)
   config.evaluate = ConfigDict(dict(batch=500, recalibration_batches=100))
   config.measure = _measure()
-  config.run = ConfigDict(dict(log_every=100, checkpoint_every=1000, keep=3))
+  config.run = ConfigDict(
+    dict(log_every=100, checkpoint_every=1000, keep=3, spread_state=False)
+  )
   return _smoke(config) if variant == "smoke" else config
 
 
@@ -87,6 +89,7 @@ def _search(kind: str, reference: str) -> ConfigDict:
       nesterov=True,
       decay=4e-5,
       smoothing=0.1,
+      path_per_device=False,
       arch=dict(
         algorithm="gradient",
         lr=1e-3,

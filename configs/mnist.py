@@ -81,6 +81,7 @@ def get_config(variant: str = "") -> ConfigDict:
       nesterov=True,
       decay=4e-5,
       smoothing=0.1,
+      path_per_device=False,
       arch=dict(
         algorithm="gradient",
         lr=0.03,
@@ -142,7 +143,9 @@ def get_config(variant: str = "") -> ConfigDict:
       max_rounds=100,
     )
   )
-  config.run = ConfigDict(dict(log_every=50, checkpoint_every=200, keep=3))
+  config.run = ConfigDict(
+    dict(log_every=50, checkpoint_every=200, keep=3, spread_state=False)
+  )
   changes = {"reinforce": _reinforce, "tree": _tree, "quick": _quick}
   return changes[variant](config) if variant else config
 

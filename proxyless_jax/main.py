@@ -16,6 +16,8 @@ from ml_collections import config_flags
 
 import proxyless_jax as pj
 from proxyless_jax.run.arguments import fail, parse_flags
+from proxyless_jax.run.disk import explained
+from proxyless_jax.run.preemption import handled
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -43,7 +45,8 @@ def main(argv: list[str]) -> None:
     job = _CONFIG.value.get("job")
     if job not in JOBS:
       raise ValueError(f"job = {job!r}: expected one of {sorted(JOBS)}")
-    result = JOBS[job](_CONFIG.value, _WORKDIR.value)
+    with explained(_WORKDIR.value):
+      result = JOBS[job](_CONFIG.value, _WORKDIR.value)
   except USER_ERRORS as error:
     if _DEBUG.value:
       raise
@@ -73,7 +76,8 @@ def _summary(result: dict) -> str:
 def run() -> None:
   """The entry point."""
   flags.mark_flags_as_required(["config", "workdir"])
-  app.run(main, flags_parser=parse_flags)
+  with handled():
+    app.run(main, flags_parser=parse_flags)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """The command line: user errors are one line, and say what to do."""
 
+import errno
+import os
 import pathlib
+import signal
 
 import pytest
 from absl import flags
@@ -164,3 +167,28 @@ def test_control_c(start, monkeypatch):
   code, out = start(CONFIG, "--workdir=w")
   assert code == 130
   assert out.err == "interrupted: the same command goes on from here\n"
+
+
+def test_sigterm(start, monkeypatch):
+  earlier = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+  def job(config, workdir):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setitem(main.JOBS, "search", job)
+  try:
+    code, out = start(CONFIG, "--workdir=w")
+  finally:
+    signal.signal(signal.SIGTERM, earlier)
+  assert code == 0
+  assert out.err == "stopped by SIGTERM: the same command goes on from here\n"
+
+
+def test_a_full_disk(start, monkeypatch, tmp_path):
+  error = OSError(errno.ENOSPC, "full", f"{tmp_path}/result.json.tmp")
+  monkeypatch.setitem(main.JOBS, "search", failing(error))
+  code, _ = start(CONFIG, f"--workdir={tmp_path}")
+  assert code.startswith(
+    f"error: workdir = {tmp_path}: No space left on device"
+  )
+  assert "\n" not in code

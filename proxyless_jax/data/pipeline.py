@@ -64,7 +64,7 @@ def train_batches(
   else:
     batches = batches.map(Centre(subset.source, options))
   finish = Finish(options, rows.stop - rows.start)
-  return _Stream(batches, finish, options.workers)
+  return _Stream(batches, finish, options.workers, len(subset))
 
 
 def eval_batches(subset, options, *, batch, share=(0, 1)):
@@ -153,15 +153,18 @@ class _Pass:
 class _Stream(grain.DatasetIterator):
   """Iterates over batches; its state is the number of the next one.
 
+  And how many images there are, since of others the stream is another one.
+
   Grain's own state under worker processes is one per worker, which a run that
   resumes with another number of workers could not use.
   """
 
-  def __init__(self, batches, finish, workers):
+  def __init__(self, batches, finish, workers, images):
     super().__init__()
     self._batches = batches
     self._finish = finish
     self._workers = workers
+    self._images = images
     self._restart(0)
 
   def __next__(self):
@@ -170,9 +173,14 @@ class _Stream(grain.DatasetIterator):
     return batch
 
   def get_state(self):
-    return {"next_index": self._next_index}
+    return {"next_index": self._next_index, "images": self._images}
 
   def set_state(self, state):
+    if state["images"] != self._images:
+      raise ValueError(
+        f"data: expected {state['images']} images in this split, as when the "
+        f"run began, got {self._images}: bring them back, or use a new workdir"
+      )
     self._iterator.close()
     self._restart(state["next_index"])
 

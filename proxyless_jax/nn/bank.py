@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from proxyless_jax.nn.declare import declarations
-from proxyless_jax.nn.layers import MOMENTS
+from proxyless_jax.nn.layers import MOMENTS, TOLD
 from proxyless_jax.nn.make import make
 from proxyless_jax.space import Edge, Network, Op
 
@@ -133,7 +133,7 @@ def _shapes_in_training(op: Op, place: Edge, variables) -> dict:
   module = make(op, place, name=None, bn_momentum=0.0, dropout=0.0)
   x = jnp.zeros((1, place.size, place.size, place.features_in))
   _, told = jax.eval_shape(
-    lambda v: module.apply(v, x, True, mutable=["batch_stats", MOMENTS]),
+    lambda v: module.apply(v, x, True, mutable=TOLD),
     variables,
   )
   return {MOMENTS: {}, **told}

@@ -16,15 +16,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from proxyless_jax.nn import bank
-from proxyless_jax.nn.layers import MOMENTS
+from proxyless_jax.nn.layers import MOMENTS, TOLD, agreed_statistics
 from proxyless_jax.nn.make import make
 from proxyless_jax.nn.mixed import Family
 from proxyless_jax.nn.mobile import MBConvModule
 from proxyless_jax.nn.tree_ops import NormSepConvModule
 from proxyless_jax.space import Edge, MBConv, NormSepConv, Op
-
-# What a candidate tells of a batch, beside its output.
-TOLD = ("batch_stats", MOMENTS)
 
 
 def families_of(
@@ -111,7 +108,7 @@ def _over_rows(apply, unpack, op: Op, place: Edge):
       variables[MOMENTS] = of_moments.unpack(moments)
     y, told = apply(variables, x, member)
     told = {**variables, **told}
-    new = of_stats.pack(told["batch_stats"], len(stats))
+    new = of_stats.pack(agreed_statistics(told), len(stats))
     if moments is None:
       dtype = jnp.promote_types(x.dtype, jnp.float32)
       moments = jnp.zeros(len(stats), dtype)

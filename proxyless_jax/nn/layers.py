@@ -12,6 +12,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
@@ -26,6 +27,8 @@ REDUCED = (0, 1, 2)
 # again for its backward pass is given them: they cost a pass over the maps, and
 # devices that share a batch an exchange.
 MOMENTS = "moments"
+# What a module tells of a batch in training, beside its output.
+TOLD = ("batch_stats", MOMENTS)
 # Of min(max(y, 0), ceiling), by the name of the activation.
 CEILINGS = {"relu6": 6.0, "relu": jnp.inf}
 
@@ -148,6 +151,31 @@ class BatchNorm(nn.Module):
     if not self.is_initializing():
       self.sow(MOMENTS, "of_batch", moments, reduce_fn=lambda _, new: new)
     return moments
+
+
+def agreed_statistics(told) -> dict:
+  """The new running statistics, the same on all devices that share a batch.
+
+  Those of `BatchNorm` are: it tells its moments. Norms that do not, such as
+  Linen's own in an operation of a user's, see one device's share; of their
+  statistics all devices then hold the mean. Banks, which are arrays, have been
+  through this candidate by candidate.
+
+  Args:
+    told: {'batch_stats', 'moments'}, of a module's call.
+  """
+  stats = told.get("batch_stats", {})
+  if shares() == 1:
+    return stats
+  alike = {path[:-1] for path in flatten_dict(told.get(MOMENTS, {}))}
+  return unflatten_dict(
+    {
+      path: leaf
+      if len(path) == 1 or path[:-1] in alike
+      else add_up(leaf) / shares()
+      for path, leaf in flatten_dict(stats).items()
+    }
+  )
 
 
 class Conv1x1(nn.Module):

@@ -4,6 +4,10 @@ A checkpoint is one Orbax composite, written in the background and committed
 by a rename: the process may be killed at any moment. Orbax does not notice a
 flipped bit in an array, so a manifest holds the checksum of every array, and
 restoring falls back from a damaged checkpoint to the one before it.
+
+Arrays are saved whole, however they are spread over devices and hosts, and a
+position of the data is the same for all hosts: what was saved on some number
+of devices and hosts is restored on any other.
 """
 
 from __future__ import annotations
@@ -15,12 +19,20 @@ import shutil
 import warnings
 import zlib
 
-import grain.checkpoint
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
+
+from proxyless_jax.run.snapshot import (
+  from_host,
+  is_key,
+  named_leaves,
+  to_host,
+)
+
+# Of what is in a checkpoint; one number more with each change of it.
+FORMAT = 2
 
 
 class Checkpoints(contextlib.AbstractContextManager):
@@ -57,34 +69,35 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     Args:
       step: 0 or more, not in `steps()`.
-      state: pytree of arrays and PRNG keys, the same on every host.
-      iterators: Grain dataset iterators by name.
+      state: pytree of arrays and PRNG keys: global arrays, however they are
+        sharded, or the same on every host.
+      iterators: by name; `get_state` gives what JSON holds, the same on every
+        host.
 
     Raises:
-      TypeError: a leaf that is not an array.
+      TypeError: a leaf that is not an array, or a position that JSON has not.
       ValueError: the step is there already.
     """
     self.wait()
-    leaves = _leaves(state)
-    arrays = _snapshot(leaves)
+    leaves = named_leaves(state)
+    arrays = to_host(leaves)
     manifest = {
+      "format": FORMAT,
       "structure": _structure(leaves, iterators),
       "crc32": {name: _crc32(array) for name, array in arrays.items()},
       "key_impl": {
         name: str(jax.random.key_impl(leaf))
         for name, leaf in leaves.items()
-        if _is_key(leaf)
+        if is_key(leaf)
       },
+      "positions": {name: x.get_state() for name, x in iterators.items()},
     }
-    args = {
-      "manifest": ocp.args.JsonSave({"sealed": _seal(manifest)}),
-      "state": ocp.args.PyTreeSave(arrays),
-    }
-    for name, iterator in iterators.items():
-      position = _Position(_seal(iterator.get_state()))
-      args[f"iterator_{name}"] = grain.checkpoint.CheckpointSave(position)
+    args = ocp.args.Composite(
+      manifest=ocp.args.JsonSave({"sealed": _seal(manifest)}),
+      state=ocp.args.PyTreeSave(arrays),
+    )
     # Without force, Orbax skips a step below the newest, and says nothing.
-    self._manager.save(int(step), args=ocp.args.Composite(**args), force=True)
+    self._manager.save(int(step), args=args, force=True)
 
   def restore(self, state_like, iterators: dict[str, object]):
     """Restores the newest checkpoint that is whole.
@@ -93,34 +106,36 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     Args:
       state_like: pytree of arrays, or of `jax.ShapeDtypeStruct`, with the
-        structure, shapes, dtypes and shardings to restore to.
+        structure, shapes, dtypes and shardings to restore to, on any number
+        of devices and hosts.
       iterators: as those that were saved, or None; set to their positions.
 
     Returns:
       `(step, state)`, or None where there is no checkpoint.
 
     Raises:
-      ValueError: the checkpoint is of another structure than asked for.
+      ValueError: the checkpoint is of another structure than asked for, or
+        of another version of this package.
       OSError: there are checkpoints, and all are damaged.
     """
     self.wait()
-    asked = _structure(_leaves(state_like), iterators)
+    asked = _structure(named_leaves(state_like), iterators)
     damages: dict[int, str] = {}
     for step in reversed(self.steps()):
       try:
         found, damage = self._read(step, asked, iterators), ""
       except _DamagedError as error:
         damage = str(error)
-      # Another host's iterator file may be damaged where this one's is whole.
+      # A host may have read what another one has not, and all have to agree.
       if not np.all(multihost_utils.process_allgather(np.array(not damage))):
         damages[step] = damage or "on another host"
         continue
-      arrays, states, key_impl = found
+      arrays, positions, key_impl = found
       self._set_aside(damages, step)
       for name, iterator in iterators.items():
         if iterator is not None:
-          iterator.set_state(states[name])
-      return step, _placed(arrays, state_like, key_impl)
+          iterator.set_state(positions[name])
+      return step, from_host(arrays, state_like, key_impl)
     if damages:
       raise OSError(
         f"every checkpoint in {self._directory} is damaged: {damages}; bring "
@@ -144,11 +159,17 @@ class Checkpoints(contextlib.AbstractContextManager):
     self.close()
 
   def _read(self, step: int, asked: dict, iterators):
-    """Arrays by leaf, states by iterator, and the kinds of the keys."""
+    """Arrays by leaf, positions by iterator, and the kinds of the keys."""
     with _damage_in("manifest"):
       args = ocp.args.Composite(manifest=ocp.args.JsonRestore())
       sealed = self._manager.restore(step, args=args)["manifest"]["sealed"]
       manifest = _unseal(sealed)
+    if manifest.get("format") != FORMAT:
+      raise ValueError(
+        f"the checkpoint of step {step} in {self._directory} has format "
+        f"{manifest.get('format', 1)}: expected {FORMAT}; go on with the "
+        "version of proxyless_jax that wrote it, or use another folder"
+      )
     if differences := _differences(manifest["structure"], asked):
       raise ValueError(
         f"the checkpoint of step {step} in {self._directory} is of another "
@@ -163,14 +184,7 @@ class Checkpoints(contextlib.AbstractContextManager):
       for name, array in arrays.items():
         if _crc32(array) != checksums[name]:
           raise ValueError(f"the checksum of {name} is wrong")
-    states, handler = {}, grain.checkpoint.CheckpointHandler()
-    for name in iterators:
-      # Not through Orbax: it waits for all hosts, and one may lack its file.
-      with _damage_in(f"iterator_{name}"):
-        folder = self._directory / str(step) / f"iterator_{name}"
-        position = handler.restore(folder, item=_Position(""))
-        states[name] = _unseal(position.sealed)
-    return arrays, states, manifest["key_impl"]
+    return arrays, manifest["positions"], manifest["key_impl"]
 
   def _set_aside(self, damages: dict[int, str], used: int) -> None:
     for step, damage in damages.items():
@@ -204,44 +218,12 @@ def _damage_in(item: str):
     raise _DamagedError(f"{item}: {problem}") from error
 
 
-class _Position:
-  """An iterator to Grain's handler: the real one moves when all is read."""
-
-  def __init__(self, sealed: str):
-    self.sealed = sealed
-
-  def get_state(self) -> bytes:
-    return self.sealed.encode()
-
-  def set_state(self, state: bytes) -> None:
-    self.sealed = state.decode()
-
-  def start_prefetch(self) -> None:
-    pass
-
-
-def _leaves(state) -> dict[str, object]:
-  leaves = {}
-  for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-    name = jax.tree_util.keystr(path)
-    if not hasattr(leaf, "dtype"):
-      raise TypeError(f"state{name} = {leaf!r}: expected a JAX or NumPy array")
-    leaves[name] = leaf
-  return leaves
-
-
-def _is_key(leaf) -> bool:
-  return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _structure(leaves: dict[str, object], iterators) -> dict[str, str]:
   """What has to be the same for a checkpoint to be restored, as text."""
   structure = {
     f"state{k}": f"{x.dtype}{list(x.shape)}" for k, x in leaves.items()
   }
-  # Grain's handler names its files by the number of hosts.
-  hosts = str(jax.process_count())
-  return structure | {"iterators": str(sorted(iterators)), "hosts": hosts}
+  return structure | {"iterators": str(sorted(iterators))}
 
 
 def _differences(saved: dict[str, str], asked: dict[str, str]) -> str:
@@ -253,18 +235,6 @@ def _differences(saved: dict[str, str], asked: dict[str, str]) -> str:
   ]
   more = [f"and {len(found) - 8} more"] if len(found) > 8 else []
   return "; ".join(found[:8] + more)
-
-
-def _snapshot(leaves: dict[str, object]) -> dict[str, np.ndarray]:
-  data = {
-    name: jax.random.key_data(leaf) if _is_key(leaf) else leaf
-    for name, leaf in leaves.items()
-    # Orbax refuses arrays without elements.
-    if leaf.size
-  }
-  # On a CPU these are views of buffers that the caller donates next. Orbax
-  # copies NumPy arrays before its `save` returns, of JAX arrays it may not.
-  return jax.device_get(data)
 
 
 def _crc32(array: np.ndarray) -> int:
@@ -283,19 +253,3 @@ def _unseal(sealed: str):
   if checksum != f"{zlib.crc32(text.encode()):08x}":
     raise ValueError("its checksum is wrong")
   return json.loads(text)
-
-
-def _placed(arrays: dict[str, np.ndarray], state_like, key_impl):
-  """The arrays as the pytree `state_like`, where its leaves are."""
-
-  def place(path, leaf):
-    name = jax.tree_util.keystr(path)
-    sharding = getattr(leaf, "sharding", None)
-    if name not in arrays:  # It has no elements.
-      return jax.device_put(jnp.zeros(leaf.shape, leaf.dtype), sharding)
-    array = jax.device_put(arrays[name], sharding)
-    if name in key_impl:
-      array = jax.random.wrap_key_data(array, impl=key_impl[name])
-    return array
-
-  return jax.tree_util.tree_map_with_path(place, state_like)

@@ -22,6 +22,7 @@ from proxyless_jax.run import fields
 from proxyless_jax.run.compilation import keep_compiled
 from proxyless_jax.run.costs import Calls, keep_tables, make_costs
 from proxyless_jax.run.options import Options, parse
+from proxyless_jax.run.parallel import check_shared, make_mesh, place
 from proxyless_jax.run.result import write_result
 from proxyless_jax.run.searching import derive_network, search_stage
 from proxyless_jax.run.stage import run_stage
@@ -63,6 +64,7 @@ def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   costs = make_costs(options.search.costs, space)
   keep_tables(workdir, costs)
   state, search_seconds = run_stage(stage, workdir, options.run)
+  state = place(state, make_mesh())
   arch = np.asarray(state.arch)
   network, more = derive_network(options, space, costs, arch, calls)
   _keep_network(network, workdir)
@@ -152,6 +154,8 @@ def _check_batches(options: Options, dataset) -> None:
     batches["search.arch.batch"] = (search.arch.batch, dataset.arch)
   for field, (batch, subset) in batches.items():
     fields.at_most(field, batch, len(subset), "the images of its split")
+    section = functools.reduce(getattr, field.split(".")[:-1], options)
+    check_shared(field, batch, section.accumulate)
 
 
 def _check_drop_path(options: Options, network: Network) -> None:

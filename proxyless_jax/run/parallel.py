@@ -16,16 +16,41 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from proxyless_jax.nn.parallel import DATA
 
-def make_mesh(axis: str) -> Mesh | None:
-  """All devices of all hosts in a row; None where there is one.
 
-  Args:
-    axis: its name: `nn.parallel.DATA` where devices share a batch.
-  """
+def make_mesh() -> Mesh | None:
+  """All devices of all hosts, to share batches; None where there is one."""
   if jax.device_count() == 1:
     return None
-  return Mesh(jax.devices(), (axis,))
+  return Mesh(jax.devices(), (DATA,))
+
+
+def host_share() -> tuple[int, int]:
+  """This host's share of a batch: its number, and how many hosts there are."""
+  return jax.process_index(), jax.process_count()
+
+
+def round_up(batch: int) -> int:
+  """The next batch that all devices can share."""
+  return -(-batch // jax.device_count()) * jax.device_count()
+
+
+def check_shared(field: str, batch: int, accumulate: int) -> None:
+  """Raises a ValueError where the devices cannot share a batch evenly.
+
+  Args:
+    field: dotted name, for the message.
+    batch: images of a step.
+    accumulate: parts of it, each of which the devices share.
+  """
+  devices = jax.device_count()
+  if batch % (devices * accumulate):
+    raise ValueError(
+      f"{field} = {batch}: expected a multiple of {devices * accumulate}, as "
+      f"{devices} devices share each of its {accumulate} parts: change it, or "
+      "hide devices (CUDA_VISIBLE_DEVICES, or JAX_PLATFORMS=cpu)"
+    )
 
 
 def to_devices(batch: dict, mesh: Mesh | None) -> dict:
@@ -47,15 +72,19 @@ def to_devices(batch: dict, mesh: Mesh | None) -> dict:
 
 
 def place(tree, mesh: Mesh | None, spread: bool = False):
-  """A pytree of arrays, the same on every host, on the mesh.
+  """A pytree of arrays on the mesh.
 
   Args:
-    tree: of arrays and PRNG keys.
+    tree: of arrays and PRNG keys: all on the mesh already, or all of each on
+      every host.
     mesh: of all devices.
     spread: over them, instead of held by all.
   """
   if mesh is None:
     return tree
+  shardings = layout(tree, mesh, spread)
+  if all(_is_on(leaf, mesh) for leaf in jax.tree.leaves(tree)):
+    return jax.jit(lambda tree: tree, out_shardings=shardings)(tree)
 
   def put(leaf, sharding):
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -66,7 +95,12 @@ def place(tree, mesh: Mesh | None, spread: bool = False):
       array.shape, sharding, lambda index: array[index]
     )
 
-  return jax.tree.map(put, tree, layout(tree, mesh, spread))
+  return jax.tree.map(put, tree, shardings)
+
+
+def _is_on(leaf, mesh: Mesh) -> bool:
+  sharding = getattr(leaf, "sharding", None)
+  return sharding is not None and sharding.device_set == set(mesh.devices.flat)
 
 
 def layout(tree, mesh: Mesh, spread: bool):

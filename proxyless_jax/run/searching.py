@@ -22,12 +22,20 @@ from proxyless_jax.run.costs import (
   missed_targets,
 )
 from proxyless_jax.run.options import Options
+from proxyless_jax.run.parallel import (
+  host_share,
+  jit_step,
+  make_mesh,
+  place,
+  to_devices,
+)
 from proxyless_jax.run.sections import CostOptions, SearchOptions
 from proxyless_jax.run.stage import Stage
 from proxyless_jax.search import (
   gates,
   objective,
   optim,
+  own_paths,
   reinforce,
   state,
   steps,
@@ -74,26 +82,36 @@ def search_stage(
   missed = missed_targets(costs, space, any_path)
   if missed:
     raise ValueError(f"{missed}: change a reference or a form, or the space")
-  weight_step = _weight_step(search, module, mask, tx)
-  arch_step = _arch_step(search, module, mask, arch_tx, costs, calls)
+  mesh, spread = make_mesh(), options.run.spread_state
+  jitted = functools.partial(jit_step, mesh=mesh, spread=spread)
+  weight_step = jitted(_weight_step(search, module, mask, tx, mesh))
+  arch_step = _arch_step(
+    search, module, mask, arch_tx, costs, calls, mesh, jitted
+  )
   iterators = _iterators(options, dataset)
   init_key, key = jax.random.split(jax.random.key(options.seed))
   return Stage(
     name="search",
     steps=end,
     batch=search.batch,
-    init=lambda: state.search_state(
-      key,
-      init(module, init_key),
-      mask,
-      tx,
-      arch_tx,
-      arch.init_scale,
-      costs=len(costs),
+    init=lambda: place(
+      state.search_state(
+        key,
+        init(module, init_key),
+        mask,
+        tx,
+        arch_tx,
+        arch.init_scale,
+        costs=len(costs),
+      ),
+      mesh,
+      spread,
     ),
     iterators=iterators,
     metrics=(*METRICS, *(f"{m}_{c.name}" for m in OF_COST for c in costs)),
-    advance=_advance(weight_step, arch_step, iterators, begin, arch.every),
+    advance=_advance(
+      weight_step, arch_step, iterators, mesh, begin, arch.every
+    ),
     units=_units(costs),
   )
 
@@ -107,37 +125,44 @@ def _units(costs) -> dict[str, str]:
   }
 
 
-def _weight_step(search: SearchOptions, module, mask, tx):
-  """The step that trains the weights, compiled."""
-  step = functools.partial(
-    steps.weight_step,
+def _of_search(search: SearchOptions, mesh):
+  """Where the steps are that draw one path, or one for each device."""
+  return own_paths if search.path_per_device and mesh else steps
+
+
+def _weight_step(search: SearchOptions, module, mask, tx, mesh):
+  """The step that trains the weights."""
+  return functools.partial(
+    _of_search(search, mesh).weight_step,
     module=module,
     mask=mask,
     tx=tx,
     smoothing=search.smoothing,
     accumulate=search.accumulate,
+    mesh=mesh,
   )
-  return jax.jit(step, donate_argnums=0)
 
 
-def _arch_step(search: SearchOptions, module, mask, tx, costs, calls: Calls):
-  """The step that trains the architecture, compiled."""
+def _arch_step(
+  search: SearchOptions, module, mask, tx, costs, calls: Calls, mesh, jitted
+):
+  """The step that trains the architecture, compiled by `jitted`."""
   arch = search.arch
   draw = dict(module=module, mask=mask, smoothing=search.smoothing)
-  draw["accumulate"] = arch.accumulate
+  draw |= dict(accumulate=arch.accumulate, mesh=mesh)
   update = dict(mask=mask, tx=tx, costs=costs)
   if arch.algorithm == "gradient":
-    step = functools.partial(steps.arch_step, mode=arch.mode, **(draw | update))
-    return jax.jit(step, donate_argnums=0)
+    step = _of_search(search, mesh).arch_step
+    return jitted(functools.partial(step, mode=arch.mode, **(draw | update)))
   draw["samples"] = arch.samples
   update["baseline_decay"] = arch.baseline_decay
   update["entropy_weight"] = arch.entropy_weight
   if all(cost.table is not None for cost in costs):
-    step = functools.partial(reinforce.reinforce_step, **(draw | update))
-    return jax.jit(step, donate_argnums=0)
+    return jitted(
+      functools.partial(reinforce.reinforce_step, **(draw | update))
+    )
   sample = jax.jit(functools.partial(reinforce.sample_step, **draw))
-  update_step = functools.partial(reinforce.update_step, **update)
-  update_step = jax.jit(update_step, donate_argnums=0)
+  update_step = jitted(functools.partial(reinforce.update_step, **update))
 
   def halves(current, batch):
     draws, metrics = sample(current, batch)
@@ -181,10 +206,10 @@ def _schedule(search: SearchOptions, epoch: float) -> tuple[int, int, int]:
 def _iterators(options: Options, dataset) -> dict[str, Any]:
   """As released: no cutout, and held-out images as those of the test."""
   data = dataclasses.replace(options.data, cutout=0)
-  search, seed = options.search, options.seed
+  search, seed, share = options.search, options.seed, host_share()
   return {
     "weights": train_batches(
-      dataset.weights, data, batch=search.batch, seed=seed
+      dataset.weights, data, batch=search.batch, seed=seed, share=share
     ),
     "arch": train_batches(
       dataset.arch,
@@ -192,17 +217,20 @@ def _iterators(options: Options, dataset) -> dict[str, Any]:
       batch=search.arch.batch,
       seed=seed + 1,
       augmented=False,
+      share=share,
     ),
   }
 
 
-def _advance(weight_step, arch_step, iterators, begin: int, every: int):
+def _advance(weight_step, arch_step, iterators, mesh, begin: int, every: int):
   """Takes the search from step to step: weights, then the architecture."""
 
   def advance(current, step: int) -> tuple[Any, Metrics]:
-    current, metrics = weight_step(current, next(iterators["weights"]))
+    batch = to_devices(next(iterators["weights"]), mesh)
+    current, metrics = weight_step(current, batch)
     if step >= begin and (step - begin) % every == 0:
-      current, new = arch_step(current, next(iterators["arch"]))
+      batch = to_devices(next(iterators["arch"]), mesh)
+      current, new = arch_step(current, batch)
       metrics = {**metrics, **new}
     return current, metrics
 

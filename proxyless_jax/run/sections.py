@@ -105,6 +105,7 @@ class SearchOptions:
     warmup_lr, lr: at the start of each stage; a cosine takes each to zero.
     momentum, nesterov, decay: of SGD.
     smoothing: of the labels.
+    path_per_device: each device draws paths of its own, instead of all one.
     arch: see there.
     costs: by names of your own; none for accuracy alone.
   """
@@ -120,6 +121,7 @@ class SearchOptions:
   nesterov: bool
   decay: float
   smoothing: float
+  path_per_device: bool
   arch: ArchOptions
   costs: Mapping[str, CostOptions]
 
@@ -239,11 +241,14 @@ class RunOptions:
   Attributes:
     log_every, checkpoint_every: in steps.
     keep: how many checkpoints stay.
+    spread_state: each device keeps a part of weights and optimizers, instead
+      of all of them.
   """
 
   log_every: int
   checkpoint_every: int
   keep: int
+  spread_state: bool
 
   def __post_init__(self):
     for field in ("log_every", "checkpoint_every", "keep"):

@@ -21,8 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from proxyless_jax.report import MetricsWriter, Progress
+from proxyless_jax.run import hosts
 from proxyless_jax.run.checkpoint import Checkpoints
+from proxyless_jax.run.disk import explained
 from proxyless_jax.run.options import RunOptions
+from proxyless_jax.run.preemption import deferred
 from proxyless_jax.search.metrics import Mean, Metrics, merge
 
 STAGES = ("search", "train")
@@ -72,10 +75,16 @@ def run_stage(
 
   Raises:
     FloatingPointError: a metric or the state is not finite.
+    OSError: the workdir cannot be written any more.
+    Preempted: SIGTERM came, and a checkpoint of the last step is on disk.
   """
   carry = _first_carry(stage)
   folder = _folder(stage, workdir)
-  with _closing(stage), Checkpoints(folder, keep=options.keep) as checkpoints:
+  with (
+    explained(workdir),
+    _closing(stage),
+    Checkpoints(folder, keep=options.keep) as checkpoints,
+  ):
     step, carry = checkpoints.restore(carry, stage.iterators) or (0, carry)
     if step < stage.steps:
       carry = _go_on(stage, step, carry, checkpoints, workdir, options)
@@ -120,28 +129,30 @@ def _go_on(stage: Stage, step: int, carry, checkpoints, workdir, options):
   before = float(carry["seconds"])
   start = time.perf_counter()
   saved = step
+  stop = False
   with (
-    Progress(
-      stage.name, stage.steps, step, batch=stage.batch, units=stage.units
-    ) as progress,
-    MetricsWriter(workdir, stage.name, step, stages=STAGES) as writer,
+    deferred() as told,
+    _progress(stage, step) as progress,
+    _writer(stage, step, workdir) as writer,
   ):
     if step:
       progress.message(f"{stage.name}: resumed at step {step}")
     add = jax.jit(merge)
     logged = step
-    while step < stage.steps:
+    while step < stage.steps and not stop:
       state, new = stage.advance(state, step)
       metrics = add(metrics, new)
       step += 1
       progress.update(step)
+      stop = told()
       if step % options.log_every == 0 or step == stage.steps:
         values = _values(metrics)
         _check_finite(stage, values, max(saved, logged), step, saved)
         progress.log(step, values)
         writer.write(step, values)
         metrics, logged = _no_metrics(stage.metrics), step
-      if step % options.checkpoint_every == 0 or step == stage.steps:
+      due = step % options.checkpoint_every == 0 or step == stage.steps
+      if due or stop:
         with progress.pause():
           sums = _sums(state, metrics)
           _check_finite(stage, sums, max(saved, logged), step, saved)
@@ -151,6 +162,35 @@ def _go_on(stage: Stage, step: int, carry, checkpoints, workdir, options):
           saved = step
     checkpoints.wait()
   return carry
+
+
+def _progress(stage: Stage, step: int):
+  if not hosts.first():
+    return _Quiet()
+  return Progress(
+    stage.name, stage.steps, step, batch=stage.batch, units=stage.units
+  )
+
+
+def _writer(stage: Stage, step: int, workdir):
+  if not hosts.first():
+    return _Quiet()
+  return MetricsWriter(workdir, stage.name, step, stages=STAGES)
+
+
+class _Quiet(contextlib.AbstractContextManager):
+  """The progress and the metrics of a host that neither shows nor writes."""
+
+  def update(self, *args) -> None:
+    pass
+
+  log = message = write = update
+
+  def pause(self):
+    return contextlib.nullcontext()
+
+  def __exit__(self, *exception) -> None:
+    pass
 
 
 def _no_metrics(names) -> Metrics:

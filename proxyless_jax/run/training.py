@@ -13,6 +13,14 @@ import optax
 from proxyless_jax.data import eval_batches, train_batches
 from proxyless_jax.nn import build, init
 from proxyless_jax.run.options import Options
+from proxyless_jax.run.parallel import (
+  host_share,
+  jit_step,
+  make_mesh,
+  place,
+  round_up,
+  to_devices,
+)
 from proxyless_jax.run.sections import TrainOptions
 from proxyless_jax.run.stage import Stage, newest_state
 from proxyless_jax.search import optim, state, steps
@@ -40,8 +48,13 @@ def train_stage(
   linear = min(round(train.linear_epochs * epoch), count - 1)
   tx = _optimizer(train, count, linear)
   module = build(network, dtype=options.compute_dtype, dropout=train.dropout)
+  mesh = make_mesh()
   batches = train_batches(
-    dataset.train, options.data, batch=train.batch, seed=options.seed + 2
+    dataset.train,
+    options.data,
+    batch=train.batch,
+    seed=options.seed + 2,
+    share=host_share(),
   )
   step = functools.partial(
     steps.train_step,
@@ -51,6 +64,7 @@ def train_stage(
     average_decay=train.average,
     drop_rate=_drop_rate(train, count),
     accumulate=train.accumulate,
+    mesh=mesh,
   )
   return Stage(
     name="train",
@@ -59,7 +73,9 @@ def train_stage(
     init=lambda: _first_state(options, module, variables, tx),
     iterators={"train": batches},
     metrics=METRICS,
-    advance=_advance(step, batches),
+    advance=_advance(
+      jit_step(step, mesh, options.run.spread_state), batches, mesh
+    ),
   )
 
 
@@ -86,7 +102,8 @@ def trained(options: Options, network: Network, workdir) -> tuple | None:
 def _first_state(options: Options, module, variables: dict | None, tx):
   # A stream of its own: the search has drawn from seed and seed + 1.
   init_key, key = jax.random.split(jax.random.key(options.seed + 2))
-  return state.train_state(key, variables or init(module, init_key), tx)
+  first = state.train_state(key, variables or init(module, init_key), tx)
+  return place(first, make_mesh(), options.run.spread_state)
 
 
 def _optimizer(train: TrainOptions, count: int, linear: int):
@@ -107,13 +124,12 @@ def _drop_rate(train: TrainOptions, count: int) -> optax.Schedule | None:
   return optax.linear_schedule(0.0, train.drop_path, count)
 
 
-def _advance(train_step, iterator):
+def _advance(train_step, iterator, mesh):
   """Takes the training from step to step."""
-  jitted = jax.jit(train_step, donate_argnums=0)
 
   def advance(current, step: int) -> tuple[Any, Metrics]:
     del step
-    return jitted(current, next(iterator))
+    return train_step(current, to_devices(next(iterator), mesh))
 
   return advance
 
@@ -131,11 +147,15 @@ def recalibrate(options: Options, dataset, network: Network, variables: dict):
     options.data,
     batch=options.train.batch // options.train.accumulate,
     seed=options.seed + 3,
+    share=host_share(),
   )
-  of_batch = jax.jit(functools.partial(steps.batch_statistics, module=module))
-  total = None
+  mesh = make_mesh()
+  of_batch = jax.jit(
+    functools.partial(steps.batch_statistics, module=module, mesh=mesh)
+  )
+  variables, total = place(variables, mesh), None
   for batch in itertools.islice(batches, count):
-    new = of_batch(variables, batch)
+    new = of_batch(variables, to_devices(batch, mesh))
     total = new if total is None else jax.tree.map(jnp.add, total, new)
   batches.close()
   mean = jax.tree.map(lambda leaf: leaf / count, total)
@@ -151,14 +171,21 @@ def evaluate_network(
     {'loss', 'top1', 'top5', 'images'}; top1 and top5 are fractions.
   """
   module = build(network, dtype=options.compute_dtype)
-  of_batch = jax.jit(functools.partial(steps.eval_step, module=module))
+  mesh = make_mesh()
+  of_batch = jax.jit(
+    functools.partial(steps.eval_step, module=module, mesh=mesh)
+  )
   add = jax.jit(merge)
   total = None
+  variables = place(variables, mesh)
   batches = eval_batches(
-    dataset.test, options.data, batch=options.evaluate.batch
+    dataset.test,
+    options.data,
+    batch=round_up(options.evaluate.batch),
+    share=host_share(),
   )
   for batch in batches:
-    new = of_batch(variables, batch)
+    new = of_batch(variables, to_devices(batch, mesh))
     total = new if total is None else add(total, new)
   total = jax.device_get(total)
   values = {name: float(m.total / m.count) for name, m in total.items()}

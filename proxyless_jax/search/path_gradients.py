@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 
+from proxyless_jax.nn.layers import TOLD, agreed_statistics
 from proxyless_jax.nn.parallel import held_by_all
 from proxyless_jax.search import gates as gates_lib
 from proxyless_jax.search import objective as objective_lib
@@ -56,11 +57,12 @@ def weight_gradients(
         part["image"],
         train=True,
         gates=gates,
-        mutable=["batch_stats"],
+        mutable=TOLD,
         rngs={"dropout": key},
       )
       loss = cross_entropy(logits, part, smoothing)
-      return loss, (new["batch_stats"], classification(logits, part, loss))
+      metrics = classification(logits, part, loss)
+      return loss, (agreed_statistics(new), metrics)
 
     return jax.grad(loss_of, has_aux=True)(rows)
 

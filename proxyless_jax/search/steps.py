@@ -25,6 +25,7 @@ import optax
 from jax.sharding import Mesh
 
 from proxyless_jax.nn import banks
+from proxyless_jax.nn.layers import TOLD, agreed_statistics
 from proxyless_jax.nn.parallel import add_up
 from proxyless_jax.search import gates as gates_lib
 from proxyless_jax.search import objective as objective_lib
@@ -200,11 +201,12 @@ def train_step(
           part["image"],
           train=True,
           drop_rate=rate,
-          mutable=["batch_stats"],
+          mutable=TOLD,
           rngs={"dropout": key},
         )
         loss = cross_entropy(logits, part, smoothing)
-        return loss, (new["batch_stats"], classification(logits, part, loss))
+        metrics = classification(logits, part, loss)
+        return loss, (agreed_statistics(new), metrics)
 
       return jax.grad(loss_of, has_aux=True)(params)
 
@@ -255,10 +257,10 @@ def batch_statistics(
       variables,
       batch["image"],
       train=True,
-      mutable=["batch_stats"],
+      mutable=TOLD,
       rngs={"dropout": jax.random.key(0)},
     )
-    return new["batch_stats"]
+    return agreed_statistics(new)
 
   return over_devices(share, mesh)(variables, batch)
 

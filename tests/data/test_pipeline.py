@@ -193,12 +193,12 @@ def test_augmented_stream_is_a_function_of_seed_and_number(make_photos):
   train = load(options).train
   first = take(train_batches(train, options, batch=16, seed=3), 6)
   again = train_batches(train, options, batch=16, seed=3)
-  again.set_state({"next_index": 4})
+  again.set_state({"next_index": 4, "images": len(train)})
   assert_same(take(again, 2), first[4:])
   options = make_photos(workers=2)
   workers = train_batches(train, options, batch=16, seed=3)
   assert_same(take(workers, 5), first[:5])
-  workers.set_state({"next_index": 2})
+  workers.set_state({"next_index": 2, "images": len(train)})
   assert_same(take(workers, 2), first[2:4])
   workers.close()
 
@@ -247,3 +247,14 @@ def test_jitter_changes_training_alone(make_photos, field):
     for o in (options, jittered)
   )
   np.testing.assert_array_equal(plain, changed)
+
+
+def test_a_stream_of_other_images_is_refused(make_photos):
+  """A folder that lost some would go on with another order, and no word."""
+  options = make_photos()
+  train = load(options).train
+  state = train_batches(train, options, batch=4, seed=0).get_state()
+  fewer = dataclasses.replace(train, indices=train.indices[:-1])
+  stream = train_batches(fewer, options, batch=4, seed=0)
+  with pytest.raises(ValueError, match="expected 48 images in this split"):
+    stream.set_state(state)

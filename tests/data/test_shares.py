@@ -139,7 +139,7 @@ def test_any_number_of_hosts_goes_on_where_others_were(make_photos):
   for stream in (alone, *parts):
     take(stream, 2)
   states = [stream.get_state() for stream in (alone, *parts)]
-  assert states == [{"next_index": 2}] * 3
+  assert states == [{"next_index": 2, "images": len(train)}] * 3
   rest = take(alone, 3)
   others = streams(train, options, 12, 3)
   for stream in others:

@@ -63,7 +63,8 @@ def test_every_candidate_has_the_parameters_that_its_operation_counts():
     place = bank.nameless(edge)
     lengths = [bank.layout(op, place, "params").length for op in edge.ops]
     assert lengths == [op.parameters(edge) for op in edge.ops]
-    assert bank.Bank("any", (edge,), place).length("params") == max(lengths)
+    length = bank.Bank("any", (edge,), place).length("params")
+    assert 0 <= length - max(lengths) < bank.ROW and length % bank.ROW == 0
 
 
 def test_alike_edges_share_a_bank():

@@ -63,6 +63,7 @@ CONFIG = dict(
     nesterov=True,
     decay=4e-5,
     smoothing=0.1,
+    path_per_device=False,
     arch=dict(
       algorithm="gradient",
       lr=0.03,
@@ -119,7 +120,7 @@ CONFIG = dict(
     tolerance=0.05,
     max_rounds=3,
   ),
-  run=dict(log_every=4, checkpoint_every=3, keep=2),
+  run=dict(log_every=4, checkpoint_every=3, keep=2, spread_state=False),
 )
 
 
@@ -204,8 +205,4 @@ def _contents(folder):
   )
   # The clock is part of what a stage carries.
   timeless = {k: v for k, v in manifest["crc32"].items() if k != "['seconds']"}
-  positions = {
-    path.parent.name: path.read_text()
-    for path in (folder / str(step)).glob("iterator_*/*.json")
-  }
-  return step, timeless, positions
+  return step, timeless, manifest["positions"]

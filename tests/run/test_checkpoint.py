@@ -192,6 +192,16 @@ def test_restores_to_the_shardings_of_state_like(directory):
       assert leaf.sharding.is_equivalent_to(replicated, leaf.ndim)
 
 
+def test_is_as_committed_to_a_device_as_asked(tmp_path):
+  # Metrics begin as zeros anywhere, and then go with arrays on a mesh.
+  free = jnp.zeros(())
+  state = {"free": free, "held": jax.device_put(free, jax.devices()[0])}
+  with Checkpoints(tmp_path, keep=1) as checkpoints:
+    checkpoints.save(0, state, {})
+    _, restored = checkpoints.restore(state, {})
+  assert not restored["free"].committed and restored["held"].committed
+
+
 def test_key_of_another_kind(tmp_path):
   state = {"key": jax.random.split(jax.random.key(1, impl="rbg"), 2)}
   with Checkpoints(tmp_path, keep=1) as checkpoints:
@@ -223,10 +233,8 @@ def remove(path):
     ("state/manifest.ocdbt", (flip, truncate, remove)),
     ("state/_METADATA", (flip, truncate)),
     ("manifest/metadata", (flip, truncate, remove)),
-    ("iterator_arch/process_0-of-1.json", (flip, truncate, remove)),
     ("state", (remove,)),
     ("manifest", (remove,)),
-    ("iterator_weights", (remove,)),
   ],
 )
 def test_falls_back_from_a_damaged_file(written, tmp_path, pattern, damages):
@@ -333,6 +341,74 @@ def test_another_structure_is_an_error(directory, change, message):
   ):
     checkpoints.restore(change(make_state()), streams())
   assert_restores(directory, 4)
+
+
+def test_another_format_is_an_error(directory, monkeypatch):
+  monkeypatch.setattr("proxyless_jax.run.checkpoint.FORMAT", 3)
+  with (
+    Checkpoints(directory, keep=3) as checkpoints,
+    pytest.raises(ValueError, match=r"step 4 .* has format 2: expected 3; go"),
+  ):
+    checkpoints.restore(make_state(), streams())
+
+
+def test_positions_that_json_does_not_hold(tmp_path):
+  class Iterator:
+    def get_state(self):
+      return {"next_index": b"1"}
+
+  with (
+    Checkpoints(tmp_path, keep=1) as checkpoints,
+    pytest.raises(TypeError, match="bytes is not JSON"),
+  ):
+    checkpoints.save(0, make_state(), {"data": Iterator()})
+
+
+def test_any_number_of_devices(tmp_path):
+  # Devices are simulated once a process.
+  environment = {
+    **os.environ,
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    "PYTHONPATH": os.getcwd(),
+  }
+  folder = str(pathlib.Path(__file__).parent)
+  subprocess.run(
+    [sys.executable, "-c", SHARDED, folder, tmp_path],
+    env=environment,
+    check=True,
+    timeout=100,
+  )
+  # And here on one.
+  with Checkpoints(tmp_path, keep=1) as checkpoints:
+    step, state = checkpoints.restore(make_state(), {})
+  assert step == 6
+  assert_same(state, state_at(6))
+
+
+SHARDED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import test_checkpoint
+test_checkpoint.save_sharded(sys.argv[2])
+"""
+
+
+def save_sharded(directory):
+  """Takes steps on four devices, goes on on two, and then on four again."""
+  for count in (4, 2, 4):
+    mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
+    whole = NamedSharding(mesh, PartitionSpec())
+    parts = NamedSharding(mesh, PartitionSpec("data"))
+    state = jax.device_put(make_state(), whole)
+    state.params["half"] = jax.device_put(state.params["half"], parts)
+    with Checkpoints(directory, keep=1) as checkpoints:
+      step, state = checkpoints.restore(state, {}) or (0, state)
+      assert_same(state, state_at(step))
+      assert state.params["half"].sharding.is_equivalent_to(parts, 1)
+      # What is restored is donated, from wherever it came.
+      for _ in range(2):
+        state, step = donating_step(state), step + 1
+      checkpoints.save(step, state, {})
 
 
 def test_other_iterators_are_an_error(directory):

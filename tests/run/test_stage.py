@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import signal
 
 import grain
 import jax
@@ -9,11 +10,15 @@ import numpy as np
 import pytest
 
 from proxyless_jax.report import read_metrics
+from proxyless_jax.run.checkpoint import Checkpoints
 from proxyless_jax.run.options import RunOptions
+from proxyless_jax.run.preemption import Preempted
 from proxyless_jax.run.stage import Stage, newest_state, run_stage
 from proxyless_jax.search.metrics import Mean
 
-OPTIONS = RunOptions(log_every=4, checkpoint_every=3, keep=2)
+OPTIONS = RunOptions(
+  log_every=4, checkpoint_every=3, keep=2, spread_state=False
+)
 STEPS = 10
 
 
@@ -127,7 +132,9 @@ def test_what_has_ended_takes_no_step_again(tmp_path):
 def test_how_it_is_watched_may_change(tmp_path):
   with pytest.raises(Stop):
     run_stage(make_stage(7), tmp_path, OPTIONS)
-  options = RunOptions(log_every=5, checkpoint_every=1, keep=4)
+  options = RunOptions(
+    log_every=5, checkpoint_every=1, keep=4, spread_state=False
+  )
   state, _ = run_stage(make_stage(), tmp_path, options)
   assert float(state["sum"]) == sum(range(STEPS + 1))
   assert [line["step"] for line in read_metrics(tmp_path)] == [4, 10]
@@ -189,6 +196,88 @@ def test_newest_state_is_that_of_the_last_checkpoint(tmp_path):
   step, state = newest_state(stage, tmp_path, OPTIONS)
   assert (step, float(state["sum"])) == (6, sum(range(7)))
   assert stage.iterators["numbers"].closed
+
+
+def stop_at(at, signals=1):
+  """A stage that SIGTERM reaches in a step."""
+  stage = make_stage()
+
+  def advance(state, step):
+    if step == at:
+      for _ in range(signals):
+        os.kill(os.getpid(), signal.SIGTERM)
+    return stage.advance(state, step)
+
+  return dataclasses.replace(stage, advance=advance)
+
+
+# In the first step, off and on the steps that are saved or logged, in the last.
+@pytest.mark.parametrize("stops", [[0], [2, 3], [4, 6, 7], [9]])
+def test_sigterm_saves_the_step(tmp_path, stops):
+  state, _ = run_stage(make_stage(), tmp_path / "whole", OPTIONS)
+  for at in stops:
+    stage = stop_at(at, signals=2)
+    with pytest.raises(Preempted):
+      run_stage(stage, tmp_path / "broken", OPTIONS)
+    assert stage.iterators["numbers"].closed
+    assert saved(tmp_path / "broken")[-1] == at + 1
+  again, _ = run_stage(make_stage(), tmp_path / "broken", OPTIONS)
+  assert float(again["sum"]) == float(state["sum"])
+  whole, broken = (
+    (tmp_path / name / "metrics.jsonl").read_bytes()
+    for name in ("whole", "broken")
+  )
+  assert whole == broken
+
+
+def test_sigterm_during_a_save(tmp_path, monkeypatch):
+  save = Checkpoints.save
+
+  def save_and_signal(*args):
+    save(*args)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(Checkpoints, "save", save_and_signal)
+  with pytest.raises(Preempted):
+    run_stage(stop_at(4), tmp_path, OPTIONS)
+  monkeypatch.undo()
+  step, state = newest_state(make_stage(), tmp_path, OPTIONS)
+  assert (step, float(state["sum"])) == (4, sum(range(5)))
+
+
+def test_a_step_is_not_saved_twice(tmp_path, monkeypatch):
+  steps, save = [], Checkpoints.save
+
+  def note(self, step, *args):
+    steps.append(step)
+    save(self, step, *args)
+
+  monkeypatch.setattr(Checkpoints, "save", note)
+  with pytest.raises(Preempted):
+    run_stage(stop_at(5), tmp_path, OPTIONS)
+  assert steps == [3, 6]
+
+
+def test_a_state_that_is_not_finite_is_not_saved_for_sigterm(tmp_path):
+  make = make_stage(values=[np.inf] * STEPS)
+  stage = dataclasses.replace(
+    make,
+    advance=lambda state, step: (
+      os.kill(os.getpid(), signal.SIGTERM) or make.advance(state, step)
+    ),
+  )
+  with pytest.raises(FloatingPointError):
+    run_stage(stage, tmp_path, OPTIONS)
+
+
+def test_hosts_but_the_first_show_and_write_nothing(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setattr("proxyless_jax.run.hosts.first", lambda: False)
+  state, _ = run_stage(make_stage(), tmp_path, OPTIONS)
+  assert float(state["sum"]) == sum(range(STEPS + 1))
+  assert capsys.readouterr().err == ""
+  assert os.listdir(tmp_path) == ["checkpoints"]
 
 
 def test_control_c_keeps_what_was_saved(tmp_path):

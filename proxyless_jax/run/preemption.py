@@ -1,0 +1,141 @@
+"""SIGTERM: the notice that a machine is about to be taken away.
+
+Clusters send it some seconds before they end a program. A loop that takes
+steps puts the notice off: it ends its step, saves, and only then stops. Where
+nothing is put off, the program ends at once, since what it has on disk is
+whole at any moment. Either way it exits 0: it did as it was told.
+
+On several hosts the steps need all of them, so all have to stop after the same
+one, whichever was told. JAX's preemption service brings that about: its own
+handler passes the notice on, and the hosts agree on a step. Outside a loop a
+notice then waits for the next loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import jax
+from jax.experimental import multihost_utils
+
+STOPPED = "stopped by SIGTERM: the same command goes on from here"
+
+# JAX's service wants a number that grows by one a call, in all loops together.
+_calls = itertools.count(1)
+
+
+class Preempted(SystemExit):
+  """The run stopped as SIGTERM asked; what it needs to go on is on disk.
+
+  No `Exception`, so that nobody takes it for an error, and a program that does
+  not catch it exits 0.
+  """
+
+  def __init__(self):
+    super().__init__(0)
+
+
+class _Handler:
+  """Raises `Preempted` at the first SIGTERM, or notes it where that waits."""
+
+  def __init__(self, waits: bool = False):
+    self.waits = waits
+    self.told = False
+
+  def __call__(self, signum, frame) -> None:
+    first, self.told = not self.told, True
+    if first and not self.waits:
+      raise Preempted
+
+
+@contextlib.contextmanager
+def handled() -> Iterator[None]:
+  """For a program: SIGTERM raises `Preempted` inside, and prints `STOPPED`.
+
+  At once, or where a loop inside has put it off, when that lets it through. A
+  handler of the user's, or another thread than the main one, is left alone.
+  """
+  earlier = signal.getsignal(signal.SIGTERM)
+  if not _is_free():
+    yield
+    return
+  signal.signal(signal.SIGTERM, _Handler())
+  try:
+    yield
+  except Preempted:
+    # The handler stays: a second SIGTERM must not change how the program ends.
+    print(STOPPED, file=sys.stderr)
+    raise
+  except BaseException:
+    signal.signal(signal.SIGTERM, earlier)
+    raise
+  signal.signal(signal.SIGTERM, earlier)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[Callable[[], bool]]:
+  """For a loop: SIGTERM waits until the end of the block.
+
+      with deferred() as told:
+        while step < steps and not stop:
+          ...
+          stop = told()
+          if stop or step % every == 0:
+            save(step)
+
+  Gives a function to call after every step, on all hosts alike: whether to
+  save and leave the loop, the same on all hosts. The end of the block raises
+  `Preempted` where it was told to.
+  """
+  if jax.distributed.is_initialized():
+    yield from _agreed()
+    return
+  handler = signal.getsignal(signal.SIGTERM)
+  if isinstance(handler, _Handler):
+    yield from _noted(handler)
+  elif _is_free():
+    noted = _Handler()
+    signal.signal(signal.SIGTERM, noted)
+    try:
+      yield from _noted(noted)
+    finally:
+      signal.signal(signal.SIGTERM, handler)
+  else:
+    yield lambda: False
+
+
+def _is_free() -> bool:
+  """Whether a handler may be set here without taking another one's place."""
+  return (
+    threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+  )
+
+
+def _noted(handler: _Handler) -> Iterator[Callable[[], bool]]:
+  waited, handler.waits = handler.waits, True
+  try:
+    yield lambda: handler.told
+  finally:
+    handler.waits = waited
+  if handler.told:
+    raise Preempted
+
+
+def _agreed() -> Iterator[Callable[[], bool]]:
+  stop = False
+
+  def told() -> bool:
+    nonlocal stop
+    number = next(_calls)
+    stop = multihost_utils.reached_preemption_sync_point(number) or stop
+    return stop
+
+  yield told
+  if stop:
+    raise Preempted
