@@ -37,6 +37,7 @@ from proxyless_jax.nn import bank, build, init
 from proxyless_jax.nn.family import families_of
 from proxyless_jax.nn.parallel import DATA
 from proxyless_jax.run.options import parse
+from proxyless_jax.run.parallel import jit_step, make_mesh
 from proxyless_jax.search import gates as gates_lib
 from proxyless_jax.search import objective, optim, reinforce, state, steps
 from proxyless_jax.space import Network
@@ -52,7 +53,9 @@ def simulate_devices() -> Mesh:
   """8 devices that are threads of this process, to be asked for first."""
   jax.config.update("jax_platforms", "cpu")
   jax.config.update("jax_num_cpu_devices", DEVICES)
-  return Mesh(jax.devices(), (DATA,))
+  # Of machine code, which is not run: the exchanges stay the same.
+  jax.config.update("jax_disable_most_optimizations", True)
+  return make_mesh()
 
 
 def imagenet_space(image_size: int) -> Network:
@@ -84,8 +87,7 @@ def program(step, held, network: Network, mesh: Mesh) -> str:
   }
   held = jax.tree.map(lambda leaf: shape_of(leaf, P()), held)
   batch = jax.tree.map(lambda leaf: shape_of(leaf, P(DATA)), batch)
-  jitted = jax.jit(step, donate_argnums=0)
-  return jitted.lower(held, batch).compile().as_text()
+  return jit_step(step, mesh).lower(held, batch).compile().as_text()
 
 
 def search_programs(space: Network, mesh: Mesh, names=None) -> dict[str, str]:

@@ -19,7 +19,7 @@ def test_on_eight_simulated_devices():
   environment = {
     **os.environ,
     "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    "JAX_NUM_CPU_DEVICES": "8",
   }
   files = [str(HERE / name) for name in FILES]
   command = [sys.executable, "-m", "pytest", "-q", *files]
