@@ -4,7 +4,7 @@
 
 Weight steps, and every fifth time an architecture step, of
 `configs/imagenet_gpu.py` at 224 pixels: computing by `experiments.costs`, what
-devices exchange by the programs compiled for 8 of them, both on the
+devices exchange by the results of `experiments.communication`, both on the
 accelerators of `experiments.accelerators`. Nothing overlaps: a sum begins when
 what it adds up is there, and computing goes on when it has ended.
 """
@@ -21,12 +21,12 @@ from typing import NamedTuple
 import jax
 
 from configs import imagenet_gpu
-from experiments import communication, costs, hlo
+from experiments import costs
 from experiments.accelerators import ACCELERATORS, Accelerator
 from proxyless_jax.run.options import parse
 
 COUNTS = (1, 8, 64, 512)
-IMAGE_SIZE = 224
+EXCHANGES = "experiments/results/communication.json"
 # Activations are bfloat16 on accelerators, and nearly all that moves.
 SHRINK = 0.5
 
@@ -54,42 +54,23 @@ class Times(NamedTuple):
   latency: float
 
 
-def average(values) -> float:
-  """The mean."""
-  values = list(values)
-  return sum(values) / len(values)
+def read_exchanges(path: str) -> dict[str, tuple[float, float]]:
+  """Bytes and number of sums over devices, by step.
 
-
-def weight_exchange(space, text: str) -> tuple[float, float]:
-  """Bytes and collectives of a weight step, averaged over uniform paths."""
-  of_paths = [
-    hlo.exchanged(text, communication.branches_of(space, path))
-    for path in communication.uniform_paths(space).values()
-  ]
-  return (
-    average(map(hlo.total_bytes, of_paths)),
-    average(sum(one.values()) for one in of_paths),
-  )
-
-
-def measure(count: int) -> tuple[dict, dict]:
-  """Costs of a search's steps, and what devices exchange in them.
-
-  Args:
-    count: of random paths to average over.
+  Of a weight step, the mean over the paths that take one candidate everywhere;
+  of an architecture step, with every candidate of every edge.
   """
-  mesh = communication.simulate_devices()
-  small = communication.imagenet_space(communication.IMAGE_SIZE)
-  names = ("weight", "arch full")
-  texts = communication.search_programs(small, mesh, names)
-  arch = hlo.largest(texts["arch full"])
-  exchanges = {
-    "weight": weight_exchange(small, texts["weight"]),
-    "arch full": (hlo.total_bytes(arch), sum(arch.values())),
+  with open(path, encoding="utf-8") as file:
+    result = json.load(file)
+  steps = [row["supernet"] for row in result["weight"].values()]
+  steps = {"weight": steps, "arch full": [result["architecture"]["arch full"]]}
+  return {
+    name: tuple(
+      sum(row[what] for row in rows) / len(rows)
+      for what in ("bytes", "collectives")
+    )
+    for name, rows in steps.items()
   }
-  space = communication.imagenet_space(IMAGE_SIZE)
-  paths = costs.random_paths(space, count)
-  return costs.of_steps(space, paths), exchanges
 
 
 def times(accelerator: Accelerator, count: int, batch: float, parts) -> Times:
@@ -171,6 +152,33 @@ def print_inputs(measured: dict, exchanges: dict) -> None:
     )
 
 
+def tables_of(measured: dict, exchanges: dict, search) -> dict[str, list]:
+  """Rows by the tables' names.
+
+  Args:
+    measured: costs by step.
+    exchanges: as of `read_exchanges`.
+    search: the section of the config.
+  """
+  often = {"weight": 1.0, "arch full": 1.0 / search.arch.every}
+
+  def parts(what):
+    return [
+      (
+        Step(one.flops, SHRINK * getattr(one, what), *exchanges[name]),
+        often[name],
+      )
+      for name, one in measured.items()
+      if name in often
+    ]
+
+  return {
+    "weak": rows_of(parts("traffic"), search.batch, strong=False),
+    "strong": rows_of(parts("traffic"), search.batch, strong=True),
+    "weak, least traffic": rows_of(parts("least"), search.batch, strong=False),
+  }
+
+
 def main():
   """Compiles, projects, prints."""
   parser = argparse.ArgumentParser(description=__doc__)
@@ -178,24 +186,11 @@ def main():
   parser.add_argument("--out")
   args = parser.parse_args()
   start = time.perf_counter()
-  options = parse(imagenet_gpu.get_config()).search
-  measured, exchanges = measure(args.paths)
-  every = {"weight": 1.0, "arch full": 1.0 / options.arch.every}
-
-  def parts(bytes_of):
-    return [
-      (Step(one.flops, SHRINK * bytes_of(one), *exchanges[name]), share)
-      for name, share in every.items()
-      for one in (measured[name],)
-    ]
-
-  tables = {
-    "weak": rows_of(parts(lambda one: one.traffic), options.batch, False),
-    "strong": rows_of(parts(lambda one: one.traffic), options.batch, True),
-    "weak, least traffic": rows_of(
-      parts(lambda one: one.least), options.batch, False
-    ),
-  }
+  options = parse(imagenet_gpu.get_config())
+  space = options.make_space(classes=1000)
+  measured = costs.of_steps(space, costs.random_paths(space, args.paths))
+  exchanges = read_exchanges(EXCHANGES)
+  tables = tables_of(measured, exchanges, options.search)
   print_inputs(measured, exchanges)
   for name, rows in tables.items():
     print(f"\n{name}\n")
