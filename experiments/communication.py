@@ -1,0 +1,306 @@
+"""What devices that share a batch exchange in a step, from compiled programs.
+
+    python -m experiments.communication [--out FILE]
+
+The search of `configs/imagenet_gpu.py`, its supernet whole, on 8 simulated
+devices. Of each path that takes the same candidate on every edge (and zero
+where there is zero): bytes that a weight step sums over the devices, beside
+those of a training step of the plain network of that path. And of architecture
+steps, at most: with every candidate run on every edge.
+
+Images are 32 pixels wide: weights, their gradients and batch-norm moments do
+not depend on the size of the maps, so neither does what is exchanged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import platform
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from configs import imagenet_gpu
+from experiments import hlo
+from experiments.supernet import optimizer
+from proxyless_jax.hardware import cost_table
+from proxyless_jax.nn import bank, build, init
+from proxyless_jax.nn.family import families_of
+from proxyless_jax.nn.parallel import DATA
+from proxyless_jax.run.options import parse
+from proxyless_jax.run.parallel import jit_step, make_mesh
+from proxyless_jax.search import gates as gates_lib
+from proxyless_jax.search import objective, optim, reinforce, state, steps
+from proxyless_jax.space import Network
+
+DEVICES = 8
+IMAGE_SIZE = 32
+# Enough for one image a device.
+BATCH = 8
+SHARED = dict(smoothing=0.1, accumulate=1)
+
+
+def simulate_devices() -> Mesh:
+  """8 devices that are threads of this process, to be asked for first."""
+  jax.config.update("jax_platforms", "cpu")
+  jax.config.update("jax_num_cpu_devices", DEVICES)
+  # Of machine code, which is not run: the exchanges stay the same.
+  jax.config.update("jax_disable_most_optimizations", True)
+  return make_mesh()
+
+
+def imagenet_space(image_size: int) -> Network:
+  """That of the config, for images of another size."""
+  config = imagenet_gpu.get_config()
+  config.data.image_size = image_size
+  return parse(config).make_space(classes=1000)
+
+
+def program(step, held, network: Network, mesh: Mesh) -> str:
+  """The text of a step, compiled for a state that all devices hold.
+
+  Args:
+    step: (held, batch) -> anything.
+    held: the state.
+    network: that the batch is for.
+    mesh: of the devices.
+  """
+
+  def shape_of(leaf, spec):
+    sharding = NamedSharding(mesh, spec)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+  size = network.image_size
+  batch = {
+    "image": jnp.zeros((BATCH, size, size, network.channels)),
+    "label": jnp.zeros(BATCH, jnp.int32),
+    "mask": jnp.ones(BATCH),
+  }
+  held = jax.tree.map(lambda leaf: shape_of(leaf, P()), held)
+  batch = jax.tree.map(lambda leaf: shape_of(leaf, P(DATA)), batch)
+  return jit_step(step, mesh).lower(held, batch).compile().as_text()
+
+
+def search_programs(space: Network, mesh: Mesh, names=None) -> dict[str, str]:
+  """The texts of a search's steps, by their names.
+
+  Args:
+    space: that is searched.
+    mesh: of the devices.
+    names: of the steps; None for all.
+  """
+  module, mask = build(space), gates_lib.candidate_mask(space)
+  tx = optimizer()
+  arch_tx = optim.arch_optimizer(1e-3, b1=0.0, b2=0.999, decay=0.0)
+  held = state.search_state(
+    jax.random.key(0),
+    init(module, jax.random.key(1)),
+    mask,
+    tx,
+    arch_tx,
+    1e-3,
+    costs=1,
+  )
+  table = cost_table("macs", space)
+  target = objective.AtMost(table.cheapest * 2, 0.01)
+  shared = dict(SHARED, module=module, mask=mask, mesh=mesh)
+  arch = dict(
+    shared, tx=arch_tx, costs=(objective.Cost("macs", table, target),)
+  )
+  bound = {
+    "weight": functools.partial(steps.weight_step, tx=tx, **shared),
+    "arch full": functools.partial(steps.arch_step, mode="full", **arch),
+    "arch two": functools.partial(steps.arch_step, mode="two", **arch),
+    "reinforce": functools.partial(
+      reinforce.reinforce_step,
+      samples=10,
+      baseline_decay=0.95,
+      entropy_weight=0.0,
+      **arch,
+    ),
+  }
+  return {
+    name: program(bound[name], held, space, mesh) for name in names or bound
+  }
+
+
+def plain_program(network: Network, mesh: Mesh) -> str:
+  """The text of an architecture's training step."""
+  module, tx = build(network), optimizer()
+  variables = init(module, jax.random.key(1))
+  held = state.train_state(jax.random.key(0), variables, tx)
+  step = functools.partial(
+    steps.train_step,
+    module=module,
+    tx=tx,
+    average_decay=0.0,
+    drop_rate=None,
+    mesh=mesh,
+    **SHARED,
+  )
+  return program(step, held, network, mesh)
+
+
+def uniform_paths(space: Network) -> dict[str, list[int]]:
+  """Paths by the candidate that every edge takes; zero where there is zero.
+
+  An edge without that candidate takes its first.
+  """
+  names = list(dict.fromkeys(op.name for e in space.edges for op in e.ops))
+  paths = {}
+  for name in names:
+    own = [[op.name for op in edge.ops] for edge in space.edges]
+    paths[name] = [ops.index(name) if name in ops else 0 for ops in own]
+  return paths
+
+
+def branches_of(space: Network, path: list[int]) -> dict[int, int]:
+  """Which branch a path takes, by a conditional's number of branches.
+
+  Conditionals of a weight step choose among an edge's candidates, or among
+  their families.
+
+  Raises:
+    ValueError: conditionals of as many branches take different ones.
+  """
+  branches = {}
+  options = (("bn_momentum", 0.9), ("dropout", 0.0))
+  for edge, candidate in zip(space.edges, path, strict=True):
+    families = families_of(edge.ops, bank.nameless(edge), options, True)
+    family = next(
+      i for i, own in enumerate(families) if candidate in own.positions
+    )
+    for count, taken in ((len(edge.ops), candidate), (len(families), family)):
+      if count > 1 and branches.setdefault(count, taken) != taken:
+        raise ValueError(
+          f"path {path}: of conditionals with {count} branches some take "
+          f"branch {branches[count]} and edge {edge.name} takes {taken}; "
+          "expected a path that takes the same everywhere"
+        )
+  return branches
+
+
+def by_kind(collectives: Counter[hlo.Collective]) -> dict[str, int]:
+  """Bytes by what they are, as far as their names and shapes tell.
+
+  Returns:
+    'moments', of the batch in the forward pass; 'other moments', those of
+    candidates that an architecture step runs beside the drawn ones; 'backward',
+    batch norm's sums in the backward pass; 'scalars', metrics; and 'rest':
+    gradients of weights or of gates.
+  """
+  kinds = Counter()
+  for one, times in collectives.items():
+    for shape, source in _arrays_of(one):
+      kinds[_kind(shape, source)] += times * hlo.bytes_of(shape)
+  return dict(kinds)
+
+
+def _arrays_of(one: hlo.Collective):
+  """Shapes with their sources: XLA joins the names of sums that it merges."""
+  merged = re.search(r"\((\S+:\S+)\)$", one.source)
+  sources = merged[1].split(":") if merged else [one.source]
+  if len(sources) != len(one.shapes):
+    sources = [one.source] * len(one.shapes)
+  return zip(one.shapes, sources)
+
+
+def _kind(shape: str, source: str) -> str:
+  if shape.endswith("[]"):
+    return "scalars"
+  if source.endswith("bn._moments/psum"):
+    return "other moments" if "transpose(" in source else "moments"
+  return "backward" if source.endswith("bn/psum") else "rest"
+
+
+def summary(collectives: Counter[hlo.Collective]) -> dict[str, Any]:
+  """Bytes, by kind too, and how many collectives; all must be sums."""
+  others = {one.kind for one in collectives} - {"all-reduce"}
+  if others:
+    raise ValueError(f"collectives {others}: expected sums alone")
+  return {
+    "bytes": hlo.total_bytes(collectives),
+    "collectives": sum(collectives.values()),
+    "by_kind": by_kind(collectives),
+  }
+
+
+def compare(space: Network, path: list[int], mesh: Mesh, text: str) -> dict:
+  """A weight step and a training step of the plain network of its path.
+
+  Args:
+    space: that is searched.
+    path: indices of the candidates.
+    mesh: of the devices.
+    text: of the weight step.
+  """
+  own = summary(hlo.exchanged(text, branches_of(space, path)))
+  plain = summary(hlo.exchanged(plain_program(space.choose(path), mesh), {}))
+  ratio = own["bytes"] / plain["bytes"]
+  return {"supernet": own, "plain": plain, "ratio": ratio}
+
+
+def gates_bytes(space: Network) -> int:
+  """Of a gradient of all gates."""
+  most = max(len(edge.ops) for edge in space.edges)
+  return 4 * most * sum(len(edge.ops) > 1 for edge in space.edges)
+
+
+def print_tables(result: Mapping[str, Any]) -> None:
+  """In Markdown."""
+  print("| path | weight step, MB | plain network, MB | ratio |")
+  print("|---|---|---|---|")
+  for name, row in result["weight"].items():
+    own, plain = (row[side]["bytes"] / 1e6 for side in ("supernet", "plain"))
+    print(f"| {name} | {own:.3f} | {plain:.3f} | {row['ratio']:.4f} |")
+  kinds = ("moments", "other moments", "backward", "rest", "scalars")
+  print("\n| step, at most | kB | " + " | ".join(kinds) + " |")
+  print("|---|---|" + "---|" * len(kinds))
+  for name, row in result["architecture"].items():
+    cells = (row["by_kind"].get(kind, 0) / 1e3 for kind in kinds)
+    cells = " | ".join(f"{cell:.3f}" for cell in cells)
+    print(f"| {name} | {row['bytes'] / 1e3:.3f} | {cells} |")
+
+
+def main():
+  """Compiles, counts, prints."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--out")
+  args = parser.parse_args()
+  start = time.perf_counter()
+  mesh = simulate_devices()
+  space = imagenet_space(IMAGE_SIZE)
+  texts = search_programs(space, mesh)
+  result = {
+    "devices": DEVICES,
+    "versions": {"jax": jax.__version__, "python": platform.python_version()},
+    "gates_bytes": gates_bytes(space),
+    "weight": {
+      name: compare(space, path, mesh, texts["weight"])
+      for name, path in uniform_paths(space).items()
+    },
+    "architecture": {
+      name: summary(hlo.largest(text))
+      for name, text in texts.items()
+      if name != "weight"
+    },
+  }
+  print_tables(result)
+  print(f"\n{time.perf_counter() - start:.0f} s")
+  if args.out:
+    with open(args.out, "w", encoding="utf-8") as file:
+      json.dump(result, file, indent=1)
+      file.write("\n")
+
+
+if __name__ == "__main__":
+  main()

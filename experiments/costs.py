@@ -1,0 +1,228 @@
+"""FLOPs and bytes of memory traffic of a search's steps, an image.
+
+A supernet's program holds every candidate, so its own count says nothing of a
+step. These are put together from programs without choices, averaged over a
+uniform draw:
+
+    weight step       training step of the path's plain network
+                      + forward pass of its searched edges, run again
+    arch step, full   its forward and backward pass without weight gradients
+                      + forward pass of every candidate, once
+    arch step, two    the same, of two candidates an edge
+
+FLOPs are those of the program that accelerators get, before XLA's
+optimisations: with its convolutions whole. Bytes are those of the program
+compiled for CPU, float32: each instruction, fused ones as one, reads its
+operands once and writes its result once, and a loop reads its arrays once.
+(XLA's own count is of no use here: it adds up the k x k overlapping slices that
+a depthwise convolution reads on CPU, and counts one turn of a loop.) Beside
+them the least that is conceivable: what convolutions, matmuls and reductions
+alone read and write.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.hlo import Instruction, bytes_of, executed
+from experiments.supernet import optimizer
+from proxyless_jax.nn import bank, build, init
+from proxyless_jax.nn.make import make
+from proxyless_jax.search import metrics, state, steps
+from proxyless_jax.space import Edge, Network, Zero
+
+# Enough that what does not grow with the batch, the optimizer's traffic, is
+# below 1 % of the bytes.
+BATCH = 16
+SMOOTHING = 0.1
+# What reads its operands from memory and writes its results there, whatever
+# is fused around it.
+_HEAVY = ("convolution", "dot", "reduce")
+# What moves nothing, or is counted by what it calls.
+_LIGHT = (
+  "parameter",
+  "constant",
+  "get-tuple-element",
+  "tuple",
+  "bitcast",
+  "call",
+)
+
+
+class Costs(NamedTuple):
+  """Of one image, all that moves being float32.
+
+  Attributes:
+    flops: of the program.
+    traffic: bytes read and written, as compiled for CPU.
+    least: bytes that heavy operations alone read and write.
+  """
+
+  flops: float
+  traffic: float
+  least: float
+
+  def __add__(self, other):
+    return Costs(*(a + b for a, b in zip(self, other)))
+
+  def __mul__(self, factor):
+    return Costs(*(a * factor for a in self))
+
+
+class _Traffic(NamedTuple):
+  bytes: int
+
+
+def _heavy(instruction: Instruction) -> _Traffic | None:
+  if instruction.opcode not in _HEAVY:
+    return None
+  return _traffic(instruction.operands + instruction.shapes)
+
+
+def _any(instruction: Instruction) -> _Traffic | None:
+  if instruction.opcode in _LIGHT:
+    return None
+  if instruction.opcode == "while":
+    return _traffic(instruction.operands)
+  return _traffic(instruction.operands + instruction.shapes)
+
+
+def _traffic(shapes: tuple[str, ...]) -> _Traffic:
+  return _Traffic(sum(map(bytes_of, shapes)))
+
+
+def flops_of(function, *inputs) -> float:
+  """Of one image, in a call over `BATCH` of them; as for `costs_of`."""
+  lowered = function.trace(*inputs).lower(lowering_platforms=("tpu",))
+  return lowered.cost_analysis()["flops"] / BATCH
+
+
+def costs_of(function, *inputs) -> Costs:
+  """Of one call over `BATCH` images.
+
+  Args:
+    function: jitted.
+    inputs: arrays, or their shapes.
+  """
+  traced = function.trace(*inputs)
+  lowered = traced.lower(lowering_platforms=("tpu",))
+  return Costs(
+    flops_of(function, *inputs),
+    _total(traced.lower().compile().as_text(), _any) / BATCH,
+    _total(lowered.as_text("hlo"), _heavy) / BATCH,
+  )
+
+
+def _total(text: str, see) -> int:
+  seen = executed(text, see)
+  return sum(one.bytes * times for one, times in seen.items())
+
+
+def batch_of(network: Network) -> dict:
+  """The shapes of a batch of `BATCH` images."""
+  size = network.image_size
+  image = (BATCH, size, size, network.channels)
+  return {
+    "image": jax.ShapeDtypeStruct(image, jnp.float32),
+    "label": jax.ShapeDtypeStruct((BATCH,), jnp.int32),
+    "mask": jax.ShapeDtypeStruct((BATCH,), jnp.float32),
+  }
+
+
+def training(network: Network):
+  """A training step, by the search's optimizer, and its inputs."""
+  module, tx = build(network), optimizer()
+  train = state.train_state(
+    jax.random.key(0), init(module, jax.random.key(0)), tx
+  )
+  step = functools.partial(
+    steps.train_step,
+    module=module,
+    tx=tx,
+    smoothing=SMOOTHING,
+    average_decay=0.0,
+    drop_rate=None,
+    accumulate=1,
+  )
+  return jax.jit(step), train, batch_of(network)
+
+
+def without_weight_gradients(network: Network):
+  """A forward pass, and a backward pass with gradients of maps alone.
+
+  Down to the output of the first searched block, where the first gates are: the
+  gradient that is asked for is that of the bias which this block adds last.
+  """
+  module = build(network)
+  variables = init(module, jax.random.key(0))
+  first = network.edges[0]
+
+  @jax.jit
+  def gradient(variables, batch):
+    def loss(bias):
+      params = jax.tree.map(lambda leaf: leaf, variables["params"])  # A copy.
+      params[first.name][first.op.name]["project_bn"]["bias"] = bias
+      logits, _ = module.apply(
+        {**variables, "params": params},
+        batch["image"],
+        train=True,
+        mutable=["batch_stats"],
+      )
+      return metrics.cross_entropy(logits, batch, SMOOTHING)
+
+    own = variables["params"][first.name][first.op.name]
+    return jax.grad(loss)(own["project_bn"]["bias"])
+
+  return gradient, variables, batch_of(network)
+
+
+def candidates(place: Edge):
+  """A forward pass of every candidate of an edge, one after the other."""
+  ops = [op for op in place.ops if not isinstance(op, Zero)]
+
+  @jax.jit
+  def forward(variables, x):
+    outputs = []
+    for op, own in zip(ops, variables):
+      module = make(op, place, name=op.name, bn_momentum=0.9, dropout=0.0)
+      outputs.append(module.apply(own, x, True, mutable=["batch_stats"]))
+    return outputs
+
+  shapes = [nn.meta.unbox(bank.boxed_shapes(op, place)) for op in ops]
+  image = (BATCH, place.size, place.size, place.features_in)
+  return forward, shapes, jax.ShapeDtypeStruct(image, jnp.float32)
+
+
+def random_paths(space: Network, count: int) -> list[Network]:
+  """Architectures drawn with all candidates equally likely."""
+  rng = np.random.default_rng(0)
+  return [
+    space.choose([int(rng.integers(len(edge.ops))) for edge in space.edges])
+    for _ in range(count)
+  ]
+
+
+def of_steps(space: Network, paths: list[Network]) -> dict[str, Costs]:
+  """Of the steps of a search, averaged over paths and candidates."""
+  every, drawn = Costs(0, 0, 0), Costs(0, 0, 0)
+  of_place = functools.cache(lambda place: costs_of(*candidates(place)))
+  for edge in space.edges:
+    of_edge = of_place(bank.nameless(edge))
+    every += of_edge
+    drawn += of_edge * (1 / len(edge.ops))
+  train, backward = Costs(0, 0, 0), Costs(0, 0, 0)
+  for path in paths:
+    train += costs_of(*training(path)) * (1 / len(paths))
+    backward += costs_of(*without_weight_gradients(path)) * (1 / len(paths))
+  return {
+    "plain": train,
+    "weight": train + drawn,
+    "arch full": backward + every,
+    "arch two": backward + drawn * 2,
+  }
