@@ -149,6 +149,27 @@ except ValueError as error:
     assert "measuring: expected 1 host, got 2" in said
 
 
+def test_costs_are_asked_for_on_the_first_host(start, tmp_path):
+  text = f"""
+from types import SimpleNamespace as Object
+from proxyless_jax.run.costs import Calls
+
+def board(network):
+  print("asked")
+  return 1.5 + arguments.place().process
+
+network = Object(edges=[Object(op=Object(name="zero"))])
+for again in range(2):
+  calls = Calls(None, {{"board": Object(kind=board)}}, {str(tmp_path)!r})
+  print(calls.of("board", network))
+"""
+  first, second = start(program(text), program(text))
+  assert first[0] == second[0] == 0, (first, second)
+  assert (tmp_path / "calls.jsonl").read_text().count("\n") == 1
+  assert [said.count("asked") for _, said in (first, second)] == [1, 0]
+  assert [said.count("1.5\n") for _, said in (first, second)] == [2, 2]
+
+
 def test_a_host_that_differs_stops_all(start):
   text = """
 hosts.check_same("config", {"seed": arguments.place().process})
