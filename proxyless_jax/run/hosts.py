@@ -11,6 +11,7 @@ import builtins
 import contextlib
 import itertools
 import json
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
@@ -188,6 +189,7 @@ def _end() -> None:
 
 def _fail(error: BaseException) -> NoReturn:
   """Says why, on this host and to the others, and ends the process."""
+  sys.stdout.flush()
   if _has_lost(error):
     # The watch may hear why, and end the process.
     _watch.join(GRACE)
