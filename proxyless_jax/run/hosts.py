@@ -11,6 +11,7 @@ import builtins
 import contextlib
 import itertools
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -130,10 +131,12 @@ def check_same(what: str, value) -> None:
   value = json.dumps(value)
   of_first = on_first(lambda: value)
   if value != of_first:
+    begin = max(0, len(os.path.commonprefix([value, of_first])) - 60)
+    here, there = value[begin : begin + 120], of_first[begin : begin + 120]
     raise ValueError(
       f"{what}: host {jax.process_index()} has another than the first host: "
       "start all hosts with the same command, files and versions; here it is "
-      f"{value[:200]}, there {of_first[:200]}"
+      f"... {here} ..., there ... {there} ..."
     )
 
 
