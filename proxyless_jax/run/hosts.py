@@ -11,7 +11,6 @@ import builtins
 import contextlib
 import itertools
 import json
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -131,7 +130,8 @@ def check_same(what: str, value) -> None:
   value = json.dumps(value)
   of_first = on_first(lambda: value)
   if value != of_first:
-    begin = max(0, len(os.path.commonprefix([value, of_first])) - 60)
+    pairs = itertools.takewhile(lambda ab: ab[0] == ab[1], zip(value, of_first))
+    begin = max(0, len(list(pairs)) - 60)
     here, there = value[begin : begin + 120], of_first[begin : begin + 120]
     raise ValueError(
       f"{what}: host {jax.process_index()} has another than the first host: "
