@@ -22,16 +22,16 @@ from proxyless_jax.search.state import train_state
 close = functools.partial(assert_allclose, rtol=1e-5, atol=2e-6)
 
 
-def check(search, mesh, step, spread=False, **settings):
+def check(search, mesh, step, sharded=False, **settings):
   one = search.run(step, None, **settings)
-  many = search.run(step, mesh, spread, **settings)
+  many = search.run(step, mesh, sharded, **settings)
   jax.tree.map(close, many, one)
 
 
-@pytest.mark.parametrize("accumulate,spread", [(1, False), (2, True)])
-def test_weight_step(search, mesh, accumulate, spread):
+@pytest.mark.parametrize("accumulate,sharded", [(1, False), (2, True)])
+def test_weight_step(search, mesh, accumulate, sharded):
   settings = dict(search.weight, accumulate=accumulate)
-  check(search, mesh, steps.weight_step, spread, **settings)
+  check(search, mesh, steps.weight_step, sharded, **settings)
 
 
 @pytest.mark.parametrize("mode", ["full", "two"])
@@ -54,8 +54,8 @@ def test_training_and_evaluation_of_an_architecture(search, mesh):
   state = train_state(jax.random.key(2), init(module, jax.random.key(0)), tx)
   settings = dict(module=module, tx=tx, smoothing=0.1, average_decay=0.9)
   settings |= dict(drop_rate=lambda step: 0.2, accumulate=1, state=state)
-  for spread in (False, True):
-    check(search, mesh, steps.train_step, spread, **settings)
+  for sharded in (False, True):
+    check(search, mesh, steps.train_step, sharded, **settings)
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   for step in (steps.eval_step, steps.batch_statistics):
     one, many = (
@@ -81,15 +81,15 @@ def test_a_step_is_traced_once(search, mesh):
       state, batch, **search.weight, accumulate=1, mesh=mesh
     )
 
-  for spread in (False, True):
-    jitted = jit_step(step, mesh, spread)
-    state = place(search.state(), mesh, spread)
+  for sharded in (False, True):
+    jitted = jit_step(step, mesh, sharded)
+    state = place(search.state(), mesh, sharded)
     for i in range(3):
       state, _ = jitted(state, to_devices(search.batch(i), mesh))
   assert len(traces) == 2
 
 
-def test_a_spread_state_takes_an_eighth_of_the_memory(search, mesh):
+def test_a_shard_state_takes_an_eighth_of_the_memory(search, mesh):
   def on_first(state):
     leaves = jax.tree.leaves((state.params, state.opt_state))
     return sum(leaf.addressable_data(0).nbytes for leaf in leaves)
