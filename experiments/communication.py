@@ -46,6 +46,8 @@ DEVICES = 8
 IMAGE_SIZE = 32
 # Enough for one image a device.
 BATCH = 8
+# Of the kinds of `by_kind`.
+_OF_NORMS = ("moments", "other moments", "backward")
 SHARED = dict(smoothing=0.1, accumulate=1)
 
 
@@ -223,13 +225,21 @@ def _kind(shape: str, source: str) -> str:
 
 
 def summary(collectives: Counter[hlo.Collective]) -> dict[str, Any]:
-  """Bytes, by kind too, and how many collectives; all must be sums."""
+  """Bytes, by kind too, and how many collectives; all must be sums.
+
+  'of_norms' counts those that batch norm waits for.
+  """
   others = {one.kind for one in collectives} - {"all-reduce"}
   if others:
     raise ValueError(f"collectives {others}: expected sums alone")
   return {
     "bytes": hlo.total_bytes(collectives),
     "collectives": sum(collectives.values()),
+    "of_norms": sum(
+      times
+      for one, times in collectives.items()
+      if any(_kind(*array) in _OF_NORMS for array in _arrays_of(one))
+    ),
     "by_kind": by_kind(collectives),
   }
 
