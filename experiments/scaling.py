@@ -137,15 +137,16 @@ def print_table(rows: list[dict]) -> None:
   """In Markdown."""
   print(
     "| accelerator | number | images each | computing, ms | transfer, ms | "
-    "batch norm's latency, ms | other latency, ms | step, ms | images/s | efficiency |"
+    "batch norm's latency, ms | other latency, ms | step, ms | images/s | "
+    "efficiency |"
   )
   print("|---|---|---|---|---|---|---|---|---|---|")
   for row in rows:
     print(
       f"| {row['accelerator']} | {row['count']} | {row['batch']} | "
       f"{row['compute_ms']:.1f} | {row['transfer_ms']:.2f} | "
-      f"{row['norms_ms']:.1f} | {row['others_ms']:.1f} | {row['step_ms']:.1f} | "
-      f"{row['images_per_second']:,.0f} | {row['efficiency']:.0%} |"
+      f"{row['norms_ms']:.1f} | {row['others_ms']:.1f} | "
+      f"{row['step_ms']:.1f} | {row['images_per_second']:,.0f} | {row['efficiency']:.0%} |"
     )
 
 

@@ -4,6 +4,7 @@ import jax
 import pytest
 
 from experiments import communication, hlo
+from experiments.kinds import summary
 from proxyless_jax.nn import bank
 from proxyless_jax.run.parallel import make_mesh
 from proxyless_jax.space import mobile_space
@@ -78,7 +79,7 @@ def test_arch_steps_exchange_gates_and_batch_norm(space, mesh):
   names = ("arch full", "reinforce")
   texts = communication.search_programs(space, mesh, names)
   full, sampled = (
-    communication.summary(hlo.largest(texts[name]))["by_kind"] for name in names
+    summary(hlo.largest(texts[name]))["by_kind"] for name in names
   )
   assert full.pop("rest") == communication.gates_bytes(space)
   assert full.pop("scalars") <= 40
