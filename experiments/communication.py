@@ -112,9 +112,8 @@ def search_programs(space: Network, mesh: Mesh, names=None) -> dict[str, str]:
   table = cost_table("macs", space)
   target = objective.AtMost(table.cheapest * 2, 0.01)
   shared = dict(SHARED, module=module, mask=mask, mesh=mesh)
-  arch = dict(
-    shared, tx=arch_tx, costs=(objective.Cost("macs", table, target),)
-  )
+  cost = objective.Cost("macs", table, target)
+  arch = dict(shared, tx=arch_tx, costs=(cost,))
   bound = {
     "weight": functools.partial(steps.weight_step, tx=tx, **shared),
     "arch full": functools.partial(steps.arch_step, mode="full", **arch),

@@ -146,7 +146,8 @@ def print_table(rows: list[dict]) -> None:
       f"| {row['accelerator']} | {row['count']} | {row['batch']} | "
       f"{row['compute_ms']:.1f} | {row['transfer_ms']:.2f} | "
       f"{row['norms_ms']:.1f} | {row['others_ms']:.1f} | "
-      f"{row['step_ms']:.1f} | {row['images_per_second']:,.0f} | {row['efficiency']:.0%} |"
+      f"{row['step_ms']:.1f} | {row['images_per_second']:,.0f} | "
+      f"{row['efficiency']:.0%} |"
     )
 
 
