@@ -109,6 +109,22 @@ def deferred() -> Iterator[Callable[[], bool]]:
     yield lambda: False
 
 
+@contextlib.contextmanager
+def shielded() -> Iterator[None]:
+  """Threads and processes that are started inside never see SIGTERM.
+
+  Slurm and others send it to all processes of a job, and a step cannot end
+  without the processes that prepare its data. Close what is started here: it
+  does not end by SIGTERM.
+  """
+  # A new thread, and the processes that it starts, have the mask of its maker.
+  mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _is_free() -> bool:
   """Whether a handler may be set here without taking another one's place."""
   return (

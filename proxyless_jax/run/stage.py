@@ -25,7 +25,7 @@ from proxyless_jax.run import hosts
 from proxyless_jax.run.checkpoint import Checkpoints
 from proxyless_jax.run.disk import explained
 from proxyless_jax.run.options import RunOptions
-from proxyless_jax.run.preemption import deferred
+from proxyless_jax.run.preemption import deferred, shielded
 from proxyless_jax.search.metrics import Mean, Metrics, merge
 
 STAGES = ("search", "train")
@@ -137,6 +137,9 @@ def _go_on(stage: Stage, step: int, carry, checkpoints, workdir, options):
   ):
     if step:
       progress.message(f"{stage.name}: resumed at step {step}")
+    with shielded():
+      for iterator in stage.iterators.values():
+        iterator.start_prefetch()
     add = jax.jit(merge)
     logged = step
     while step < stage.steps and not stop:

@@ -178,6 +178,9 @@ class Numbers:
   def set_state(self, state):
     self.next_index = state["next_index"]
 
+  def start_prefetch(self):
+    pass
+
   def close(self):
     pass
 

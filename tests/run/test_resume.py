@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from proxyless_jax.run import loop
+from proxyless_jax.run.preemption import STOPPED
 
 pytestmark = [
   pytest.mark.usefixtures("unbroken"),  # It skips without the digits.
@@ -17,19 +18,19 @@ pytestmark = [
   pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-# The command, but the process kills itself before a step of a stage.
+# The command, but the process signals its group before a step of a stage.
 KILLED = """
 import dataclasses, os, signal, sys
 from proxyless_jax import main
 from proxyless_jax.run import loop
 
-name, at = sys.argv.pop(1).split(":")
+name, at, signal_name = sys.argv.pop(1).split(":")
 run_stage = loop.run_stage
 
 def run_and_die(stage, *args):
   def advance(state, step):
     if (stage.name, step) == (name, int(at)):
-      os.kill(os.getpid(), signal.SIGKILL)
+      os.killpg(0, signal.Signals[signal_name])
     return stage.advance(state, step)
   return run_stage(dataclasses.replace(stage, advance=advance), *args)
 
@@ -84,12 +85,17 @@ def test_killed_in_every_stage(
       capture_output=True,
       text=True,
       timeout=120,
+      start_new_session=True,
     )
 
   # Right after a checkpoint began in warm-up; in the search; in the training.
-  for point in ("search:3", "search:11", "train:8"):
-    process = start("-c", KILLED, point)
-    assert process.returncode == -signal.SIGKILL, process.stderr
+  for point in ("search:3:SIGKILL", "search:10:SIGTERM", "train:8:SIGKILL"):
+    # Processes that prepare data get the signal too, and outlive the step.
+    process = start("-c", KILLED, point, "--config.data.workers=1")
+    told = point.endswith("SIGTERM")
+    code = 0 if told else -signal.SIGKILL
+    assert process.returncode == code, process.stderr
+    assert process.stderr.endswith(f"{STOPPED}\n") is told
     assert not (workdir / "result.json").exists()
   process = start("-m", "proxyless_jax.main")
   assert process.returncode == 0, process.stderr

@@ -42,6 +42,9 @@ class Stream:
   def set_state(self, state):
     self._iterator.set_state(state)
 
+  def start_prefetch(self):
+    pass
+
   def close(self):
     self._iterator.close()
     self.closed = True

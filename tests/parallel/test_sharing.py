@@ -1,0 +1,150 @@
+"""Eight devices that share batches give the numbers of one."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose
+
+from proxyless_jax.nn import build, init
+from proxyless_jax.nn.layers import TOLD, BatchNorm, agreed_statistics
+from proxyless_jax.nn.parallel import held_by_all, of_examples, total
+from proxyless_jax.run.parallel import jit_step, place, to_devices
+from proxyless_jax.search import reinforce, steps
+from proxyless_jax.search.sharing import over_devices
+from proxyless_jax.search.state import train_state
+
+# Of float32 sums in another order, over two steps.
+close = functools.partial(assert_allclose, rtol=1e-5, atol=2e-6)
+
+
+def check(search, mesh, step, spread=False, **settings):
+  one = search.run(step, None, **settings)
+  many = search.run(step, mesh, spread, **settings)
+  jax.tree.map(close, many, one)
+
+
+@pytest.mark.parametrize("accumulate,spread", [(1, False), (2, True)])
+def test_weight_step(search, mesh, accumulate, spread):
+  settings = dict(search.weight, accumulate=accumulate)
+  check(search, mesh, steps.weight_step, spread, **settings)
+
+
+@pytest.mark.parametrize("mode", ["full", "two"])
+def test_arch_step(search, mesh, mode):
+  settings = dict(search.arch, mode=mode, accumulate=1)
+  check(search, mesh, steps.arch_step, mode == "two", **settings)
+
+
+def test_reinforce_step(search, mesh):
+  settings = dict(samples=3, baseline_decay=0.9, entropy_weight=0.01)
+  settings |= dict(search.arch, costs=(), accumulate=1)
+  state = search.state().replace(multipliers=jnp.zeros(0))
+  check(search, mesh, reinforce.reinforce_step, state=state, **settings)
+
+
+def test_training_and_evaluation_of_an_architecture(search, mesh):
+  network = search.space.choose(["mbconv2_k3", "mbconv1_k5", "mbconv1_k3"])
+  module = build(network, dropout=0.3)
+  tx = optax.sgd(0.1, 0.9)
+  state = train_state(jax.random.key(2), init(module, jax.random.key(0)), tx)
+  settings = dict(module=module, tx=tx, smoothing=0.1, average_decay=0.9)
+  settings |= dict(drop_rate=lambda step: 0.2, accumulate=1, state=state)
+  for spread in (False, True):
+    check(search, mesh, steps.train_step, spread, **settings)
+  variables = {"params": state.params, "batch_stats": state.batch_stats}
+  for step in (steps.eval_step, steps.batch_statistics):
+    one, many = (
+      jax.jit(functools.partial(step, module=module, mesh=m))(
+        place(variables, m), to_devices(search.batch(0), m)
+      )
+      for m in (None, mesh)
+    )
+    jax.tree.map(close, many, one)
+
+
+def test_a_space_of_trees(tree_search, mesh):
+  settings = dict(tree_search.weight, accumulate=1)
+  check(tree_search, mesh, steps.weight_step, **settings)
+
+
+def test_a_step_is_traced_once(search, mesh):
+  traces = []
+
+  def step(state, batch):
+    traces.append(batch["image"].shape)
+    return steps.weight_step(
+      state, batch, **search.weight, accumulate=1, mesh=mesh
+    )
+
+  for spread in (False, True):
+    jitted = jit_step(step, mesh, spread)
+    state = place(search.state(), mesh, spread)
+    for i in range(3):
+      state, _ = jitted(state, to_devices(search.batch(i), mesh))
+  assert len(traces) == 2
+
+
+def test_a_spread_state_takes_an_eighth_of_the_memory(search, mesh):
+  def on_first(state):
+    leaves = jax.tree.leaves((state.params, state.opt_state))
+    return sum(leaf.addressable_data(0).nbytes for leaf in leaves)
+
+  state = search.state()
+  whole, part = (on_first(place(state, mesh, s)) for s in (False, True))
+  assert part < 1.05 * whole / 8
+
+
+def test_losses_and_gradients_of_shares(mesh):
+  """d/dw of the mean of (w x)^2, with the loss itself in a factor."""
+  x = np.arange(1.0, 17.0, dtype=np.float32)
+
+  def loss(w, x):
+    mean = total(jnp.sum((held_by_all(w) * x) ** 2)) / 16
+    return mean * jnp.log(mean)
+
+  share = over_devices(jax.value_and_grad(loss), mesh)
+  one = jax.value_and_grad(loss)(0.5, x)
+  many = jax.jit(share)(jnp.float32(0.5), to_devices(x, mesh))
+  assert_allclose(many, one, rtol=1e-6)
+
+
+def test_random_numbers_of_examples(mesh):
+  def draw(key, x):
+    mine = of_examples(lambda n: jax.random.normal(key, (n, 3)), len(x))
+    return total(jnp.sum(mine * x[:, None]))
+
+  key, x = jax.random.key(0), np.arange(16.0, dtype=np.float32)
+  many = jax.jit(over_devices(draw, mesh))(key, to_devices(x, mesh))
+  assert_allclose(many, draw(key, x), rtol=1e-5)
+
+
+class Foreign(nn.Module):
+  """Two norms, of which one is Linen's own."""
+
+  @nn.compact
+  def __call__(self, x):
+    x = BatchNorm(name="ours")(x, True)
+    return nn.BatchNorm(False, momentum=0.0, name="linens")(x + 1.0)
+
+
+def test_a_norm_of_another_library_agrees_on_the_mean(mesh):
+  x = np.random.default_rng(0).standard_normal((16, 2, 2, 3))
+  x = (x * np.arange(1.0, 17.0)[:, None, None, None]).astype(np.float32)
+  variables = Foreign().init(jax.random.key(0), x)
+
+  def share(variables, x):
+    _, told = Foreign().apply(variables, x, mutable=TOLD)
+    return agreed_statistics(told)
+
+  many = jax.jit(over_devices(share, mesh))(variables, to_devices(x, mesh))
+  one = share(variables, x)
+  jax.tree.map(close, many["ours"], one["ours"])
+  got = many["linens"]["var"]
+  copies = [np.asarray(shard.data) for shard in got.addressable_shards]
+  assert all(np.array_equal(copy, copies[0]) for copy in copies)
+  assert not np.allclose(got, one["linens"]["var"])
