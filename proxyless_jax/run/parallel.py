@@ -1,8 +1,8 @@
 """Devices of a run: one mesh over all of them, and where arrays lie on it.
 
 Batches are shared out over the mesh; the state is held by all devices, or cut
-into parts over them where the memory of one is too small for it. Numbers are the
-same either way, up to the order of sums.
+into parts over them where the memory of one is too small for it. The
+numbers are the same either way, up to the order of sums.
 """
 
 from __future__ import annotations
