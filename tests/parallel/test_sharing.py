@@ -1,6 +1,7 @@
 """Eight devices that share batches give the numbers of one."""
 
 import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -97,6 +98,19 @@ def test_a_shard_state_takes_an_eighth_of_the_memory(search, mesh):
   state = search.state()
   whole, part = (on_first(place(state, mesh, s)) for s in (False, True))
   assert part < 1.05 * whole / 8
+
+
+def test_a_weight_step_gathers_the_drawn_rows_alone(search, mesh):
+  state = place(search.state(), mesh, True)
+  step = functools.partial(
+    steps.weight_step, **search.weight, accumulate=1, mesh=mesh
+  )
+  batch = to_devices(search.batch(0), mesh)
+  text = jit_step(step, mesh, True).lower(state, batch).compile().as_text()
+  edges, candidates, length = state.params[search.space.edges[0].name].shape
+  gathered = re.findall(r"= f32\[([\d,]*)\]\S* all-gather\(", text)
+  assert f"{edges},1,{length}" in gathered
+  assert f"{edges},{candidates},{length}" not in gathered
 
 
 def test_losses_and_gradients_of_shares(mesh):
