@@ -18,9 +18,7 @@ import argparse
 import functools
 import json
 import platform
-import re
 import time
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +29,7 @@ from jax.sharding import PartitionSpec as P
 
 from configs import imagenet_gpu
 from experiments import hlo
+from experiments.kinds import KINDS, summary
 from experiments.supernet import optimizer
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nn import bank, build, init
@@ -113,9 +112,8 @@ def search_programs(space: Network, mesh: Mesh, names=None) -> dict[str, str]:
   table = cost_table("macs", space)
   target = objective.AtMost(table.cheapest * 2, 0.01)
   shared = dict(SHARED, module=module, mask=mask, mesh=mesh)
-  arch = dict(
-    shared, tx=arch_tx, costs=(objective.Cost("macs", table, target),)
-  )
+  cost = objective.Cost("macs", table, target)
+  arch = dict(shared, tx=arch_tx, costs=(cost,))
   bound = {
     "weight": functools.partial(steps.weight_step, tx=tx, **shared),
     "arch full": functools.partial(steps.arch_step, mode="full", **arch),
@@ -189,51 +187,6 @@ def branches_of(space: Network, path: list[int]) -> dict[int, int]:
   return branches
 
 
-def by_kind(collectives: Counter[hlo.Collective]) -> dict[str, int]:
-  """Bytes by what they are, as far as their names and shapes tell.
-
-  Returns:
-    'moments', of the batch in the forward pass; 'other moments', those of
-    candidates that an architecture step runs beside the drawn ones; 'backward',
-    batch norm's sums in the backward pass; 'scalars', metrics; and 'rest':
-    gradients of weights or of gates.
-  """
-  kinds = Counter()
-  for one, times in collectives.items():
-    for shape, source in _arrays_of(one):
-      kinds[_kind(shape, source)] += times * hlo.bytes_of(shape)
-  return dict(kinds)
-
-
-def _arrays_of(one: hlo.Collective):
-  """Shapes with their sources: XLA joins the names of sums that it merges."""
-  merged = re.search(r"\((\S+:\S+)\)$", one.source)
-  sources = merged[1].split(":") if merged else [one.source]
-  if len(sources) != len(one.shapes):
-    sources = [one.source] * len(one.shapes)
-  return zip(one.shapes, sources)
-
-
-def _kind(shape: str, source: str) -> str:
-  if shape.endswith("[]"):
-    return "scalars"
-  if source.endswith("bn._moments/psum"):
-    return "other moments" if "transpose(" in source else "moments"
-  return "backward" if source.endswith("bn/psum") else "rest"
-
-
-def summary(collectives: Counter[hlo.Collective]) -> dict[str, Any]:
-  """Bytes, by kind too, and how many collectives; all must be sums."""
-  others = {one.kind for one in collectives} - {"all-reduce"}
-  if others:
-    raise ValueError(f"collectives {others}: expected sums alone")
-  return {
-    "bytes": hlo.total_bytes(collectives),
-    "collectives": sum(collectives.values()),
-    "by_kind": by_kind(collectives),
-  }
-
-
 def compare(space: Network, path: list[int], mesh: Mesh, text: str) -> dict:
   """A weight step and a training step of the plain network of its path.
 
@@ -262,11 +215,10 @@ def print_tables(result: Mapping[str, Any]) -> None:
   for name, row in result["weight"].items():
     own, plain = (row[side]["bytes"] / 1e6 for side in ("supernet", "plain"))
     print(f"| {name} | {own:.3f} | {plain:.3f} | {row['ratio']:.4f} |")
-  kinds = ("moments", "other moments", "backward", "rest", "scalars")
-  print("\n| step, at most | kB | " + " | ".join(kinds) + " |")
-  print("|---|---|" + "---|" * len(kinds))
+  print("\n| step, at most | kB | " + " | ".join(KINDS) + " |")
+  print("|---|---|" + "---|" * len(KINDS))
   for name, row in result["architecture"].items():
-    cells = (row["by_kind"].get(kind, 0) / 1e3 for kind in kinds)
+    cells = (row["by_kind"].get(kind, 0) / 1e3 for kind in KINDS)
     cells = " | ".join(f"{cell:.3f}" for cell in cells)
     print(f"| {name} | {row['bytes'] / 1e3:.3f} | {cells} |")
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import platform
 import time
 from typing import NamedTuple
@@ -38,24 +37,33 @@ class Step(NamedTuple):
     flops, traffic: of an image, in bfloat16.
     exchanged: bytes that devices add up.
     collectives: one after the other.
+    of_norms: those among them that batch norm waits for.
   """
 
   flops: float
   traffic: float
   exchanged: float
   collectives: float
+  of_norms: float
 
 
 class Times(NamedTuple):
-  """Seconds of an average step: computing, transfer, latency."""
+  """Seconds of an average step.
+
+  Attributes:
+    compute: on every accelerator.
+    transfer: of what is exchanged, beside the latencies.
+    norms, others: latencies of sums, for batch norm and of gradients.
+  """
 
   compute: float
   transfer: float
-  latency: float
+  norms: float
+  others: float
 
 
-def read_exchanges(path: str) -> dict[str, tuple[float, float]]:
-  """Bytes and number of sums over devices, by step.
+def read_exchanges(path: str) -> dict[str, tuple[float, ...]]:
+  """Of sums over devices by step: bytes, number, number of batch norm's.
 
   Of a weight step, the mean over the paths that take one candidate everywhere;
   of an architecture step, with every candidate of every edge.
@@ -67,7 +75,7 @@ def read_exchanges(path: str) -> dict[str, tuple[float, float]]:
   return {
     name: tuple(
       sum(row[what] for row in rows) / len(rows)
-      for what in ("bytes", "collectives")
+      for what in ("bytes", "collectives", "of_norms")
     )
     for name, rows in steps.items()
   }
@@ -83,13 +91,14 @@ def times(accelerator: Accelerator, count: int, batch: float, parts) -> Times:
     parts: pairs of a `Step` and how often it is run.
   """
   latency = accelerator.latency(count)
-  compute = transfer = waits = 0.0
+  compute = transfer = norms = others = 0.0
   for step, share in parts:
     seconds = accelerator.compute(step.flops * batch, step.traffic * batch)
     compute += share * seconds
     transfer += share * accelerator.transfer(step.exchanged, count)
-    waits += share * step.collectives * latency
-  return Times(compute, transfer, waits)
+    norms += share * step.of_norms * latency
+    others += share * (step.collectives - step.of_norms) * latency
+  return Times(compute, transfer, norms, others)
 
 
 def rows_of(parts, global_batch: int, strong: bool) -> list[dict]:
@@ -128,27 +137,34 @@ def print_table(rows: list[dict]) -> None:
   """In Markdown."""
   print(
     "| accelerator | number | images each | computing, ms | transfer, ms | "
-    "latency, ms | step, ms | images/s | efficiency |"
+    "batch norm's latency, ms | other latency, ms | step, ms | images/s | "
+    "efficiency |"
   )
-  print("|---|---|---|---|---|---|---|---|---|")
+  print("|---|---|---|---|---|---|---|---|---|---|")
   for row in rows:
     print(
       f"| {row['accelerator']} | {row['count']} | {row['batch']} | "
       f"{row['compute_ms']:.1f} | {row['transfer_ms']:.2f} | "
-      f"{row['latency_ms']:.1f} | {row['step_ms']:.1f} | "
-      f"{row['images_per_second']:,.0f} | {row['efficiency']:.0%} |"
+      f"{row['norms_ms']:.1f} | {row['others_ms']:.1f} | "
+      f"{row['step_ms']:.1f} | {row['images_per_second']:,.0f} | "
+      f"{row['efficiency']:.0%} |"
     )
 
 
 def print_inputs(measured: dict, exchanges: dict) -> None:
   """What the tables follow from, in Markdown."""
-  print("| step | GFLOP | MB | MB at least | MB exchanged | all-reduces |")
-  print("|---|---|---|---|---|---|")
-  for name, one in measured.items():
-    megabytes, count = exchanges.get(name, (math.nan, math.nan))
+  print(
+    "| step | GFLOP | MB | MB at least | MB exchanged | all-reduces | "
+    "of batch norm |"
+  )
+  print("|---|---|---|---|---|---|---|")
+  for name in exchanges:
+    one = measured[name]
+    size, *counts = exchanges[name]
+    counts = " | ".join(f"{count:.0f}" for count in counts)
     print(
       f"| {name} | {one.flops / 1e9:.2f} | {SHRINK * one.traffic / 1e6:.0f} | "
-      f"{SHRINK * one.least / 1e6:.0f} | {megabytes / 1e6:.2f} | {count:.0f} |"
+      f"{SHRINK * one.least / 1e6:.0f} | {size / 1e6:.2f} | {counts} |"
     )
 
 

@@ -5,15 +5,18 @@ from numpy.testing import assert_allclose
 from experiments import scaling
 from experiments.accelerators import H100
 
-STEP = scaling.Step(flops=0.0, traffic=1e9, exchanged=8e6, collectives=100)
+STEP = scaling.Step(
+  flops=0.0, traffic=1e9, exchanged=8e6, collectives=100, of_norms=80
+)
 
 
 def test_an_average_step_adds_up_its_parts():
   parts = [(STEP, 1.0), (STEP, 0.5)]
-  compute, transfer, latency = scaling.times(H100, 8, 4, parts)
+  compute, transfer, norms, others = scaling.times(H100, 8, 4, parts)
   assert_allclose(compute, 1.5 * H100.compute(0.0, 4e9))
   assert_allclose(transfer, 1.5 * H100.transfer(8e6, 8))
-  assert_allclose(latency, 1.5 * 100 * H100.latency(8))
+  assert_allclose(norms, 1.5 * 80 * H100.latency(8))
+  assert_allclose(others, 1.5 * 20 * H100.latency(8))
 
 
 def test_weak_scaling_keeps_the_batch_of_each():
@@ -36,7 +39,7 @@ def test_strong_scaling_stops_at_one_image_each():
 
 def test_exchanges_are_the_mean_over_paths(tmp_path):
   def row(size, collectives):
-    return {"bytes": size, "collectives": collectives}
+    return {"bytes": size, "collectives": collectives, "of_norms": 2}
 
   result = {
     "weight": {
@@ -48,6 +51,6 @@ def test_exchanges_are_the_mean_over_paths(tmp_path):
   path = tmp_path / "communication.json"
   path.write_text(json.dumps(result))
   assert scaling.read_exchanges(path) == {
-    "weight": (20, 6),
-    "arch full": (5, 6),
+    "weight": (20, 6, 2),
+    "arch full": (5, 6, 2),
   }
