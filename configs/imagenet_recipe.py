@@ -43,7 +43,7 @@ def recipe(
   config.evaluate = ConfigDict(dict(batch=500, recalibration_batches=100))
   config.measure = _measure()
   config.run = ConfigDict(
-    dict(log_every=100, checkpoint_every=1000, keep=3, spread_state=False)
+    dict(log_every=100, checkpoint_every=1000, keep=3, shard_state=False)
   )
   return _smoke(config) if variant == "smoke" else config
 

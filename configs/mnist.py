@@ -144,7 +144,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
   )
   config.run = ConfigDict(
-    dict(log_every=50, checkpoint_every=200, keep=3, spread_state=False)
+    dict(log_every=50, checkpoint_every=200, keep=3, shard_state=False)
   )
   changes = {"reinforce": _reinforce, "tree": _tree, "quick": _quick}
   return changes[variant](config) if variant else config

@@ -12,7 +12,7 @@ from proxyless_jax.exchange import (
   write_torch,
 )
 from proxyless_jax.hardware import CostTable, cost_table
-from proxyless_jax.nn import build, inherit, init, make
+from proxyless_jax.nn import BatchNorm, build, inherit, init, make
 from proxyless_jax.search import gates, optim  # Before `search` is a function.
 from proxyless_jax.space import (
   Chain,

@@ -4,7 +4,11 @@
     --config=configs/mnist.py:quick     get_config('quick')
     --config.search.epochs=5            one field changed
 
-Run again on the same workdir, it goes on where it was.
+Run again on the same workdir, it goes on where it was. On several hosts, each
+runs the command, with --distributed where Slurm, Kubernetes, Cloud TPU, Open
+MPI or torchrun starts them, else with
+
+    --coordinator=10.0.0.1:1234 --processes=2 --process=0    and 1, ...
 """
 
 from __future__ import annotations
@@ -15,9 +19,11 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 import proxyless_jax as pj
-from proxyless_jax.run.arguments import fail, parse_flags
+from proxyless_jax.run import hosts
+from proxyless_jax.run.arguments import fail, parse_flags, place
 from proxyless_jax.run.disk import explained
 from proxyless_jax.run.preemption import handled
+from proxyless_jax.run.result import summary
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -35,6 +41,7 @@ JOBS = {
 USER_ERRORS = (ValueError, ImportError, OSError, FloatingPointError)
 
 
+@hosts.leaving()
 def main(argv: list[str]) -> None:
   """Runs the config's job; user errors end in one line."""
   if not flags.FLAGS["verbosity"].present:
@@ -45,6 +52,7 @@ def main(argv: list[str]) -> None:
     job = _CONFIG.value.get("job")
     if job not in JOBS:
       raise ValueError(f"job = {job!r}: expected one of {sorted(JOBS)}")
+    hosts.start(place())
     with explained(_WORKDIR.value):
       result = JOBS[job](_CONFIG.value, _WORKDIR.value)
   except USER_ERRORS as error:
@@ -54,23 +62,8 @@ def main(argv: list[str]) -> None:
   except KeyboardInterrupt:
     print("interrupted: the same command goes on from here", file=sys.stderr)
     sys.exit(130)  # As a shell says that Control-C ended a program.
-  print(_measured(result) if job == "measure" else _summary(result))
-
-
-def _measured(result: dict) -> str:
-  return (
-    f"mean error {100 * result['error_mean']:.2f} % and Spearman "
-    f"{result['spearman']:.4f} on {result['held_out']} networks that the table "
-    f"was not fitted to; see {_WORKDIR.value}/table.json and predicted.png"
-  )
-
-
-def _summary(result: dict) -> str:
-  return (
-    f"test accuracy {100 * result['top1']:.2f} % on {result['images']} images, "
-    f"{result['parameters']:,} parameters, {result['macs']:,} MACs; see "
-    f"{_WORKDIR.value}/result.json and architecture.png"
-  )
+  if hosts.first():
+    print(summary(result, _WORKDIR.value))
 
 
 def run() -> None:

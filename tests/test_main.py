@@ -88,7 +88,12 @@ def test_a_job_gets_config_and_workdir(start, jobs):
 
 
 def test_what_a_measurement_prints(start, monkeypatch):
-  figures = {"error_mean": 0.0123, "spearman": 0.99, "held_out": 30}
+  figures = {
+    "job": "measure",
+    "error_mean": 0.0123,
+    "spearman": 0.99,
+    "held_out": 30,
+  }
   monkeypatch.setitem(main.JOBS, "measure", lambda config, workdir: figures)
   code, out = start(CONFIG, "--workdir=w", "--config.job=measure")
   assert code is None

@@ -159,10 +159,10 @@ class Bank:
   parts: tuple[int, int] = (1, 1)
 
   def length(self, collection: str) -> int:
-    """Of a row: that of the longest candidate, and zeros up to a multiple."""
+    """Of a row: that of the longest candidate, of parameters a multiple."""
     lengths = (layout(op, self.place, collection) for op in self.place.ops)
     longest = max(one.length for one in lengths)
-    return -(-longest // ROW) * ROW
+    return longest if collection != "params" else -(-longest // ROW) * ROW
 
   def pack(self, op: Op, collection: str, tree) -> np.ndarray:
     """The variables of an edge's candidate, NumPy's -> f[length]."""
@@ -211,8 +211,8 @@ def _narrow(leaf, shape: tuple[int, ...], parts: int):
   return leaf[own].reshape(shape)
 
 
-# Rows are multiples of so many numbers: as many devices as divide it can each
-# keep a part of every row.
+# Rows of parameters are multiples of so many numbers: as many devices as divide
+# it can each keep a part of every row.
 ROW = 512
 
 

@@ -7,6 +7,17 @@ from typing import NoReturn
 
 from absl import flags
 
+from proxyless_jax.run.joining import Place, find_place
+
+_DISTRIBUTED = flags.DEFINE_bool(
+  "distributed", False, "One of several hosts; what started it says which."
+)
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator", None, "HOST:PORT of the first of several hosts."
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many hosts.")
+_PROCESS = flags.DEFINE_integer("process", None, "Which host this is, from 0.")
+
 
 def fail(message: str) -> NoReturn:
   """Ends the program with one line on standard error."""
@@ -24,6 +35,13 @@ def parse_flags(argv: list[str]) -> list[str]:
     if "--debug" in argv:
       raise
     fail(_problem(error, argv))
+
+
+def place() -> Place | None:
+  """Of this host among several, as flags and environment say."""
+  return find_place(
+    _DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
+  )
 
 
 def _problem(error: Exception, argv: list[str]) -> str:

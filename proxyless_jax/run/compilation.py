@@ -12,8 +12,13 @@ def keep_compiled() -> None:
 
   In `$XDG_CACHE_HOME/proxyless_jax`, by default `~/.cache/proxyless_jax`. Set
   JAX_COMPILATION_CACHE_DIR for another folder, JAX_ENABLE_COMPILATION_CACHE=0
-  for none.
+  for none. Several hosts of CPUs have none.
   """
+  if jax.process_count() > 1 and jax.default_backend() == "cpu":
+    # Programs from the cache make their collectives in another order on each
+    # host, and the run aborts in Gloo (jaxlib 0.10.2).
+    jax.config.update("jax_enable_compilation_cache", False)
+    return
   if jax.config.jax_compilation_cache_dir is not None:
     return
   home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

@@ -15,6 +15,7 @@ from proxyless_jax.hardware import (
   parse_quantity,
   split_quantity,
 )
+from proxyless_jax.run import hosts
 from proxyless_jax.run.sections import CostOptions
 from proxyless_jax.run.workdir import read_json, write_json
 from proxyless_jax.search import derive, objective
@@ -101,6 +102,8 @@ def keep_tables(
   The config has the paths of tables alone, and a search that went on with
   other costs would mix two.
 
+  Of several hosts, one calls.
+
   Raises:
     ValueError: a table is another one than at the start of the search.
   """
@@ -160,7 +163,8 @@ class Calls:
   """What functions say of networks: each is asked once for each network.
 
   The answers are kept in a file of the workdir, so that a search that goes on
-  sees what it saw, even where a measurement would not come out the same.
+  sees what it saw, even where a measurement would not come out the same. Of
+  several hosts, the first asks and keeps, and all see the same.
   """
 
   def __init__(
@@ -200,19 +204,24 @@ class Calls:
       ValueError: the function gave no positive number.
     """
     if self._known is None:
-      self._known = dict(self._read())
+      known = hosts.on_first(lambda: [[*k, v] for k, v in self._read()])
+      self._known = {(cost, tuple(ops)): v for cost, ops, v in known}
     ops = tuple(edge.op.name for edge in network.edges)
     if (name, ops) not in self._known:
-      said = self._functions[name](network)
-      value = _scalar(said)
-      if not 0.0 < value < math.inf:
-        raise ValueError(
-          f"search.costs.{name}.kind gave {said!r} for the network {ops}: "
-          "expected a positive number; let the function return one"
-        )
-      self._write(name, ops, value)
+      value = hosts.on_first(lambda: self._ask(name, network, ops))
       self._known[name, ops] = value
     return self._known[name, ops]
+
+  def _ask(self, name: str, network: Network, ops) -> float:
+    said = self._functions[name](network)
+    value = _scalar(said)
+    if not 0.0 < value < math.inf:
+      raise ValueError(
+        f"search.costs.{name}.kind gave {said!r} for the network {ops}: "
+        "expected a positive number; let the function return one"
+      )
+    self._write(name, ops, value)
+    return value
 
   def _read(self):
     if not os.path.exists(self._path):

@@ -18,7 +18,7 @@ from proxyless_jax.data import load
 from proxyless_jax.exchange import from_torch, read_torch
 from proxyless_jax.nn import inherit
 from proxyless_jax.report import draw_architecture
-from proxyless_jax.run import fields
+from proxyless_jax.run import fields, hosts
 from proxyless_jax.run.compilation import keep_compiled
 from proxyless_jax.run.costs import Calls, keep_tables, make_costs
 from proxyless_jax.run.options import Options, parse
@@ -60,14 +60,14 @@ def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   _check_drop_path(options, space)
   calls = Calls(space, options.search.costs, workdir)
   stage = search_stage(options, dataset, space, calls)
-  claim(workdir, _as_dict(config), MAY_DIFFER)
+  hosts.on_first(lambda: claim(workdir, _as_dict(config), MAY_DIFFER))
   costs = make_costs(options.search.costs, space)
-  keep_tables(workdir, costs)
+  hosts.on_first(lambda: keep_tables(workdir, costs))
   state, search_seconds = run_stage(stage, workdir, options.run)
   state = place(state, make_mesh())
   arch = np.asarray(state.arch)
   network, more = derive_network(options, space, costs, arch, calls)
-  _keep_network(network, workdir)
+  hosts.on_first(lambda: _keep_network(network, workdir))
   seconds = {"search": search_seconds}
   variables = None
   if options.train.inherit or not options.train.enabled:
@@ -96,8 +96,8 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   _check_drop_path(options, network)
   variables = _weights(options, network)
   stage = train_stage(options, dataset, network, variables)
-  claim(workdir, _as_dict(config), MAY_DIFFER)
-  _keep_network(network, workdir)
+  hosts.on_first(lambda: claim(workdir, _as_dict(config), MAY_DIFFER))
+  hosts.on_first(lambda: _keep_network(network, workdir))
   state, seconds = run_stage(stage, workdir, options.run)
   seconds = {"train": seconds}
   return _finish(options, dataset, network, state.average, workdir, seconds, {})
@@ -111,8 +111,8 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   options, dataset = _open(config, workdir)
   network = _network(options, dataset, workdir)
   variables = _weights(options, network)
-  claim(workdir, _as_dict(config), MAY_DIFFER)
-  _keep_network(network, workdir)
+  hosts.on_first(lambda: claim(workdir, _as_dict(config), MAY_DIFFER))
+  hosts.on_first(lambda: _keep_network(network, workdir))
   more = {}
   if variables is None:
     variables, more["step"] = _trained(options, network, workdir)
@@ -138,6 +138,7 @@ def _open(config, workdir) -> tuple[Options, Any]:
     raise ValueError("workdir = '': expected a folder for the run's files")
   keep_compiled()
   options = parse(config)
+  hosts.check_same("config", _as_dict(config))
   dataset = load(options.data, test_only=options.job == "evaluate")
   _check_batches(options, dataset)
   return options, dataset
@@ -240,11 +241,13 @@ def _finish(options, dataset, network, variables, workdir, seconds, more):
   start = time.perf_counter()
   scores = evaluate_network(options, dataset, network, variables)
   seconds = {**seconds, "evaluate": time.perf_counter() - start}
-  return write_result(
-    workdir,
-    job=options.job,
-    network=network,
-    scores=scores,
-    seconds=seconds,
-    more=more,
+  return hosts.on_first(
+    lambda: write_result(
+      workdir,
+      job=options.job,
+      network=network,
+      scores=scores,
+      seconds=seconds,
+      more=more,
+    )
   )

@@ -27,6 +27,7 @@ from proxyless_jax.hardware.runtime import STOPWATCH, Runtime, xla
 from proxyless_jax.hardware.sampling import Patience
 from proxyless_jax.report import format_seconds, format_value
 from proxyless_jax.report.scatter import draw_scatter
+from proxyless_jax.run import hosts
 from proxyless_jax.run.compilation import keep_compiled
 from proxyless_jax.run.measure_options import MeasureOptions
 from proxyless_jax.run.options import parse
@@ -60,6 +61,7 @@ def measure(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   """
   if not os.fspath(workdir):
     raise ValueError("workdir = '': expected a folder for the run's files")
+  hosts.refuse_several("job 'measure'")
   keep_compiled()
   options = parse(config)
   classes = options.measure.classes or load(options.data).classes

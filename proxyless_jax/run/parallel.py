@@ -1,8 +1,8 @@
 """Devices of a run: one mesh over all of them, and where arrays lie on it.
 
-Batches are spread over the mesh, the state is held by all devices, or spread
-over them too where the memory of one is too small for it. The numbers are the
-same either way, up to the order of sums.
+Batches are shared out over the mesh; the state is held by all devices, or cut
+into parts over them where the memory of one is too small for it. The
+numbers are the same either way, up to the order of sums.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def to_devices(batch: dict, mesh: Mesh | None) -> dict:
     mesh: of all devices.
 
   Returns:
-    Global arrays f[b, ...], spread over the mesh.
+    Global arrays f[b, ...], cut along their first axis.
   """
   if mesh is None:
     return batch
@@ -71,18 +71,18 @@ def to_devices(batch: dict, mesh: Mesh | None) -> dict:
   )
 
 
-def place(tree, mesh: Mesh | None, spread: bool = False):
+def place(tree, mesh: Mesh | None, sharded: bool = False):
   """A pytree of arrays on the mesh.
 
   Args:
     tree: of arrays and PRNG keys: all on the mesh already, or all of each on
       every host.
     mesh: of all devices.
-    spread: over them, instead of held by all.
+    sharded: in parts over the devices, instead of held by all.
   """
   if mesh is None:
     return tree
-  shardings = layout(tree, mesh, spread)
+  shardings = layout(tree, mesh, sharded)
   if all(_is_on(leaf, mesh) for leaf in jax.tree.leaves(tree)):
     return jax.jit(lambda tree: tree, out_shardings=shardings)(tree)
 
@@ -103,10 +103,10 @@ def _is_on(leaf, mesh: Mesh) -> bool:
   return sharding is not None and sharding.device_set == set(mesh.devices.flat)
 
 
-def layout(tree, mesh: Mesh, spread: bool):
+def layout(tree, mesh: Mesh, sharded: bool):
   """The sharding of each leaf of a pytree of arrays.
 
-  Spread leaves are cut along the longest axis that the devices divide; those
+  Sharded leaves are cut along the longest axis that the devices divide; those
   without such an axis are held by all.
   """
 
@@ -116,7 +116,7 @@ def layout(tree, mesh: Mesh, spread: bool):
       for axis, length in enumerate(leaf.shape)
       if length and length % mesh.size == 0
     ]
-    if not spread or not fitting:
+    if not sharded or not fitting:
       return NamedSharding(mesh, P())
     _, axis = max(fitting)
     return NamedSharding(mesh, P(*[None] * axis, *mesh.axis_names))
@@ -124,20 +124,20 @@ def layout(tree, mesh: Mesh, spread: bool):
   return jax.tree.map(of_leaf, tree)
 
 
-def jit_step(step: Callable, mesh: Mesh | None, spread: bool = False):
+def jit_step(step: Callable, mesh: Mesh | None, sharded: bool = False):
   """Compiles (state, batch) -> (state, metrics), donating the state.
 
   Args:
     step: whose state lies on the mesh as `place` puts it, and stays so.
     mesh: of all devices.
-    spread: see `place`.
+    sharded: see `place`.
   """
 
   def placed(state: Any, *args):
     state, *others = step(state, *args)
     if mesh is not None:
       state = jax.lax.with_sharding_constraint(
-        state, layout(state, mesh, spread)
+        state, layout(state, mesh, sharded)
       )
     return state, *others
 

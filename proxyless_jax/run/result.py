@@ -26,7 +26,7 @@ def write_result(
   seconds: dict[str, float],
   more: dict[str, float],
 ) -> dict:
-  """Writes and gives the result.
+  """Writes and gives the result; of several hosts, one calls.
 
   Args:
     workdir: of the run.
@@ -58,6 +58,7 @@ def environment() -> dict:
     "peak_memory_mb": round(_peak_memory_mb(), 1),
     "device": jax.devices()[0].device_kind,
     "devices": jax.device_count(),
+    "hosts": jax.process_count(),
     "version_python": platform.python_version(),
     **{f"version_{name}": _version(name) for name in PACKAGES},
   }
@@ -67,6 +68,21 @@ def read_result(workdir: str | os.PathLike) -> dict | None:
   """The result in a workdir, or None."""
   path = os.path.join(workdir, FILE)
   return read_json(path) if os.path.exists(path) else None
+
+
+def summary(result: dict, workdir: str) -> str:
+  """A result in one sentence."""
+  if result.get("job") == "measure":
+    return (
+      f"mean error {100 * result['error_mean']:.2f} % and Spearman "
+      f"{result['spearman']:.4f} on {result['held_out']} networks that the "
+      f"table was not fitted to; see {workdir}/table.json and predicted.png"
+    )
+  return (
+    f"test accuracy {100 * result['top1']:.2f} % on {result['images']} images, "
+    f"{result['parameters']:,} parameters, {result['macs']:,} MACs; see "
+    f"{workdir}/result.json and architecture.png"
+  )
 
 
 def _peak_memory_mb() -> float:

@@ -82,8 +82,8 @@ def search_stage(
   missed = missed_targets(costs, space, any_path)
   if missed:
     raise ValueError(f"{missed}: change a reference or a form, or the space")
-  mesh, spread = make_mesh(), options.run.spread_state
-  jitted = functools.partial(jit_step, mesh=mesh, spread=spread)
+  mesh, sharded = make_mesh(), options.run.shard_state
+  jitted = functools.partial(jit_step, mesh=mesh, sharded=sharded)
   weight_step = jitted(_weight_step(search, module, mask, tx, mesh))
   arch_step = _arch_step(
     search, module, mask, arch_tx, costs, calls, mesh, jitted
@@ -105,7 +105,7 @@ def search_stage(
         costs=len(costs),
       ),
       mesh,
-      spread,
+      sharded,
     ),
     iterators=iterators,
     metrics=(*METRICS, *(f"{m}_{c.name}" for m in OF_COST for c in costs)),

@@ -241,14 +241,14 @@ class RunOptions:
   Attributes:
     log_every, checkpoint_every: in steps.
     keep: how many checkpoints stay.
-    spread_state: each device keeps a part of weights and optimizers, instead
+    shard_state: each device keeps a part of weights and optimizers, instead
       of all of them.
   """
 
   log_every: int
   checkpoint_every: int
   keep: int
-  spread_state: bool
+  shard_state: bool
 
   def __post_init__(self):
     for field in ("log_every", "checkpoint_every", "keep"):

@@ -74,7 +74,7 @@ def train_stage(
     iterators={"train": batches},
     metrics=METRICS,
     advance=_advance(
-      jit_step(step, mesh, options.run.spread_state), batches, mesh
+      jit_step(step, mesh, options.run.shard_state), batches, mesh
     ),
   )
 
@@ -103,7 +103,7 @@ def _first_state(options: Options, module, variables: dict | None, tx):
   # A stream of its own: the search has drawn from seed and seed + 1.
   init_key, key = jax.random.split(jax.random.key(options.seed + 2))
   first = state.train_state(key, variables or init(module, init_key), tx)
-  return place(first, make_mesh(), options.run.spread_state)
+  return place(first, make_mesh(), options.run.shard_state)
 
 
 def _optimizer(train: TrainOptions, count: int, linear: int):

@@ -84,13 +84,13 @@ class Search:
       "mask": mask,
     }
 
-  def run(self, step, mesh, spread=False, rounds=2, state=None, **settings):
+  def run(self, step, mesh, sharded=False, rounds=2, state=None, **settings):
     """The state and metrics after some rounds of a step, as NumPy's."""
     step = functools.partial(step, **settings, mesh=mesh)
-    step = jit_step(step, mesh, spread)
+    step = jit_step(step, mesh, sharded)
     # A copy: the step is donated it.
     state = jax.tree.map(jnp.copy, state or self.state())
-    state, seen = place(state, mesh, spread), []
+    state, seen = place(state, mesh, sharded), []
     for i in range(rounds):
       state, metrics = step(state, to_devices(self.batch(i), mesh))
       state = state.replace(step=jnp.add(state.step, 1))

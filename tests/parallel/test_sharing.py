@@ -1,6 +1,7 @@
 """Eight devices that share batches give the numbers of one."""
 
 import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -22,16 +23,16 @@ from proxyless_jax.search.state import train_state
 close = functools.partial(assert_allclose, rtol=1e-5, atol=2e-6)
 
 
-def check(search, mesh, step, spread=False, **settings):
+def check(search, mesh, step, sharded=False, **settings):
   one = search.run(step, None, **settings)
-  many = search.run(step, mesh, spread, **settings)
+  many = search.run(step, mesh, sharded, **settings)
   jax.tree.map(close, many, one)
 
 
-@pytest.mark.parametrize("accumulate,spread", [(1, False), (2, True)])
-def test_weight_step(search, mesh, accumulate, spread):
+@pytest.mark.parametrize("accumulate,sharded", [(1, False), (2, True)])
+def test_weight_step(search, mesh, accumulate, sharded):
   settings = dict(search.weight, accumulate=accumulate)
-  check(search, mesh, steps.weight_step, spread, **settings)
+  check(search, mesh, steps.weight_step, sharded, **settings)
 
 
 @pytest.mark.parametrize("mode", ["full", "two"])
@@ -54,8 +55,8 @@ def test_training_and_evaluation_of_an_architecture(search, mesh):
   state = train_state(jax.random.key(2), init(module, jax.random.key(0)), tx)
   settings = dict(module=module, tx=tx, smoothing=0.1, average_decay=0.9)
   settings |= dict(drop_rate=lambda step: 0.2, accumulate=1, state=state)
-  for spread in (False, True):
-    check(search, mesh, steps.train_step, spread, **settings)
+  for sharded in (False, True):
+    check(search, mesh, steps.train_step, sharded, **settings)
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   for step in (steps.eval_step, steps.batch_statistics):
     one, many = (
@@ -81,15 +82,15 @@ def test_a_step_is_traced_once(search, mesh):
       state, batch, **search.weight, accumulate=1, mesh=mesh
     )
 
-  for spread in (False, True):
-    jitted = jit_step(step, mesh, spread)
-    state = place(search.state(), mesh, spread)
+  for sharded in (False, True):
+    jitted = jit_step(step, mesh, sharded)
+    state = place(search.state(), mesh, sharded)
     for i in range(3):
       state, _ = jitted(state, to_devices(search.batch(i), mesh))
   assert len(traces) == 2
 
 
-def test_a_spread_state_takes_an_eighth_of_the_memory(search, mesh):
+def test_a_shard_state_takes_an_eighth_of_the_memory(search, mesh):
   def on_first(state):
     leaves = jax.tree.leaves((state.params, state.opt_state))
     return sum(leaf.addressable_data(0).nbytes for leaf in leaves)
@@ -97,6 +98,19 @@ def test_a_spread_state_takes_an_eighth_of_the_memory(search, mesh):
   state = search.state()
   whole, part = (on_first(place(state, mesh, s)) for s in (False, True))
   assert part < 1.05 * whole / 8
+
+
+def test_a_weight_step_gathers_the_drawn_rows_alone(search, mesh):
+  state = place(search.state(), mesh, True)
+  step = functools.partial(
+    steps.weight_step, **search.weight, accumulate=1, mesh=mesh
+  )
+  batch = to_devices(search.batch(0), mesh)
+  text = jit_step(step, mesh, True).lower(state, batch).compile().as_text()
+  edges, candidates, length = state.params[search.space.edges[0].name].shape
+  gathered = re.findall(r"= f32\[([\d,]*)\]\S* all-gather\(", text)
+  assert f"{edges},1,{length}" in gathered
+  assert f"{edges},{candidates},{length}" not in gathered
 
 
 def test_losses_and_gradients_of_shares(mesh):

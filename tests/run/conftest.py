@@ -120,7 +120,7 @@ CONFIG = dict(
     tolerance=0.05,
     max_rounds=3,
   ),
-  run=dict(log_every=4, checkpoint_every=3, keep=2, spread_state=False),
+  run=dict(log_every=4, checkpoint_every=3, keep=2, shard_state=False),
 )
 
 

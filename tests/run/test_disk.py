@@ -17,7 +17,7 @@ from proxyless_jax.search.metrics import Mean
 pytestmark = pytest.mark.filterwarnings(
   "ignore::pytest.PytestUnraisableExceptionWarning"
 )
-OPTIONS = RunOptions(log_every=2, checkpoint_every=2, keep=2)
+OPTIONS = RunOptions(log_every=2, checkpoint_every=2, keep=2, shard_state=False)
 
 
 @pytest.fixture

@@ -222,7 +222,9 @@ def make_stage(shardings=None, before_step=lambda step: None):
   )
 
 
-OPTIONS = RunOptions(log_every=50, checkpoint_every=60, keep=2)
+OPTIONS = RunOptions(
+  log_every=50, checkpoint_every=60, keep=2, shard_state=False
+)
 
 
 def run_host(port, host, workdir, stop_at):

@@ -16,9 +16,7 @@ from proxyless_jax.run.preemption import Preempted
 from proxyless_jax.run.stage import Stage, newest_state, run_stage
 from proxyless_jax.search.metrics import Mean
 
-OPTIONS = RunOptions(
-  log_every=4, checkpoint_every=3, keep=2, spread_state=False
-)
+OPTIONS = RunOptions(log_every=4, checkpoint_every=3, keep=2, shard_state=False)
 STEPS = 10
 
 
@@ -136,7 +134,7 @@ def test_how_it_is_watched_may_change(tmp_path):
   with pytest.raises(Stop):
     run_stage(make_stage(7), tmp_path, OPTIONS)
   options = RunOptions(
-    log_every=5, checkpoint_every=1, keep=4, spread_state=False
+    log_every=5, checkpoint_every=1, keep=4, shard_state=False
   )
   state, _ = run_stage(make_stage(), tmp_path, options)
   assert float(state["sum"]) == sum(range(STEPS + 1))

@@ -1,0 +1,167 @@
+"""How much a path per device lowers the variance of the gradient of alpha.
+
+    python -m experiments.own_paths [--draws 150] [--batch 256] [--out FILE]
+
+The embedded search (`configs/mnist.py`) on 8 simulated devices, its weights
+trained for some epochs, then held: gradients of alpha on random batches of
+held-out images, with one path for all devices, and with a path for each. Both
+see the same batches. Prints the variance (summed over all alpha) of one over
+that of the other, for both modes of gates, and whether the means agree: they
+need not quite, since each device's batch norm sees its share alone.
+"""
+
+import argparse
+import functools
+import json
+import os
+
+DEVICES = 8
+os.environ["JAX_NUM_CPU_DEVICES"] = str(DEVICES)
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+
+from configs import mnist  # noqa: E402
+from proxyless_jax.data import load, train_batches  # noqa: E402
+from proxyless_jax.nn import build, init  # noqa: E402
+from proxyless_jax.run.options import parse  # noqa: E402
+from proxyless_jax.run.parallel import (  # noqa: E402
+  jit_step,
+  make_mesh,
+  place,
+  to_devices,
+)
+from proxyless_jax.search import gates as gates_lib  # noqa: E402
+from proxyless_jax.search import optim, own_paths, state, steps  # noqa: E402
+
+# The change of alpha is then the gradient, its sign aside.
+DESCENT = optax.with_extra_args_support(optax.sgd(1.0))
+
+
+def prepare(options, dataset, epochs):
+  """The space's module, mask, and a state with trained weights on a mesh."""
+  space, mesh = options.make_space(dataset.classes), make_mesh()
+  module, mask = build(space), gates_lib.candidate_mask(space)
+  search = options.search
+  count = round(epochs * len(dataset.weights) / search.batch)
+  tx = optim.weight_optimizer(
+    optim.train_schedule(search.lr, count, 0),
+    momentum=search.momentum,
+    nesterov=search.nesterov,
+    decay=search.decay,
+    kernels_only=False,
+  )
+  current = state.search_state(
+    jax.random.key(0),
+    init(module, jax.random.key(1)),
+    mask,
+    tx,
+    DESCENT,
+    search.arch.init_scale,
+    costs=0,
+  )
+  current = place(current, mesh)
+  step = functools.partial(
+    steps.weight_step,
+    module=module,
+    mask=mask,
+    tx=tx,
+    smoothing=search.smoothing,
+    accumulate=1,
+    mesh=mesh,
+  )
+  jitted = jit_step(step, mesh)
+  batches = train_batches(
+    dataset.weights, options.data, batch=search.batch, seed=0
+  )
+  for _, batch in zip(range(count), batches):
+    current, metrics = jitted(current, to_devices(batch, mesh))
+  batches.close()
+  print(f"weights: {count} steps, loss {metrics['loss'].total:.2f} in sum")
+  return module, mask, mesh, current
+
+
+def gradients(step, options, dataset, current, mesh, draws, batch):
+  """Of alpha, f[draws, e, k], by an architecture step."""
+  jitted = jax.jit(lambda now, batch: step(now, batch)[0].arch)
+  batches = train_batches(
+    dataset.arch,
+    options.data,
+    batch=batch,
+    seed=1,
+    augmented=False,
+  )
+  seen = []
+  for i, batch in zip(range(draws), batches):
+    now = current.replace(step=place(jnp.int32(10_000 + i), mesh))
+    after = jitted(now, to_devices(batch, mesh))
+    seen.append(np.asarray(current.arch - after))
+  batches.close()
+  return np.stack(seen)
+
+
+def compare(one, many):
+  """Variances in sum, their ratio, and how far the means are apart."""
+  variances = [g.var(0, ddof=1).sum() for g in (one, many)]
+  halves = [g.mean(0) for g in (one, many)]
+  apart = np.sqrt(np.sum((halves[0] - halves[1]) ** 2))
+  error = np.sqrt(sum(v / len(one) for v in variances))
+  return {
+    "variance, one path": float(variances[0]),
+    "variance, a path per device": float(variances[1]),
+    "ratio": float(variances[1] / variances[0]),
+    "distance of the means over its standard error": float(apart / error),
+  }
+
+
+def main():
+  """Measures and prints."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--draws", type=int, default=150)
+  parser.add_argument("--batch", type=int, default=256)
+  parser.add_argument("--epochs", type=float, default=3.0)
+  parser.add_argument("--out")
+  args = parser.parse_args()
+  options = parse(mnist.get_config())
+  dataset = load(options.data)
+  module, mask, mesh, current = prepare(options, dataset, args.epochs)
+  result = {
+    "devices": DEVICES,
+    "draws": args.draws,
+    "images per gradient": args.batch,
+  }
+  for mode in gates_lib.MODES:
+    seen = [
+      gradients(
+        functools.partial(
+          module_of.arch_step,
+          module=module,
+          mask=mask,
+          tx=DESCENT,
+          costs=(),
+          mode=mode,
+          smoothing=options.search.smoothing,
+          accumulate=1,
+          mesh=mesh,
+        ),
+        options,
+        dataset,
+        current,
+        mesh,
+        args.draws,
+        args.batch,
+      )
+      for module_of in (steps, own_paths)
+    ]
+    result[mode] = compare(*seen)
+  print(json.dumps(result, indent=1))
+  if args.out:
+    with open(args.out, "w", encoding="utf-8") as file:
+      json.dump(result, file, indent=1)
+      file.write("\n")
+
+
+if __name__ == "__main__":
+  main()
