@@ -34,6 +34,7 @@ from experiments.hlo import Instruction, bytes_of, executed
 from experiments.supernet import optimizer
 from proxyless_jax.nn import bank, build, init
 from proxyless_jax.nn.make import make
+from proxyless_jax.nn.shapes import boxed_shapes
 from proxyless_jax.search import metrics, state, steps
 from proxyless_jax.space import Edge, Network, Zero
 
@@ -194,7 +195,7 @@ def candidates(place: Edge):
       outputs.append(module.apply(own, x, True, mutable=["batch_stats"]))
     return outputs
 
-  shapes = [nn.meta.unbox(bank.boxed_shapes(op, place)) for op in ops]
+  shapes = [nn.meta.unbox(boxed_shapes(op, place)) for op in ops]
   image = (BATCH, place.size, place.size, place.features_in)
   return forward, shapes, jax.ShapeDtypeStruct(image, jnp.float32)
 

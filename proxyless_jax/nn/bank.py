@@ -20,9 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from proxyless_jax.nn.declare import declarations
-from proxyless_jax.nn.layers import MOMENTS, TOLD
-from proxyless_jax.nn.make import make
+from proxyless_jax.nn.layers import MOMENTS
+from proxyless_jax.nn.shapes import boxed_shapes, norms_at, told_in_training
 from proxyless_jax.space import Edge, Network, Op
 
 
@@ -34,45 +33,6 @@ def alike_runs(edges: tuple[Edge, ...]) -> list[list[Edge]]:
 def nameless(edge: Edge) -> Edge:
   """The edge as a place: where a candidate stands, whatever it is called."""
   return dataclasses.replace(edge, name="any")
-
-
-def boxed_variables(op: Op, place: Edge, key: jax.Array) -> dict:
-  """{'params', 'batch_stats'} of one candidate, boxed where declared.
-
-  Raises:
-    ValueError: its module does not have the name that was asked for, or gives
-      another shape than the edge.
-  """
-  module = make(op, place, name=op.name, bn_momentum=0.0, dropout=0.0)
-  if module.name != op.name:
-    raise ValueError(
-      f"operation {op.name!r}: its module has the name {module.name!r}: "
-      "expected that of the operation, under which a derived network looks for "
-      "its parameters: pass on the argument `name` of `make`"
-    )
-  x = jnp.zeros((1, place.size, place.size, place.features_in))
-  with declarations():
-    y, variables = module.init_with_output(key, x, False)
-  _check_output(op, place, y.shape[1:])
-  return {"params": {}, "batch_stats": {}, **variables}
-
-
-def _check_output(op: Op, place: Edge, shape: tuple[int, ...]) -> None:
-  expected = (place.size_out, place.size_out, place.features_out)
-  if shape not in (expected, expected[2:]):
-    raise ValueError(
-      f"operation {op.name!r}: its module gives [b, *{shape}]: expected "
-      f"[b, *{expected}] at stride {place.stride} from a map of "
-      f"{place.size}x{place.size}, or [b, {place.features_out}] where it is "
-      "the last"
-    )
-
-
-@functools.lru_cache(maxsize=4096)
-def boxed_shapes(op: Op, place: Edge) -> dict:
-  """The shapes of `boxed_variables`, in their boxes."""
-  key = jax.random.key(0)
-  return jax.eval_shape(functools.partial(boxed_variables, op, place), key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,21 +82,27 @@ def layout(op: Op, place: Edge, collection: str) -> Layout:
   """
   shapes = nn.meta.unbox(boxed_shapes(op, place))
   if collection == MOMENTS:
-    shapes = _shapes_in_training(op, place, shapes)
+    shapes = {MOMENTS: {}, **told_in_training(op, place)}
   leaves, structure = jax.tree.flatten(shapes[collection])
   return Layout(structure, tuple(leaf.shape for leaf in leaves))
 
 
-def _shapes_in_training(op: Op, place: Edge, variables) -> dict:
-  """Of what a candidate tells of a batch: its statistics, its moments."""
-  # Without a name: a module that is being traced may have one of its name.
-  module = make(op, place, name=None, bn_momentum=0.0, dropout=0.0)
-  x = jnp.zeros((1, place.size, place.size, place.features_in))
-  _, told = jax.eval_shape(
-    lambda v: module.apply(v, x, True, mutable=TOLD),
-    variables,
-  )
-  return {MOMENTS: {}, **told}
+@functools.lru_cache(maxsize=4096)
+def own_parts(op: Op, place: Edge) -> tuple[tuple[int, int], ...]:
+  """Where in a row gradients are one device's own, not the sum of all.
+
+  Returns:
+    Starts and ends, in order: of all parameters but those of batch norms.
+  """
+  shapes = nn.meta.unbox(boxed_shapes(op, place))["params"]
+  norms, parts, start = norms_at(op, place), [], 0
+  for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+    end = start + leaf.size
+    if tuple(key.key for key in path[:-1]) not in norms:
+      before = parts.pop() if parts and parts[-1][1] == start else (start,)
+      parts.append((before[0], end))
+    start = end
+  return tuple(parts)
 
 
 @dataclasses.dataclass(frozen=True)

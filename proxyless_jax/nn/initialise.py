@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from proxyless_jax.nn import bank
+from proxyless_jax.nn import bank, shapes
 from proxyless_jax.nn.declare import Declared
 from proxyless_jax.space import Edge, Op
 
@@ -65,7 +65,7 @@ def _rows(own: bank.Bank, collection: str, rows: list[list[dict]]):
 
 
 def _candidate(rng: np.random.Generator, op: Op, place: Edge) -> dict:
-  boxed = bank.boxed_shapes(op, place)
+  boxed = shapes.boxed_shapes(op, place)
   leaves, structure = jax.tree.flatten(boxed, is_leaf=_is_declared)
   others = iter(())
   if not all(map(_is_declared, leaves)):
@@ -91,7 +91,7 @@ def _own_initialisers(op: Op, place: Edge) -> Any:
 
   @jax.jit
   def run(key):
-    boxed = bank.boxed_variables(op, place, key)
+    boxed = shapes.boxed_variables(op, place, key)
     leaves = jax.tree.leaves(boxed, is_leaf=_is_declared)
     return [leaf for leaf in leaves if not _is_declared(leaf)]
 

@@ -95,9 +95,10 @@ def _batch_norm_backward(epsilon, activation, residuals, dy):
     dy = jnp.where((y > 0.0) & (y < CEILINGS[activation]), dy, 0.0)
   dbias = jnp.sum(dy, REDUCED)
   dscale = jnp.sum(dy * normal, REDUCED)
+  # Of all devices already: what adds up gradients leaves these, by `norms_of`.
+  dbias, dscale = add_up((dbias, dscale))
   count = shares() * (x.size // x.shape[-1])
-  of_mean, of_deviation = (sums / count for sums in add_up((dbias, dscale)))
-  dx = (dy - of_mean - normal * of_deviation) * (scale * rstd)
+  dx = (dy - dbias / count - normal * (dscale / count)) * (scale * rstd)
   return (
     dx.astype(x.dtype),
     dscale.astype(scale.dtype),
@@ -153,6 +154,15 @@ class BatchNorm(nn.Module):
     return moments
 
 
+def norms_of(told) -> frozenset[tuple[str, ...]]:
+  """Where a module has a `BatchNorm`, by what it told of a batch in training.
+
+  Devices that share a batch hold its statistics, and the gradients of its
+  parameters, alike.
+  """
+  return frozenset(path[:-1] for path in flatten_dict(told.get(MOMENTS, {})))
+
+
 def agreed_statistics(told) -> dict:
   """The new running statistics, the same on all devices that share a batch.
 
@@ -167,11 +177,11 @@ def agreed_statistics(told) -> dict:
   stats = told.get("batch_stats", {})
   if shares() == 1:
     return stats
-  alike = {path[:-1] for path in flatten_dict(told.get(MOMENTS, {}))}
+  norms = norms_of(told)
   return unflatten_dict(
     {
       path: leaf
-      if len(path) == 1 or path[:-1] in alike
+      if len(path) == 1 or path[:-1] in norms
       else add_up(leaf) / shares()
       for path, leaf in flatten_dict(stats).items()
     }

@@ -3,7 +3,8 @@
 The part of a step that sees the batch runs on all devices of a mesh at once,
 under `jax.shard_map`; what it gives is added up over them, so that all hold
 the same afterwards. Of the gradients of banks they exchange the drawn rows,
-and of each row what its candidate has: so devices send what they would for
+and of each row what its candidate has, but for batch norms, whose gradients
+are sums over the devices from the start: so devices send what they would for
 the plain network of the drawn path.
 """
 
@@ -14,12 +15,14 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from proxyless_jax.nn import bank
 from proxyless_jax.nn.parallel import add_up, shares
+from proxyless_jax.nn.shapes import norms_at
 from proxyless_jax.space import Network
 
 
@@ -46,48 +49,61 @@ def over_devices(function: Callable, mesh: Mesh | None) -> Callable:
   )
 
 
-def lengths_of(network: Network) -> dict[str, tuple[int, ...]]:
-  """Parameters of each candidate, by the names of banks with several."""
-  return {
-    own.name: tuple(
-      bank.layout(op, own.place, "params").length for op in own.place.ops
-    )
-    for own in bank.banks(network)
-    if len(own.place.ops) > 1
-  }
-
-
 def add_up_gradients(
-  grads, index: Mapping[str, jax.Array], lengths: Mapping[str, tuple[int, ...]]
+  grads, network: Network, index: Mapping[str, jax.Array | bool]
 ):
-  """The sum of all devices' gradients.
+  """The sum of all devices' gradients, where it is not the sum already.
 
   Args:
-    grads: by names; those of banks are rows f[n, 1, length].
-    index: i32[n] by the names of banks, the drawn candidates; the same on all
-      devices.
-    lengths: of each candidate's parameters, by the names of banks.
+    grads: of the parameters of the network's module; of banks, the drawn rows
+      f[n, 1, length].
+    network: whose they are.
+    index: i32[n] by the names of banks with several candidates: the drawn
+      ones, the same on all devices.
   """
   if shares() == 1:
     return grads
-  rest = add_up({k: g for k, g in grads.items() if k not in lengths})
-  rows = {k: _add_up_rows(grads[k], index[k], lengths[k]) for k in lengths}
-  return {**rest, **rows}
+  own = bank.banks(network)
+  rows = {b.name: _add_up_rows(b, grads[b.name], index) for b in own}
+  norms = _norms_outside_banks(network)
+  named = {k: g for k, g in grads.items() if k not in rows}
+  named = flatten_dict(named, keep_empty_nodes=True)
+  apart = {k: g for k, g in named.items() if k[:-1] not in norms}
+  return {**unflatten_dict({**named, **add_up(apart)}), **rows}
 
 
-def _add_up_rows(rows, index, lengths: tuple[int, ...]):
-  branches = [functools.partial(_add_up_first, length) for length in lengths]
+@functools.lru_cache(maxsize=64)
+def _norms_outside_banks(network: Network) -> frozenset[tuple[str, ...]]:
+  """The paths of batch norms among the parameters of a network's module."""
+  return frozenset(
+    (edge.name, edge.op.name, *path)
+    for edge in network.layers
+    if len(edge.ops) == 1
+    for path in norms_at(edge.op, bank.nameless(edge))
+  )
 
-  def edge(_, own):
-    row, candidate = own
+
+def _add_up_rows(own: bank.Bank, rows, index: Mapping[str, jax.Array | bool]):
+  parts = [bank.own_parts(op, own.place) for op in own.place.ops]
+  branches = [functools.partial(_add_up_parts, of_op) for of_op in parts]
+  if len(branches) == 1:
+    return branches[0](rows)
+
+  def edge(_, of_edge):
+    candidate, row = of_edge
     return None, lax.switch(candidate, branches, row)
 
-  return lax.scan(edge, None, (rows, index))[1]
+  return lax.scan(edge, None, (index[own.name], rows))[1]
 
 
-def _add_up_first(length: int, row):
-  """Of f[1, longest], where zeros follow the candidate's own."""
-  if not length:
+def _add_up_parts(parts: tuple[tuple[int, int], ...], row):
+  """Of f[..., length], from the starts to the ends; all else stays."""
+  if not parts:
     return row
-  own, zeros = jnp.split(row, [length], axis=-1)
-  return jnp.concatenate([add_up(own), zeros], axis=-1)
+  sums = add_up(jnp.concatenate([row[..., a:b] for a, b in parts], axis=-1))
+  pieces, taken, end = [], 0, 0
+  for start, stop in parts:
+    pieces.append(row[..., end:start])
+    pieces.append(sums[..., taken : taken + stop - start])
+    taken, end = taken + stop - start, stop
+  return jnp.concatenate([*pieces, row[..., end:]], axis=-1)

@@ -43,7 +43,6 @@ from proxyless_jax.search.path_gradients import (
 from proxyless_jax.search.rows import get_drawn, update_drawn
 from proxyless_jax.search.sharing import (
   add_up_gradients,
-  lengths_of,
   over_devices,
 )
 from proxyless_jax.search.state import SearchState, TrainState
@@ -81,7 +80,6 @@ def weight_step(
   gates = jax.lax.stop_gradient(gates)
   drawn = drawn_rows(state.params, module.network, gates.index)
   rows = get_drawn(state.params, drawn)
-  lengths = lengths_of(module.network)
 
   def share(held, batch):
     grads, batch_stats, metrics = weight_gradients(
@@ -89,7 +87,7 @@ def weight_step(
     )
     _, _, gates, _ = held
     index = drawn_rows(grads, module.network, gates.index)
-    grads = add_up_gradients(grads, index, lengths)
+    grads = add_up_gradients(grads, module.network, index)
     return grads, batch_stats, add_up(metrics)
 
   held = rows, state.batch_stats, gates, jax.random.fold_in(key, 1)
@@ -213,7 +211,8 @@ def train_step(
     grads, (batch_stats, metrics) = in_parts(
       gradients, accumulate, batch, batch_stats, key
     )
-    return add_up(grads), batch_stats, add_up(metrics)
+    grads = add_up_gradients(grads, module.network, {})
+    return grads, batch_stats, add_up(metrics)
 
   held = state.params, state.batch_stats, key, rate
   grads, batch_stats, metrics = over_devices(share, mesh)(held, batch)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from proxyless_jax.nn import bank
 from proxyless_jax.nn.make import make
+from proxyless_jax.nn.shapes import boxed_shapes
 
 
 def conv(x, kernel, stride=1):
@@ -50,7 +50,7 @@ def average(x, stride):
 def variables_of(op, edge):
   """Random variables, of no particular distribution."""
   rng = np.random.default_rng(0)
-  shapes = nn.meta.unbox(bank.boxed_shapes(op, edge))
+  shapes = nn.meta.unbox(boxed_shapes(op, edge))
   draws = jax.tree.map(
     lambda leaf: rng.uniform(-1.0, 1.0, leaf.shape).astype(np.float32), shapes
   )

@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from proxyless_jax.nn import bank, make
+from proxyless_jax.nn.shapes import boxed_shapes
 from proxyless_jax.space import BasicBlock, Edge, parse_op
 
 OP = BasicBlock()
@@ -26,7 +27,7 @@ def module_of(edge):
 def inputs(edge):
   """Random variables of either sign, but scales and variances, and images."""
   rng = np.random.default_rng(0)
-  shapes = nn.meta.unbox(bank.boxed_shapes(edge.op, bank.nameless(edge)))
+  shapes = nn.meta.unbox(boxed_shapes(edge.op, bank.nameless(edge)))
 
   def draw(path, leaf):
     low = 0.5 if path[-1].key in ("scale", "var") else -1.0

@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from proxyless_jax.nn import bank, make
+from proxyless_jax.nn.shapes import boxed_shapes
 from proxyless_jax.nn.shuffle import channel_shuffle
 from proxyless_jax.space import Edge, ShuffleUnit, parse_op
 
@@ -27,7 +28,7 @@ def module_of(edge):
 def inputs(edge, dtype=np.float32):
   """Uniform random variables and images."""
   rng = np.random.default_rng(0)
-  shapes = nn.meta.unbox(bank.boxed_shapes(edge.op, bank.nameless(edge)))
+  shapes = nn.meta.unbox(boxed_shapes(edge.op, bank.nameless(edge)))
   variables = jax.tree.map(
     lambda leaf: rng.uniform(0.2, 1.0, leaf.shape).astype(dtype), shapes
   )

@@ -13,6 +13,7 @@ import proxyless_jax as pj
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nn import bank, banks, make
 from proxyless_jax.nn import tree as tree_lib
+from proxyless_jax.nn.shapes import boxed_shapes
 from proxyless_jax.nn.tree_runs import block_runs
 from proxyless_jax.nn.wiring import Graph, tree_graph
 from proxyless_jax.search import gates as gates_lib
@@ -52,7 +53,7 @@ def filled(own, collection):
         collection,
         jax.tree.map(
           lambda leaf: np.ones(leaf.shape, bool),
-          nn.meta.unbox(bank.boxed_shapes(op, bank.nameless(edge)))[collection],
+          nn.meta.unbox(boxed_shapes(op, bank.nameless(edge)))[collection],
         ),
       )
       for op in own.place.ops
