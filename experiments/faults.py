@@ -229,7 +229,9 @@ def kill_all(place, reference, kills: int, seed: int, jobs: int) -> dict:
     for future in concurrent.futures.as_completed(futures):
       new, ends = future.result()
       done, same = done + new, same + ends
-      print(f"{len(done)} kills, {sum(same)} of {len(same)} the same")
+      print(
+        f"{len(done)} kills, {sum(same)} of {len(same)} the same", flush=True
+      )
   return {
     "kills": len(done),
     "searches_ended": len(same),

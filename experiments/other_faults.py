@@ -103,24 +103,29 @@ def _flip(path: pathlib.Path, rng) -> None:
 
 
 def flip(checkpoint, rng):
+  """A bit of any file."""
   _flip(_any_file(checkpoint, rng), rng)
 
 
 def truncate(checkpoint, rng):
+  """Any file, cut anywhere."""
   path = _any_file(checkpoint, rng)
   os.truncate(path, rng.randrange(path.stat().st_size))
 
 
 def delete(checkpoint, rng):
+  """Any file."""
   _any_file(checkpoint, rng).unlink()
 
 
 def flip_manifest(checkpoint, rng):
+  """A bit of the file that tells what the others hold."""
   _flip(checkpoint / "manifest" / "metadata", rng)
 
 
 @contextlib.contextmanager
 def all_damaged(place, base, folder, rng):
+  """Nothing to fall back to; mended by starting anew."""
   workdir = shutil.copytree(base, folder / "run")
   for checkpoint in short_search.checkpoints(workdir):
     flip_manifest(checkpoint, rng)
@@ -132,8 +137,10 @@ def all_damaged(place, base, folder, rng):
 
 @contextlib.contextmanager
 def full_disk(place, base, folder, rng):
+  """Room for none to a few more checkpoints; mended by more room."""
   with _mounted(folder, "size=8m"):
     workdir = shutil.copytree(base, folder / "run")
+    _log_elsewhere(place, workdir)
     free = shutil.disk_usage(folder).free - rng.randint(0, 150_000)
     (folder / "filler").write_bytes(b"x" * free)
     said = _error(place.start(workdir), workdir, "No space left")
@@ -144,9 +151,10 @@ def full_disk(place, base, folder, rng):
 
 @contextlib.contextmanager
 def read_only(place, base, folder, rng):
+  """From the start; mended by making it writable."""
   with _mounted(folder, "size=8m"):
     workdir = shutil.copytree(base, folder / "run")
-    short_search.log_of(workdir).symlink_to(place.root / "read_only.log")
+    _log_elsewhere(place, workdir)
     _mount("-o", "remount,ro", folder)
     said = _error(place.start(workdir), workdir, "can be written to")
     _mount("-o", "remount,rw", folder)
@@ -156,6 +164,7 @@ def read_only(place, base, folder, rng):
 
 @contextlib.contextmanager
 def locked_in_the_middle(place, base, folder, rng):
+  """No new checkpoint can be made in the folder; mended by unlocking it."""
   workdir = shutil.copytree(base, folder / "run")
   process = place.start(workdir)
   step = STOP_AT + 5 * rng.randint(1, 4)
@@ -174,6 +183,7 @@ def locked_in_the_middle(place, base, folder, rng):
 
 @contextlib.contextmanager
 def no_data(place, base, folder, rng):
+  """From the start; mended by bringing the folder back."""
   workdir = shutil.copytree(base, folder / "run")
   with _away(place.data):
     said = _error(place.start(workdir), workdir, "expected a folder")
@@ -183,6 +193,7 @@ def no_data(place, base, folder, rng):
 
 @contextlib.contextmanager
 def data_lost_in_the_middle(place, base, folder, rng):
+  """As images are read; mended by bringing the folder back."""
   workdir = shutil.copytree(base, folder / "run")
   process = place.start(workdir)
   _wait_until(_saved(workdir, STOP_AT + 5 * rng.randint(1, 4)), process)
@@ -238,6 +249,11 @@ def _mounted(folder: pathlib.Path, options: str):
     yield
   finally:
     subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def _log_elsewhere(place: Place, workdir: pathlib.Path) -> None:
+  """Else what is printed would meet the same fault."""
+  short_search.log_of(workdir).symlink_to(place.root / "elsewhere.txt")
 
 
 def _mount(*arguments) -> None:

@@ -106,6 +106,7 @@ class Place:
 
 
 def log_of(workdir: pathlib.Path) -> pathlib.Path:
+  """What the last start on a workdir printed."""
   return workdir.parent / f"{workdir.name}.{LOG}"
 
 
@@ -159,6 +160,7 @@ def told(manifest: dict) -> dict:
 
 
 def manifest_of(checkpoint: pathlib.Path) -> dict:
+  """What a checkpoint tells of itself."""
   sealed = json.loads((checkpoint / "manifest" / "metadata").read_text())
   return json.loads(sealed["sealed"].partition(" ")[2])
 
