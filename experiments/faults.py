@@ -90,7 +90,6 @@ def unbroken(place: Place) -> Reference:
     (path.parent.name, int(path.name)): short_search.contents(path)
     for path in short_search.checkpoints(workdir)
   }
-  assert len(states) == sum(short_search.STAGES.values())
   start = time.perf_counter()
   again = place.root / "again"
   place.finish(again)
@@ -227,8 +226,8 @@ def kill_all(place, reference, kills: int, seed: int, jobs: int) -> dict:
       for i, n in enumerate(parts)
     ]
     for future in concurrent.futures.as_completed(futures):
-      new, ends = future.result()
-      done, same = done + new, same + ends
+      kills_of_one, same_of_one = future.result()
+      done, same = done + kills_of_one, same + same_of_one
       print(
         f"{len(done)} kills, {sum(same)} of {len(same)} the same", flush=True
       )
@@ -253,10 +252,8 @@ def _count(values) -> dict[str, int]:
   return dict(sorted(collections.Counter(values).items()))
 
 
-def _spread(values) -> dict[str, float] | None:
-  values = list(values)
-  if not values:
-    return None
+def _spread(values) -> dict[str, float]:
+  values = list(values) or [0.0]
   return {"median": statistics.median(values), "largest": max(values)}
 
 
