@@ -57,7 +57,11 @@ class Checkpoints(contextlib.AbstractContextManager):
     self._directory = pathlib.Path(directory).absolute()
     self._directory.mkdir(parents=True, exist_ok=True)
     options = ocp.CheckpointManagerOptions(
-      max_to_keep=keep, cleanup_tmp_directories=True
+      max_to_keep=keep,
+      cleanup_tmp_directories=True,
+      # Else, where a folder cannot be made, threads that wait for it keep the
+      # program from ending for minutes.
+      async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
     )
     self._manager = ocp.CheckpointManager(self._directory, options=options)
 

@@ -60,21 +60,20 @@ def handled() -> Iterator[None]:
   At once, or where a loop inside has put it off, when that lets it through. A
   handler of the user's, or another thread than the main one, is left alone.
   """
-  earlier = signal.getsignal(signal.SIGTERM)
-  if not _is_free():
-    yield
-    return
-  signal.signal(signal.SIGTERM, _Handler())
+  earlier, free = signal.getsignal(signal.SIGTERM), _is_free()
+  ends = False
+  if free:
+    signal.signal(signal.SIGTERM, _Handler())
   try:
     yield
   except Preempted:
     # The handler stays: a second SIGTERM must not change how the program ends.
+    ends = True
     print(STOPPED, file=sys.stderr)
     raise
-  except BaseException:
-    signal.signal(signal.SIGTERM, earlier)
-    raise
-  signal.signal(signal.SIGTERM, earlier)
+  finally:
+    if free and not ends:
+      signal.signal(signal.SIGTERM, earlier)
 
 
 @contextlib.contextmanager
@@ -127,8 +126,10 @@ def shielded() -> Iterator[None]:
 
 def _is_free() -> bool:
   """Whether a handler may be set here without taking another one's place."""
+  # Python does not know of the handler that JAX's service sets.
   return (
-    threading.current_thread() is threading.main_thread()
+    not jax.distributed.is_initialized()
+    and threading.current_thread() is threading.main_thread()
     and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
   )
 

@@ -2,6 +2,7 @@
 
 import errno
 import subprocess
+import threading
 import time
 
 import jax
@@ -106,8 +107,13 @@ def test_read_only_from_the_middle(small_disk, tmp_path):
       time.sleep(0.3)
       remount(small_disk, "ro")
 
+  before = threading.enumerate()
   with pytest.raises(OSError) as error:
     run_stage(make_stage(before_step), workdir, OPTIONS)
+  # Those that wait for a folder would keep the program from ending.
+  for thread in set(threading.enumerate()) - set(before):
+    thread.join(0.0 if thread.daemon else 30.0)
+    assert thread.daemon or not thread.is_alive()
   message = str(error.value)
   assert message.startswith(f"workdir = {workdir}: Read-only file system: make")
   assert message.endswith("command then goes on from step 2 of search")

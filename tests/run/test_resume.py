@@ -78,9 +78,9 @@ def test_killed_in_every_stage(
     "PYTHONPATH": os.getcwd(),
   }
 
-  def start(*command):
+  def start(*command, more=()):
     return subprocess.run(
-      [sys.executable, *command, *flags],
+      [sys.executable, *command, *flags, *more],
       env=environment,
       capture_output=True,
       text=True,
@@ -90,9 +90,10 @@ def test_killed_in_every_stage(
 
   # Right after a checkpoint began in warm-up; in the search; in the training.
   for point in ("search:3:SIGKILL", "search:10:SIGTERM", "train:8:SIGKILL"):
-    # Processes that prepare data get the signal too, and outlive the step.
-    process = start("-c", KILLED, point, "--config.data.workers=1")
     told = point.endswith("SIGTERM")
+    # Processes that prepare data get the signal too, and outlive the step.
+    more = ["--config.data.workers=1"] if told else []
+    process = start("-c", KILLED, point, more=more)
     code = 0 if told else -signal.SIGKILL
     assert process.returncode == code, process.stderr
     assert process.stderr.endswith(f"{STOPPED}\n") is told
