@@ -59,8 +59,9 @@ def told_in_training(op: Op, place: Edge) -> dict:
   # Without a name: a module that is being traced may have one of its name.
   module = make(op, place, name=None, bn_momentum=0.0, dropout=0.0)
   x = jnp.zeros((1, place.size, place.size, place.features_in))
+  keys = {"dropout": jax.random.key(0)}
   _, told = jax.eval_shape(
-    lambda v: module.apply(v, x, True, mutable=TOLD),
+    lambda v: module.apply(v, x, True, mutable=TOLD, rngs=keys),
     nn.meta.unbox(boxed_shapes(op, place)),
   )
   return told

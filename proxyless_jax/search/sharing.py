@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
 from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
@@ -65,15 +65,22 @@ def add_up_gradients(
     return grads
   own = bank.banks(network)
   rows = {b.name: _add_up_rows(b, grads[b.name], index) for b in own}
-  norms = _norms_outside_banks(network)
+  norms = norms_outside_banks(network)
   named = {k: g for k, g in grads.items() if k not in rows}
   named = flatten_dict(named, keep_empty_nodes=True)
-  apart = {k: g for k, g in named.items() if k[:-1] not in norms}
-  return {**unflatten_dict({**named, **add_up(apart)}), **rows}
+  # Together, so that they can travel together.
+  sums = add_up(
+    {
+      path: leaf
+      for path, leaf in named.items()
+      if leaf is not empty_node and path[:-1] not in norms
+    }
+  )
+  return {**unflatten_dict({**named, **sums}), **rows}
 
 
 @functools.lru_cache(maxsize=64)
-def _norms_outside_banks(network: Network) -> frozenset[tuple[str, ...]]:
+def norms_outside_banks(network: Network) -> frozenset[tuple[str, ...]]:
   """The paths of batch norms among the parameters of a network's module."""
   return frozenset(
     (edge.name, edge.op.name, *path)
