@@ -9,6 +9,8 @@ interrupted leaves the file that an unbroken run leaves, timings aside.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
 import os
@@ -96,8 +98,10 @@ class MetricsWriter:
       self._tensorboard.add_scalar(f"{self._stage}/{name}", value, self._step)
 
   def close(self) -> None:
-    self._file.close()
-    self._tensorboard.close()
+    # Each, though the other may fail.
+    with contextlib.ExitStack() as stack:
+      stack.callback(_close, self._tensorboard)
+      stack.callback(self._file.close)
 
   def __enter__(self) -> MetricsWriter:
     return self
@@ -179,6 +183,23 @@ def _tensorboard_writer(folder: str, start_step: int):
     # The file's name has whole seconds only, and an existing file is lost.
     filename_suffix=f".{earlier:04d}",
   )
+
+
+def _close(tensorboard) -> None:
+  """Closes a writer of events, once and for all.
+
+  Where that fails, as on a full disk, it would try again at the program's exit,
+  with tracebacks after the error that explains them.
+  """
+  try:
+    tensorboard.close()
+  except OSError:
+    files = tensorboard.file_writer
+    worker = getattr(files.event_writer, "_worker", None)
+    if worker is not None:
+      worker.stop()
+    files.event_writer = io.BytesIO()  # What can be closed.
+    raise
 
 
 def _scalar(name: str, value: object) -> int | float:

@@ -189,3 +189,32 @@ def test_a_file_that_is_not_metrics_is_left_alone(tmp_path):
   (tmp_path / "metrics.jsonl").write_text('{"stage": "search", "st\n{}\n')
   with pytest.raises(ValueError, match=r"metrics.jsonl, line 1"):
     MetricsWriter(tmp_path, "search")
+
+
+FULL = """
+import sys
+from proxyless_jax.report import MetricsWriter
+
+writer = MetricsWriter(sys.argv[1], "search")
+events = writer._tensorboard.file_writer.event_writer._ev_writer
+def flush():
+  raise OSError(28, "No space left on device")
+writer.write(1, {"loss": 1.0})
+events.flush = events._py_recordio_writer.flush = flush
+try:
+  writer.close()
+except OSError as error:
+  print(error.strerror, file=sys.stderr)
+"""
+
+
+def test_a_writer_on_a_full_disk_fails_once(tmp_path):
+  """Not again at the exit, after the error that explains it."""
+  done = subprocess.run(
+    [sys.executable, "-c", FULL, str(tmp_path)],
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+  assert done.stderr.splitlines()[-1] == "No space left on device", done.stderr
+  assert "atexit" not in done.stderr
