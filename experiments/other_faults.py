@@ -107,15 +107,23 @@ def flip(checkpoint, rng):
   _flip(_any_file(checkpoint, rng), rng)
 
 
+def _largest(checkpoint: pathlib.Path) -> pathlib.Path:
+  """The file with most of the state."""
+  return max(
+    checkpoint.rglob("*"), key=lambda p: p.is_file() * p.stat().st_size
+  )
+
+
 def truncate(checkpoint, rng):
-  """Any file, cut anywhere."""
-  path = _any_file(checkpoint, rng)
+  """The largest file, cut anywhere."""
+  path = _largest(checkpoint)
   os.truncate(path, rng.randrange(path.stat().st_size))
 
 
 def delete(checkpoint, rng):
-  """Any file."""
-  _any_file(checkpoint, rng).unlink()
+  """The largest file."""
+  del rng
+  _largest(checkpoint).unlink()
 
 
 def flip_manifest(checkpoint, rng):
