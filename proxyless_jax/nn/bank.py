@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from proxyless_jax.nn.layers import MOMENTS
+from proxyless_jax.nn.batch_norm import MOMENTS
 from proxyless_jax.nn.shapes import boxed_shapes, norms_at, told_in_training
 from proxyless_jax.space import Edge, Network, Op
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import flax.linen as nn
 
-from proxyless_jax.nn.layers import BatchNorm, Conv
+from proxyless_jax.nn.batch_norm import BatchNorm
+from proxyless_jax.nn.layers import Conv
 from proxyless_jax.nn.make import make
 from proxyless_jax.nn.pooling import avg_pool, max_pool
 from proxyless_jax.space import (

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from proxyless_jax.nn import bank
-from proxyless_jax.nn.layers import MOMENTS, TOLD, agreed_statistics
+from proxyless_jax.nn.batch_norm import GIVEN, MOMENTS, TOLD, agreed_statistics
 from proxyless_jax.nn.make import make
 from proxyless_jax.nn.mixed import Family
 from proxyless_jax.nn.mobile import MBConvModule
@@ -39,11 +39,12 @@ def families_of(
   groups: dict[object, list[int]] = {}
   for i, op in enumerate(ops):
     groups.setdefault(_shared(op), []).append(i)
+  width = max(bank.layout(op, place, MOMENTS).length for op in ops)
   families = []
   for positions in groups.values():
     members = tuple(ops[i] for i in positions)
     make_run = _alone if len(members) == 1 else _together
-    run = make_run(members, place, options, train)
+    run = make_run(members, place, options, train, width)
     families.append(Family(run, tuple(positions)))
   return families
 
@@ -58,7 +59,7 @@ def _shared(op: Op) -> Op:
 
 
 @functools.lru_cache(maxsize=4096)
-def _alone(ops: tuple[Op], place: Edge, options, train: bool):
+def _alone(ops: tuple[Op], place: Edge, options, train: bool, width: int):
   (op,) = ops
   module = make(op, place, name=None, **dict(options))
   of_params = bank.layout(op, place, "params")
@@ -71,11 +72,13 @@ def _alone(ops: tuple[Op], place: Edge, options, train: bool):
     del member
     return of_params.unpack(row)
 
-  return _over_rows(apply, unpack, op, place)
+  return _over_rows(apply, unpack, op, place, width)
 
 
 @functools.lru_cache(maxsize=4096)
-def _together(ops: tuple[Op, ...], place: Edge, options, train: bool):
+def _together(
+  ops: tuple[Op, ...], place: Edge, options, train: bool, width: int
+):
   module_of = MBConvModule if type(ops[0]) is MBConv else NormSepConvModule
   module = module_of(ops, place, dict(options)["bn_momentum"])
   of_params = [bank.layout(op, place, "params") for op in ops]
@@ -84,10 +87,10 @@ def _together(ops: tuple[Op, ...], place: Edge, options, train: bool):
     return module.apply(variables, x, train, member, mutable=TOLD)
 
   unpack = functools.partial(_unpack_member, of_params)
-  return _over_rows(apply, unpack, ops[0], place)
+  return _over_rows(apply, unpack, ops[0], place, width)
 
 
-def _over_rows(apply, unpack, op: Op, place: Edge):
+def _over_rows(apply, unpack, op: Op, place: Edge, width: int):
   """A `Family.run`: a module over rows of banks instead of named trees.
 
   Args:
@@ -95,6 +98,7 @@ def _over_rows(apply, unpack, op: Op, place: Edge):
     unpack: (row of parameters, member) -> their tree.
     op: a member; all have statistics of the same shapes.
     place: where it stands.
+    width: of a row of moments.
   """
   of_stats, of_moments = (bank.layout(op, place, name) for name in TOLD)
 
@@ -105,15 +109,15 @@ def _over_rows(apply, unpack, op: Op, place: Edge):
       "batch_stats": of_stats.unpack(stats),
     }
     if moments is not None:
-      variables[MOMENTS] = of_moments.unpack(moments)
+      variables[GIVEN] = of_moments.unpack(moments)
     y, told = apply(variables, x, member)
     told = {**variables, **told}
     new = of_stats.pack(agreed_statistics(told), len(stats))
     if moments is None:
       dtype = jnp.promote_types(x.dtype, jnp.float32)
-      moments = jnp.zeros(len(stats), dtype)
+      moments = jnp.zeros(width, dtype)
       if MOMENTS in told:
-        moments = of_moments.pack(told[MOMENTS], len(stats)).astype(dtype)
+        moments = of_moments.pack(told[MOMENTS], width).astype(dtype)
     # Linen's own layers give float32 for bfloat16, by their parameters.
     return y.astype(x.dtype), new.astype(stats.dtype), moments
 

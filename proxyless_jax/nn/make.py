@@ -30,6 +30,10 @@ def make(
   In an architecture it may draw random numbers from the stream 'dropout'. As a
   candidate it gets none, so it has no dropout of its own.
 
+  For the numbers of one device on several, its batch norm is `pj.BatchNorm`:
+  another sees each device's share of a batch by itself. And random numbers are
+  drawn by `nn.parallel.of_examples`: others are the same for each share.
+
   Args:
     op: the operation.
     edge: where it stands: widths, stride, size.

@@ -41,7 +41,7 @@ class Family(NamedTuple):
 
   Attributes:
     run: (member i32[], params f[length], stats f[length'], x, moments=None) ->
-      (o_j(x), new stats f[length'], moments f[length'] of the batch), where
+      (o_j(x), new stats f[length'], moments f[width] of the batch), where
       j = positions[member]. Where it is given the moments, it takes them for
       the batch's.
     positions: of the members among an edge's candidates.

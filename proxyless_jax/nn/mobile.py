@@ -8,8 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from proxyless_jax.nn.batch_norm import BatchNorm
 from proxyless_jax.nn.declare import constant, normal
-from proxyless_jax.nn.layers import BatchNorm, Conv, Conv1x1, Dropout, depthwise
+from proxyless_jax.nn.layers import Conv, Conv1x1, Dropout, depthwise
 from proxyless_jax.nn.make import make
 from proxyless_jax.space import Classifier, ConvBN, Edge, MBConv, Zero
 

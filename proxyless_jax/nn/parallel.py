@@ -3,9 +3,9 @@
 A step that runs on several devices is traced once, for one device's share of
 the batch, under `jax.shard_map`. There a sum over examples is a sum over the
 axis `data` too, and random numbers of examples are those that one device would
-draw for the whole batch: so the numbers do not depend on how many devices
-there are. Outside `shard_map`, and under axes of other names, all of this does
-nothing.
+draw for the whole batch: so what is computed by these does not depend on how
+many devices there are. Outside `shard_map`, and under axes of other names, all
+of this does nothing.
 """
 
 from __future__ import annotations

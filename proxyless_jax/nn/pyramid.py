@@ -8,8 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from proxyless_jax.nn.batch_norm import BatchNorm
 from proxyless_jax.nn.common import average_cells
-from proxyless_jax.nn.layers import BatchNorm, Conv, Conv1x1
+from proxyless_jax.nn.layers import Conv, Conv1x1
 from proxyless_jax.nn.make import make
 from proxyless_jax.nn.parallel import of_examples
 from proxyless_jax.nn.shake import shake

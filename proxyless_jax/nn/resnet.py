@@ -7,7 +7,8 @@ import functools
 import flax.linen as nn
 import jax
 
-from proxyless_jax.nn.layers import BatchNorm, Conv
+from proxyless_jax.nn.batch_norm import BatchNorm
+from proxyless_jax.nn.layers import Conv
 from proxyless_jax.nn.make import make
 from proxyless_jax.space import BasicBlock, Edge
 

@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from proxyless_jax.nn.batch_norm import TOLD, norms_of
 from proxyless_jax.nn.declare import declarations
-from proxyless_jax.nn.layers import TOLD, norms_of
 from proxyless_jax.nn.make import make
 from proxyless_jax.space import Edge, Op
 

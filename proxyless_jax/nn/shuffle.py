@@ -7,9 +7,10 @@ import functools
 import flax.linen as nn
 import jax.numpy as jnp
 
+from proxyless_jax.nn.batch_norm import BatchNorm
 from proxyless_jax.nn.declare import he_fan_out
 from proxyless_jax.nn.depthwise import depthwise_conv
-from proxyless_jax.nn.layers import BatchNorm, Conv1x1
+from proxyless_jax.nn.layers import Conv1x1
 from proxyless_jax.nn.make import make
 from proxyless_jax.space import Edge, ShuffleUnit
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn import bank
+from proxyless_jax.nn.batch_norm import MOMENTS
 from proxyless_jax.nn.chain import (
   PlainEdge,
   check_gates,
@@ -25,7 +26,7 @@ from proxyless_jax.nn.chain import (
 )
 from proxyless_jax.nn.common import average_cells
 from proxyless_jax.nn.family import families_of
-from proxyless_jax.nn.layers import MOMENTS, drop_path
+from proxyless_jax.nn.layers import drop_path
 from proxyless_jax.nn.mixed import EdgeGates, mixed_edges, scan
 from proxyless_jax.nn.tree_runs import BlockRun, block_runs
 from proxyless_jax.nn.wiring import tree_graph

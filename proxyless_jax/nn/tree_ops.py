@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import flax.linen as nn
 
-from proxyless_jax.nn.layers import BatchNorm, Conv, Conv1x1, depthwise
+from proxyless_jax.nn.batch_norm import BatchNorm
+from proxyless_jax.nn.layers import Conv, Conv1x1, depthwise
 from proxyless_jax.nn.make import make
 from proxyless_jax.space import Edge, NormConv, NormSepConv
 

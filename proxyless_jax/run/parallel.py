@@ -49,7 +49,7 @@ def check_shared(field: str, batch: int, accumulate: int) -> None:
     raise ValueError(
       f"{field} = {batch}: expected a multiple of {devices * accumulate}, as "
       f"{devices} devices share each of its {accumulate} parts: change it, or "
-      "hide devices (CUDA_VISIBLE_DEVICES, or JAX_PLATFORMS=cpu)"
+      "hide devices (CUDA_VISIBLE_DEVICES)"
     )
 
 

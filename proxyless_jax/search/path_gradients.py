@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 
-from proxyless_jax.nn.layers import TOLD, agreed_statistics
+from proxyless_jax.nn.batch_norm import TOLD, agreed_statistics
 from proxyless_jax.nn.parallel import held_by_all
 from proxyless_jax.search import gates as gates_lib
 from proxyless_jax.search import objective as objective_lib

@@ -5,7 +5,8 @@ under `jax.shard_map`; what it gives is added up over them, so that all hold
 the same afterwards. Of the gradients of banks they exchange the drawn rows,
 and of each row what its candidate has, but for batch norms, whose gradients
 are sums over the devices from the start: so devices send what they would for
-the plain network of the drawn path.
+the plain network of the drawn path; where edges of several widths share a
+bank, what the widest of them would.
 """
 
 from __future__ import annotations

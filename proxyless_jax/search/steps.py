@@ -25,7 +25,7 @@ import optax
 from jax.sharding import Mesh
 
 from proxyless_jax.nn import banks
-from proxyless_jax.nn.layers import TOLD, agreed_statistics
+from proxyless_jax.nn.batch_norm import TOLD, agreed_statistics
 from proxyless_jax.nn.parallel import add_up
 from proxyless_jax.search import gates as gates_lib
 from proxyless_jax.search import objective as objective_lib

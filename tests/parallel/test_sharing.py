@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from proxyless_jax.nn import build, init
-from proxyless_jax.nn.layers import TOLD, BatchNorm, agreed_statistics
+from proxyless_jax.nn.batch_norm import TOLD, BatchNorm, agreed_statistics
 from proxyless_jax.nn.parallel import held_by_all, of_examples, total
 from proxyless_jax.run.parallel import jit_step, place, to_devices
 from proxyless_jax.search import reinforce, steps

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from proxyless_jax.nn import bank, build
-from proxyless_jax.nn.layers import TOLD, norms_of
+from proxyless_jax.nn.batch_norm import TOLD, norms_of
 from proxyless_jax.search.sharing import norms_outside_banks
 from proxyless_jax.space import MBConv, tree_space
 from proxyless_jax.space.zoo import zoo
