@@ -11,7 +11,11 @@ import builtins
 import contextlib
 import itertools
 import json
+import os
+import pathlib
+import secrets
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
@@ -28,6 +32,8 @@ T = TypeVar("T")
 
 # Seconds to hear why another host has gone, where its end was felt first.
 GRACE = 3.0
+# Seconds until a file of the first host has to be seen by all.
+SEEN = 20.0
 # As long as JAX's store can wait: who waits in vain is ended by the watch.
 FOREVER = 2**31 - 1  # Milliseconds, 24 days.
 # In the errors of what lost another host: the libraries have no class for it.
@@ -138,6 +144,40 @@ def check_same(what: str, value) -> None:
       "start all hosts with the same command, files and versions; here it is "
       f"... {here} ..., there ... {there} ..."
     )
+
+
+def check_shared(folder: str | os.PathLike) -> None:
+  """Checks that all hosts see one and the same folder.
+
+  Args:
+    folder: is there on the first host.
+
+  Raises:
+    ValueError: this host does not see what the first one wrote there.
+  """
+  if jax.process_count() == 1:
+    return
+  client = distributed.global_state.client
+  name = on_first(lambda: f"seen-{secrets.token_hex(8)}.tmp")
+  path = os.path.join(folder, name)
+  if first():
+    pathlib.Path(path).touch()
+  client.wait_at_barrier(f"wrote {name}", FOREVER)
+  end = time.monotonic() + SEEN
+  while not os.path.exists(path):
+    if time.monotonic() > end:
+      raise ValueError(
+        f"workdir = {os.path.abspath(folder)}: host {jax.process_index()} does "
+        "not see what the first host writes there: expected one folder, the "
+        "same path on a file system that all hosts share"
+      )
+    time.sleep(0.2)
+    # A network's file system may remember that a file was not there.
+    with contextlib.suppress(OSError):
+      os.listdir(folder)
+  client.wait_at_barrier(f"saw {name}", FOREVER)
+  if first():
+    os.remove(path)
 
 
 def refuse_several(what: str) -> None:

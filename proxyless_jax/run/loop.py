@@ -60,7 +60,7 @@ def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   _check_drop_path(options, space)
   calls = Calls(space, options.search.costs, workdir)
   stage = search_stage(options, dataset, space, calls)
-  hosts.on_first(lambda: claim(workdir, _as_dict(config), MAY_DIFFER))
+  _claim(config, workdir)
   costs = make_costs(options.search.costs, space)
   hosts.on_first(lambda: keep_tables(workdir, costs))
   state, search_seconds = run_stage(stage, workdir, options.run)
@@ -96,7 +96,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   _check_drop_path(options, network)
   variables = _weights(options, network)
   stage = train_stage(options, dataset, network, variables)
-  hosts.on_first(lambda: claim(workdir, _as_dict(config), MAY_DIFFER))
+  _claim(config, workdir)
   hosts.on_first(lambda: _keep_network(network, workdir))
   state, seconds = run_stage(stage, workdir, options.run)
   seconds = {"train": seconds}
@@ -111,7 +111,7 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   options, dataset = _open(config, workdir)
   network = _network(options, dataset, workdir)
   variables = _weights(options, network)
-  hosts.on_first(lambda: claim(workdir, _as_dict(config), MAY_DIFFER))
+  _claim(config, workdir)
   hosts.on_first(lambda: _keep_network(network, workdir))
   more = {}
   if variables is None:
@@ -142,6 +142,11 @@ def _open(config, workdir) -> tuple[Options, Any]:
   dataset = load(options.data, test_only=options.job == "evaluate")
   _check_batches(options, dataset)
   return options, dataset
+
+
+def _claim(config, workdir) -> None:
+  hosts.on_first(lambda: claim(workdir, _as_dict(config), MAY_DIFFER))
+  hosts.check_shared(workdir)
 
 
 def _check_batches(options: Options, dataset) -> None:

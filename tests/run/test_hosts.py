@@ -284,3 +284,22 @@ def test_four_hosts_train_as_one(start, flags, unbroken, tmp_path):
   assert (found["hosts"], found["images"]) == (4, unbroken[1]["images"])
   for name in ("loss", "top1", "top5"):
     assert found[name] == pytest.approx(unbroken[1][name], rel=TOLERANCE)
+
+
+def test_hosts_with_workdirs_of_their_own_are_refused(start, tmp_path):
+  """Each would wait for files of the other for ever."""
+  text = f"""
+import os
+hosts.SEEN = 1.0
+folder = os.path.join({str(tmp_path)!r}, str(hosts.first()))
+os.makedirs(folder)
+hosts.check_shared({str(tmp_path)!r})
+print("one folder")
+hosts.check_shared(folder)
+"""
+  (code, said), (other, why) = start(program(text), program(text))
+  assert code == other == 1
+  assert "one folder" in said and "one folder" in why
+  assert "expected one folder, the same path" in why
+  assert GOES_ON in said
+  assert not list(tmp_path.glob("seen-*"))
