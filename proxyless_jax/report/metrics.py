@@ -26,8 +26,8 @@ class MetricsWriter:
 
   Whatever is to survive a resume from the checkpoint of a step has to be
   written before that checkpoint is saved. Open a stage only if it has steps
-  left to run: opening it drops the lines of the stages after it. Of several
-  hosts, one writes.
+  left to run: opening it drops the lines that are to come. Of several hosts,
+  one writes.
 
   TensorBoard events go to `tensorboard/STAGE`, a folder a stage, because
   TensorBoard purges by step alone: resuming one stage would hide the steps of
@@ -48,8 +48,7 @@ class MetricsWriter:
       workdir: folder of the run, made where it is missing.
       stage: one of `stages`.
       start_step: of the checkpoint that was restored: later lines of `stage`
-        and all lines of later stages are dropped. 0 for a stage that starts
-        afresh: then every line of `stage` is.
+        are dropped. 0 for a stage that starts afresh: then every one is.
       stages: all stages of the run, in the order in which they run.
 
     Raises:
@@ -64,8 +63,7 @@ class MetricsWriter:
     workdir = os.fspath(workdir)
     os.makedirs(workdir, exist_ok=True)
     path = os.path.join(workdir, "metrics.jsonl")
-    dropped_stages = stages[stages.index(stage) + 1 :]
-    _drop_lines_to_come(path, stage, start_step, dropped_stages)
+    _drop_lines_to_come(path, stage, start_step)
     self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
     folder = os.path.join(workdir, "tensorboard", stage)
     self._tensorboard = _tensorboard_writer(folder, start_step)
@@ -149,16 +147,16 @@ def _parse(row: bytes, where: str) -> dict:
   return line
 
 
-def _drop_lines_to_come(
-  path: str, stage: str, step: int, later_stages: Sequence[str]
-) -> None:
-  """Keeps what the run had written when it was at `step` of `stage`."""
+def _drop_lines_to_come(path: str, stage: str, step: int) -> None:
+  """Keeps what the run had written when it was at `step` of `stage`.
+
+  And what is of other stages: where one of them is at its end, nobody would
+  write its lines again.
+  """
 
   def is_past(line: dict) -> bool:
-    if line["stage"] == stage:
-      # Nothing is restored at step 0: its metrics will be written again too.
-      return 0 < line["step"] <= step
-    return line["stage"] not in later_stages
+    # Nothing is restored at step 0: its metrics will be written again too.
+    return line["stage"] != stage or 0 < line["step"] <= step
 
   kept = b"".join(row for line, row in _read(path) if is_past(line))
   if not os.path.exists(path) or os.path.getsize(path) == len(kept):

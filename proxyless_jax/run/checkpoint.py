@@ -41,12 +41,16 @@ class Checkpoints(contextlib.AbstractContextManager):
   All hosts of a run share the folder, and make the same calls.
   """
 
-  def __init__(self, directory: str | pathlib.Path, *, keep: int):
+  def __init__(
+    self, directory: str | pathlib.Path, *, keep: int, writes: bool = True
+  ):
     """Opens the folder, made where it is missing.
 
     Args:
       directory: local path; what a killed run left half written in it goes.
       keep: how many of the newest stay; with 2, there is one to fall back to.
+      writes: False to restore alone: nothing in the folder changes then, so
+        that a run may be writing there.
 
     Raises:
       ValueError: `keep` is below 1.
@@ -56,9 +60,10 @@ class Checkpoints(contextlib.AbstractContextManager):
       raise ValueError(f"keep = {keep}: expected 1 or more; set it to 2")
     self._directory = pathlib.Path(directory).absolute()
     self._directory.mkdir(parents=True, exist_ok=True)
+    self._writes = writes
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
-      cleanup_tmp_directories=True,
+      cleanup_tmp_directories=writes,
       # Else, where a folder cannot be made, threads that wait for it keep the
       # program from ending for minutes.
       async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
@@ -193,15 +198,16 @@ class Checkpoints(contextlib.AbstractContextManager):
   def _set_aside(self, damages: dict[int, str], used: int) -> None:
     for step, damage in damages.items():
       aside = self._directory / f"{step}.damaged"
+      now = f"; the damaged one is now {aside}" if self._writes else ""
       warnings.warn(
         f"the checkpoint of step {step} is damaged ({damage}): using that of "
-        f"step {used}; the damaged one is now {aside}",
+        f"step {used}{now}",
         stacklevel=3,
       )
-      if jax.process_index() == 0:
+      if self._writes and jax.process_index() == 0:
         shutil.rmtree(aside, ignore_errors=True)
         (self._directory / str(step)).rename(aside)
-    if damages:
+    if damages and self._writes:
       multihost_utils.sync_global_devices("damaged checkpoints set aside")
       self._manager.reload()
 

@@ -11,6 +11,8 @@ import threading
 
 import jax
 
+from proxyless_jax.run.preemption import leaving_by_sigterm
+
 # Seconds for all hosts to come: a cluster may start them minutes apart.
 WAIT = 300
 # After which JAX aborts all hosts for one that is silent, as stopped ones are.
@@ -168,6 +170,7 @@ def _patience(place: Place):
   timer.daemon = True
   timer.start()
   try:
-    yield
+    with leaving_by_sigterm():
+      yield
   finally:
     timer.cancel()

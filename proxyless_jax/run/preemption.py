@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -106,6 +108,35 @@ def deferred() -> Iterator[Callable[[], bool]]:
       signal.signal(signal.SIGTERM, handler)
   else:
     yield lambda: False
+
+
+@contextlib.contextmanager
+def leaving_by_sigterm() -> Iterator[None]:
+  """Around a call that Python's handlers cannot interrupt, under `handled`.
+
+  SIGTERM then ends the process from another thread, at once and with exit 0.
+  """
+  handler = signal.getsignal(signal.SIGTERM)
+  in_main = threading.current_thread() is threading.main_thread()
+  if not isinstance(handler, _Handler) or not in_main:
+    yield
+    return
+  heard, told = socket.socketpair()
+  told.setblocking(False)
+
+  def listen():
+    while signals := heard.recv(64):
+      if signal.SIGTERM in signals:
+        print(STOPPED, file=sys.stderr, flush=True)
+        os._exit(0)
+
+  threading.Thread(target=listen, daemon=True).start()
+  earlier = signal.set_wakeup_fd(told.fileno())
+  try:
+    yield
+  finally:
+    signal.set_wakeup_fd(earlier)
+    told.close()
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from proxyless_jax.run.checkpoint import Checkpoints
 from proxyless_jax.run.disk import explained
 from proxyless_jax.run.options import RunOptions
 from proxyless_jax.run.preemption import deferred, shielded
+from proxyless_jax.run.workdir import alone
 from proxyless_jax.search.metrics import Mean, Metrics, merge
 
 STAGES = ("search", "train")
@@ -82,6 +83,7 @@ def run_stage(
   folder = _folder(stage, workdir)
   with (
     explained(workdir),
+    _alone(workdir),
     _closing(stage),
     Checkpoints(folder, keep=options.keep) as checkpoints,
   ):
@@ -96,7 +98,9 @@ def newest_state(stage: Stage, workdir, options: RunOptions) -> tuple | None:
   folder = _folder(stage, workdir)
   if not os.path.isdir(folder):
     return None
-  with _closing(stage), Checkpoints(folder, keep=options.keep) as checkpoints:
+  # A training may be going on there.
+  opened = Checkpoints(folder, keep=options.keep, writes=False)
+  with _closing(stage), opened as checkpoints:
     found = checkpoints.restore(_first_carry(stage), stage.iterators)
   return found and (found[0], found[1]["state"])
 
@@ -110,6 +114,10 @@ def _closing(stage: Stage):
     for iterator in stage.iterators.values():
       if iterator is not None:
         iterator.close()
+
+
+def _alone(workdir):
+  return alone(workdir) if hosts.first() else contextlib.nullcontext()
 
 
 def _folder(stage: Stage, workdir) -> str:

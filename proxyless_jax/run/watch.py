@@ -57,7 +57,7 @@ class Watch(threading.Thread):
       with contextlib.suppress(OSError):  # It may have gone as well.
         line.sendall(why.encode())
     for worker in multiprocessing.active_children():
-      worker.terminate()
+      worker.kill()  # SIGTERM is blocked in those that prepare data.
     if self._process == 0:
       time.sleep(LAST_WORDS)
     os._exit(code)

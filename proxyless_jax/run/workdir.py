@@ -6,10 +6,12 @@ would mix two experiments without a word, so that is refused.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 CONFIG_FILE = "config.json"
 _ABSENT = object()
@@ -52,6 +54,30 @@ def claim(
       + "; ".join(differences)
       + ". Use another workdir, or restore the values to go on with this one"
     )
+
+
+@contextlib.contextmanager
+def alone(workdir: str | os.PathLike) -> Iterator[None]:
+  """Keeps two processes from taking steps in one workdir; made where missing.
+
+  The lock goes with the process, however it ends. File systems without locks
+  let everybody in.
+
+  Raises:
+    ValueError: another process is at it.
+  """
+  os.makedirs(workdir, exist_ok=True)
+  with open(os.path.join(workdir, "lock"), "w") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise ValueError(
+        f"workdir = {os.path.abspath(workdir)}: another process is running in "
+        "it: wait until it ends, or end it"
+      ) from error
+    except OSError:
+      pass
+    yield
 
 
 def write_json(path: str | os.PathLike, obj) -> None:

@@ -96,13 +96,14 @@ def test_a_stage_that_starts_afresh_has_no_lines_before(tmp_path):
   assert [line["stage"] for line in lines] == ["search"] * 8 + ["train"]
 
 
-def test_resume_of_an_early_stage_drops_the_later_ones(tmp_path):
+def test_resume_of_an_early_stage_keeps_the_later_ones(tmp_path):
+  """They may be at their end, and are then not written again."""
   run(tmp_path, "search", 0, 4)
-  run(tmp_path, "train", 0, 2)
-  with MetricsWriter(tmp_path, "search", 3):
-    pass
+  run(tmp_path, "train", 0, 1)
+  run(tmp_path, "search", 3, 4)
   assert [(x["stage"], x["step"]) for x in read_metrics(tmp_path)] == [
-    ("search", step) for step in (1, 1, 2, 2, 3, 3)
+    *(("search", step) for step in (1, 1, 2, 2, 3, 3)),
+    *(("train", 1), ("train", 1), ("search", 4), ("search", 4)),
   ]
 
 

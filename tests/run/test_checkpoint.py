@@ -475,3 +475,14 @@ def test_kill_at_any_time(tmp_path):
       assert_restores(tmp_path, last)
     assert not list(tmp_path.glob("*tmp*"))
   assert leftovers, "no kill came during a write: choose other times"
+
+
+def test_reading_leaves_what_another_process_is_writing(directory):
+  half = directory / "6.orbax-checkpoint-tmp"
+  half.mkdir()
+  with Checkpoints(directory, keep=1, writes=False) as checkpoints:
+    assert checkpoints.steps() == [2, 4]
+  assert half.exists() and (directory / "2").exists()
+  with Checkpoints(directory, keep=3):
+    pass
+  assert not half.exists()

@@ -303,3 +303,29 @@ hosts.check_shared(folder)
   assert "expected one folder, the same path" in why
   assert GOES_ON in said
   assert not list(tmp_path.glob("seen-*"))
+
+
+def test_sigterm_while_hosts_wait_for_each_other(tmp_path):
+  """Nothing of Python's can interrupt JAX there."""
+  with socket.create_server(("127.0.0.1", 0)) as server:
+    port = server.getsockname()[1]
+  text = (
+    "from proxyless_jax.run import joining, preemption\n"
+    "with preemption.handled():\n"
+    "  print('waiting', flush=True)\n"
+    f"  joining.join(joining.Place('127.0.0.1:{port}', 2, 0))\n"
+  )
+  process = subprocess.Popen(
+    [sys.executable, "-c", text],
+    cwd=ROOT,
+    env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout.readline() == "waiting\n"
+  time.sleep(2.0)  # For JAX to begin.
+  process.send_signal(signal.SIGTERM)
+  _, said = process.communicate(timeout=60)
+  assert process.returncode == 0, said
+  assert "stopped by SIGTERM" in said

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from proxyless_jax.run import workdir as workdir_lib
-from proxyless_jax.run.workdir import claim, read_json, write_json
+from proxyless_jax.run.workdir import alone, claim, read_json, write_json
 
 CONFIG = {
   "job": "search",
@@ -155,3 +155,14 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
       process.send_signal(signal.SIGKILL)
     values = read_json(path)
     assert len(values) == 20000 and len(set(values)) == 1
+
+
+def test_two_processes_do_not_run_in_one_workdir(tmp_path):
+  with (
+    alone(tmp_path),
+    pytest.raises(ValueError, match="another process is running in it"),
+    alone(tmp_path),
+  ):
+    pass
+  with alone(tmp_path):
+    pass
