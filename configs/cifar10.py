@@ -97,7 +97,7 @@ def _smoke(config: ConfigDict) -> ConfigDict:
   )
   config.space.update(alpha=8, depths=(1,))
   config.search.update(batch=16, accumulate=2, warmup_epochs=0.5, epochs=1.0)
-  config.search.arch.update(batch=16, accumulate=2, every=2, after_epochs=0.0)
+  config.search.arch.update(batch=8, every=2, after_epochs=0.0)
   config.train.update(enabled=True, batch=16, accumulate=2, epochs=1.0)
   config.evaluate.update(batch=16, recalibration_batches=2)
   config.measure.update(classes=0, calibration=4, held_out=2, max_rounds=12)
