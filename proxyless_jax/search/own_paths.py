@@ -71,6 +71,7 @@ def weight_step(
       get_drawn(params, drawn),
       batch_stats,
       gates,
+      None,
       jax.random.fold_in(key, 1),
       batch,
       module=module,

@@ -1,4 +1,6 @@
-"""Gradients of a drawn path: of its weights, and of the architecture.
+"""Gradients of one path: of its weights, and of the architecture.
+
+The path is drawn from a space, or is all that an architecture has.
 
 Pure functions of a batch, or of a device's share of it: in the second case
 what they give of weights and metrics is the device's own, to be added up.
@@ -26,7 +28,8 @@ from proxyless_jax.search.metrics import (
 def weight_gradients(
   rows,
   batch_stats,
-  gates: gates_lib.Gates,
+  gates: gates_lib.Gates | None,
+  drop_rate: jax.Array | None,
   key: jax.Array,
   batch: dict,
   *,
@@ -37,12 +40,13 @@ def weight_gradients(
   """Gradients of the mean loss in a path's weights.
 
   Args:
-    rows: the parameters of the path, as `rows.get_drawn` gives them.
+    rows: the parameters of the path: of a space as `rows.get_drawn` gives them.
     batch_stats: of the module.
-    gates: the path.
+    gates: the path; None for an architecture.
+    drop_rate: f[], of paths beside shortcuts; None drops none.
     key: for dropout.
     batch: to learn from.
-    module: of the space.
+    module: of the space or the architecture.
     smoothing: of the labels.
     accumulate: parts of the batch, in memory one after the other.
 
@@ -57,6 +61,7 @@ def weight_gradients(
         part["image"],
         train=True,
         gates=gates,
+        drop_rate=drop_rate,
         mutable=TOLD,
         rngs={"dropout": key},
       )

@@ -29,7 +29,6 @@ from proxyless_jax.nn.batch_norm import TOLD, agreed_statistics
 from proxyless_jax.nn.parallel import add_up
 from proxyless_jax.search import gates as gates_lib
 from proxyless_jax.search import objective as objective_lib
-from proxyless_jax.search.accumulate import in_parts
 from proxyless_jax.search.arch_update import move_arch
 from proxyless_jax.search.metrics import (
   Metrics,
@@ -85,12 +84,13 @@ def weight_step(
     grads, batch_stats, metrics = weight_gradients(
       *held, batch, module=module, smoothing=smoothing, accumulate=accumulate
     )
-    _, _, gates, _ = held
+    gates = held[2]
     index = drawn_rows(grads, module.network, gates.index)
     grads = add_up_gradients(grads, module.network, index)
     return grads, batch_stats, add_up(metrics)
 
-  held = rows, state.batch_stats, gates, jax.random.fold_in(key, 1)
+  dropout_key = jax.random.fold_in(key, 1)
+  held = rows, state.batch_stats, gates, None, dropout_key
   grads, batch_stats, metrics = over_devices(share, mesh)(held, batch)
   params, opt_state = update_drawn(
     tx, grads, state.opt_state, state.params, drawn
@@ -190,31 +190,13 @@ def train_step(
   rate = None if drop_rate is None else drop_rate(state.step)
 
   def share(held, batch):
-    params, batch_stats, key, rate = held
-
-    def gradients(part, batch_stats, key):
-      def loss_of(params):
-        logits, new = module.apply(
-          {"params": params, "batch_stats": batch_stats},
-          part["image"],
-          train=True,
-          drop_rate=rate,
-          mutable=TOLD,
-          rngs={"dropout": key},
-        )
-        loss = cross_entropy(logits, part, smoothing)
-        metrics = classification(logits, part, loss)
-        return loss, (agreed_statistics(new), metrics)
-
-      return jax.grad(loss_of, has_aux=True)(params)
-
-    grads, (batch_stats, metrics) = in_parts(
-      gradients, accumulate, batch, batch_stats, key
+    grads, batch_stats, metrics = weight_gradients(
+      *held, batch, module=module, smoothing=smoothing, accumulate=accumulate
     )
     grads = add_up_gradients(grads, module.network, {})
     return grads, batch_stats, add_up(metrics)
 
-  held = state.params, state.batch_stats, key, rate
+  held = state.params, state.batch_stats, None, rate, key
   grads, batch_stats, metrics = over_devices(share, mesh)(held, batch)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)

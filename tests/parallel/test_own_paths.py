@@ -125,7 +125,7 @@ def test_weights_move_by_the_mean_over_their_drawers(search, mesh):
     drawn = steps.drawn_rows(state.params, space, gates.index)
     rows, again = get_drawn(state.params, drawn), jax.random.fold_in(key, 1)
     grads, _, _ = alone(
-      rows, state.batch_stats, gates, again, part(batch, device)
+      rows, state.batch_stats, gates, None, again, part(batch, device)
     )
     for edge, candidate in enumerate(np.asarray(gates.index)):
       total[edge, candidate] += grads[name][edge, 0]
