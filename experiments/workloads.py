@@ -4,6 +4,7 @@
     digits     the space of `configs/mnist.py`, the size of an embedded job
     macro      the space of NAS-Bench-Macro, at 32 pixels
     imagenet   the space of `configs/imagenet_gpu.py`, at 224 pixels
+    tiny       one edge, for tests of the experiments
     imagenet1  the same with one block a stage: compiled in a fraction of the
                time
 
@@ -93,11 +94,27 @@ def imagenet(depths: tuple[int, ...] = (4, 4, 4, 4, 4, 1)) -> Chain:
   )
 
 
+def tiny() -> Chain:
+  """For tests of the experiments: one edge, and little to compile."""
+  return mobile_space(
+    image_size=8,
+    classes=10,
+    stem_width=8,
+    first_width=0,
+    widths=(8,),
+    depths=(1,),
+    strides=(1,),
+    candidates=("mbconv1_k3", "zero"),
+    head_width=16,
+  )
+
+
 SPACES = {
   "features": features,
   "digits": digits,
   "macro": macro,
   "imagenet": imagenet,
+  "tiny": tiny,
   "imagenet1": functools.partial(imagenet, (1,) * 6),
 }
 

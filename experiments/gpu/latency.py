@@ -15,7 +15,6 @@ from concurrent import futures
 import jax
 
 from experiments import workloads
-from experiments.gpu import steps
 from experiments.gpu.journal import THREADS, Journal
 from proxyless_jax.hardware import measure
 from proxyless_jax.hardware.runtime import Runtime, from_function, xla
@@ -61,7 +60,8 @@ def run(journal: Journal, small: bool, folder: pathlib.Path) -> None:
 
 def small_space() -> Network:
   """Enough architectures for the small plan."""
-  return dataclasses.replace(steps.tiny(), edges=_three(steps.tiny().edges[0]))
+  tiny = workloads.tiny()
+  return dataclasses.replace(tiny, edges=_three(tiny.edges[0]))
 
 
 def _three(edge):

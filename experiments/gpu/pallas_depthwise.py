@@ -23,6 +23,7 @@ WIDE = {3: 16, 5: 8, 7: 4}
 PROGRAMS = 1024
 
 
+@functools.partial(jax.jit, static_argnames=("stride", "interpret"))
 def output(x, kernel, stride: int, *, interpret: bool = False):
   """f[b, h, w, c], f[k, k, 1, c] -> f[b, rows, cols, c]."""
   b, h, w, c = x.shape
@@ -58,6 +59,7 @@ def _output(shape, k, stride, out_shape, wide, x_ref, kernel_ref, out_ref):
   triton.store(out_ref.at[at], total.astype(out_ref.dtype), mask=mask)
 
 
+@functools.partial(jax.jit, static_argnames=("k", "stride", "interpret"))
 def kernel_gradient(x, g, k: int, stride: int, *, interpret: bool = False):
   """f[b, h, w, c], f[b, rows, cols, c] -> f[k, k, 1, c]."""
   c, (b, rows, cols) = x.shape[-1], g.shape[:3]

@@ -28,25 +28,10 @@ GROUPS = (("weight", "plain"), ("arch two", "arch full"))
 BATCHES = {"imagenet1": (128,), "imagenet": (128,), "macro": (256, 1024)}
 
 
-def tiny():
-  """A space for the small form: one edge, and little to compile."""
-  return workloads.mobile_space(
-    image_size=8,
-    classes=10,
-    stem_width=8,
-    first_width=0,
-    widths=(8,),
-    depths=(1,),
-    strides=(1,),
-    candidates=("mbconv1_k3", "zero"),
-    head_width=16,
-  )
-
-
 def settings(name: str, small: bool):
   """(key, space, batch) of what a unit measures."""
   if small:
-    return [(f"{name} small", tiny(), 2)]
+    return [(f"{name} small", workloads.tiny(), 2)]
   space = workloads.SPACES[name]()
   return [(f"{name} batch {batch}", space, batch) for batch in BATCHES[name]]
 
