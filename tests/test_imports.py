@@ -45,8 +45,9 @@ for part in ("space", "nn", "search", "hardware"):
   for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
     importlib.import_module(module.name)
 # What is measured on a machine without them.
-for name in ("on_gpu", "gpu.depthwise", "gpu.latency", "gpu.steps", "gpu.switch"):
-  importlib.import_module(f"experiments.{name}")
+importlib.import_module("experiments.on_gpu")
+for name in ("depthwise", "latency", "steps", "switch"):
+  importlib.import_module(f"experiments.gpu.{name}")
 assert not BLOCKED & set(sys.modules)
 """
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 torch = pytest.importorskip("torch")
-from experiments import against_torch
+from experiments import against_torch  # noqa: E402
 
 
 @pytest.fixture
