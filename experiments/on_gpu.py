@@ -15,7 +15,8 @@ Needs JAX, Flax, Optax and SciPy; PyTorch for its side. Parts, in their order:
 Each part runs in units, each a process of its own, which is ended when its
 share of the time is over. A unit writes `DIR/UNIT.json` after each measurement,
 so that a kill keeps what is done; the same command goes on with what is
-missing. `--small` runs all of it on a CPU at tiny sizes.
+missing. `DIR/on_gpu.json` has all units' rows, `DIR/latency_*.json` the tables.
+`--small` runs all of it on a CPU at tiny sizes.
 """
 
 from __future__ import annotations
@@ -136,6 +137,8 @@ def start(unit: Unit, args: argparse.Namespace, seconds: float) -> str:
   command += ["--out", str(args.out), "--unit", unit.name]
   command += ["--seconds", str(seconds)] + ["--small"] * args.small
   environment = {**os.environ, **unit.environment}
+  flags = (os.environ.get("XLA_FLAGS"), unit.environment.get("XLA_FLAGS"))
+  environment["XLA_FLAGS"] = " ".join(filter(None, flags))
   environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(args.out / "cache"))
   if args.small:
     environment["JAX_PLATFORMS"] = "cpu"
@@ -148,6 +151,13 @@ def start(unit: Unit, args: argparse.Namespace, seconds: float) -> str:
     code = TOO_LATE
   ends = {0: "done", TOO_LATE: "its time was over"}
   return ends.get(code, f"failed: exit code {code}")
+
+
+def merge(out: pathlib.Path) -> None:
+  """Writes what all units have so far into one file."""
+  paths = {unit.name: out / f"{unit.name}.json" for unit in UNITS}
+  rows = {n: json.loads(p.read_text()) for n, p in paths.items() if p.exists()}
+  (out / "on_gpu.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def parse() -> argparse.Namespace:
@@ -190,6 +200,7 @@ def main():
       spent = time.perf_counter() - begin
       print(f"[{spent:5.0f} s] {unit.name}: {ended[unit.name]}", flush=True)
       path.write_text(json.dumps(ended, indent=1) + "\n")
+      merge(args.out)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ def test_the_command_runs_units_as_processes(tmp_path):
   ended = json.loads((tmp_path / "units.json").read_text())
   names = [unit.name for unit in on_gpu.UNITS if unit.part == "switch"]
   assert ended == dict.fromkeys(names, "done")
+  merged = json.loads((tmp_path / "on_gpu.json").read_text())
+  assert sorted(merged) == sorted(names)
 
 
 def test_a_row_that_failed_is_tried_again(tmp_path):
