@@ -210,10 +210,10 @@ def measure(case: Case, programs: dict, journal: Journal) -> None:
         row[f"{who}_failed"] = program
         continue
       try:
-        got = np.asarray(program(copies)[0], np.float32)
+        got = program(copies)[0]
         want = got if who == "native" else want
         if want is not None:
-          row[f"{who}_error"] = _distance(got, want)
+          row[f"{who}_error"] = float(_distance(got, want))
         run = functools.partial(program, copies)
         spent = seconds_of(run, jax.block_until_ready)
         row[f"{who}_us"] = 1e6 * spent / case.copies
@@ -222,9 +222,11 @@ def measure(case: Case, programs: dict, journal: Journal) -> None:
     journal.add(f"{case.key} {what}", row)
 
 
-def _distance(got: np.ndarray, want: np.ndarray) -> float:
+@jax.jit
+def _distance(got, want):
   """Of two results, over the largest number in them."""
-  return float(np.max(np.abs(got - want)) / (np.max(np.abs(want)) + 1e-30))
+  got, want = got.astype(jnp.float32), want.astype(jnp.float32)
+  return jnp.max(jnp.abs(got - want)) / (jnp.max(jnp.abs(want)) + 1e-30)
 
 
 def run(journal: Journal, small: bool, *only: str) -> None:
