@@ -30,7 +30,7 @@ from jax.sharding import PartitionSpec as P
 from configs import imagenet_gpu
 from experiments import hlo
 from experiments.kinds import KINDS, summary
-from experiments.supernet import optimizer
+from experiments.workloads import optimizer
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nn import bank, build, init
 from proxyless_jax.nn.family import families_of

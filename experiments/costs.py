@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.hlo import Instruction, bytes_of, executed
-from experiments.supernet import optimizer
+from experiments.workloads import optimizer
 from proxyless_jax.nn import bank, build, init
 from proxyless_jax.nn.make import make
 from proxyless_jax.nn.shapes import boxed_shapes
