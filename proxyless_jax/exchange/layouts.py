@@ -29,6 +29,7 @@ from proxyless_jax.space import (
   PlainConv,
   Tree,
   Zero,
+  named,
 )
 
 
@@ -75,7 +76,8 @@ def _chain(network: Chain) -> Iterator[Entry]:
 
 
 def _conv_bn(name: str, edge: Edge) -> Iterator[Entry]:
-  fits = isinstance(edge.op, ConvBN) and edge.op == ConvBN(edge.op.kernel)
+  op = edge.op
+  fits = isinstance(op, ConvBN) and named(op) == ConvBN(op.kernel)
   _check(fits, edge, "'conv_k{kernel}'")
   at = (edge.name, edge.op.name)
   shape = (edge.features_out, edge.features_in, *[edge.op.kernel] * 2)
@@ -85,7 +87,7 @@ def _conv_bn(name: str, edge: Edge) -> Iterator[Entry]:
 
 def _mbconv(name: str, edge: Edge) -> Iterator[Entry]:
   op = edge.op
-  fits = isinstance(op, MBConv) and op == MBConv(op.expand, op.kernel)
+  fits = isinstance(op, MBConv) and named(op) == MBConv(op.expand, op.kernel)
   _check(fits, edge, "'mbconv{expand}_k{kernel}' or 'zero'")
   hidden, at = op.hidden(edge), (edge.name, op.name)
   convs = [
@@ -193,7 +195,7 @@ def _plain_norm(name: str, edge: Edge, relu: bool = False) -> Iterator[Entry]:
 
 
 def _check_is(edge: Edge, op: Op) -> None:
-  _check(edge.op == op, edge, repr(op.name))
+  _check(named(edge.op) == op, edge, repr(op.name))
 
 
 def _check(fits: bool, edge: Edge, expected: str) -> None:

@@ -18,7 +18,13 @@ import dataclasses
 import itertools
 
 from proxyless_jax.space.edge import Edge, check_tuple, expect
-from proxyless_jax.space.network import Network, check_joint, check_names
+from proxyless_jax.space.network import (
+  Network,
+  check_joint,
+  check_momentum,
+  check_names,
+)
+from proxyless_jax.space.ops import optional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,11 +132,13 @@ class Tree(Network):
     before: edges with one operation each: the stem.
     blocks: in order.
     after: edges with one operation each: norm and classifier.
+    bn_momentum: see `Network`.
   """
 
   before: tuple[Edge, ...]
   blocks: tuple[Block, ...]
   after: tuple[Edge, ...]
+  bn_momentum: float = optional(0.9)
 
   family = "tree"
 
@@ -138,6 +146,7 @@ class Tree(Network):
     check_tuple("before", self.before, Edge)
     check_tuple("blocks", self.blocks, Block)
     check_tuple("after", self.after, Edge)
+    check_momentum(self.bn_momentum)
     expect(self.before, "before", (), "one or more edges")
     expect(self.after, "after", (), "one or more edges")
     check_names(self.layers)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from proxyless_jax.space.ops.base import Op, check_activation, check_odd
+from proxyless_jax.space.ops.base import (
+  Op,
+  check_activation,
+  check_epsilon,
+  check_odd,
+  optional,
+)
 
 if TYPE_CHECKING:
   from proxyless_jax.space.edge import Edge
@@ -38,13 +44,16 @@ class ConvBN(Op):
   Attributes:
     kernel: its size.
     activation: 'relu6', 'relu' or 'linear'.
+    epsilon: of the batch norm.
   """
 
   kernel: int
   activation: str = "relu6"
+  epsilon: float = optional(1e-3)
 
   def __post_init__(self):
     check_odd("kernel", self.kernel)
+    check_epsilon(self.epsilon)
     check_activation(self.activation)
 
   @property
@@ -93,16 +102,19 @@ class MBConv(Op):
     squeeze: squeeze-and-excitation of the hidden channels through
       features_in // squeeze channels; 0: none.
     activation: 'relu6' or 'relu'.
+    epsilon: of all three batch norms.
   """
 
   expand: int
   kernel: int
   squeeze: int = 0
   activation: str = "relu6"
+  epsilon: float = optional(1e-3)
 
   def __post_init__(self):
     check_odd("kernel", self.kernel)
     check_activation(self.activation)
+    check_epsilon(self.epsilon)
     if not isinstance(self.expand, int) or self.expand < 1:
       raise ValueError(
         f"expand = {self.expand!r}: expected a positive integer, such as 3 or 6"

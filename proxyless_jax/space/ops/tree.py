@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from proxyless_jax.space.ops.base import Op, check_odd
+from proxyless_jax.space.ops.base import Op, check_epsilon, check_odd, optional
 
 if TYPE_CHECKING:
   from proxyless_jax.space.edge import Edge
@@ -15,20 +15,23 @@ DILATION = 2
 
 @dataclasses.dataclass(frozen=True)
 class NormConv(Op):
-  """Batch norm with epsilon 1e-5, ReLU where `relu`, kxk convolution.
+  """Batch norm, ReLU where `relu`, kxk convolution.
 
   Attributes:
     kernel: its size.
     relu: whether there is one.
     groups: of channels that see nothing of each other.
+    epsilon: of the batch norm.
   """
 
   kernel: int
   relu: bool = True
   groups: int = 1
+  epsilon: float = optional(1e-5)
 
   def __post_init__(self):
     check_odd("kernel", self.kernel)
+    check_epsilon(self.epsilon)
     if type(self.groups) is not int or self.groups < 1:
       raise ValueError(f"groups = {self.groups!r}: expected a positive integer")
 
@@ -62,18 +65,19 @@ class NormConv(Op):
 class NormSepConv(Op):
   """Separable: batch norm, ReLU, kxk depthwise, 1x1 convolution.
 
-  Batch norm's epsilon is 1e-5.
-
   Attributes:
     kernel: of the depthwise convolution.
     dilated: whether its taps are two pixels apart instead of one.
+    epsilon: of the batch norm.
   """
 
   kernel: int
   dilated: bool = False
+  epsilon: float = optional(1e-5)
 
   def __post_init__(self):
     check_odd("kernel", self.kernel)
+    check_epsilon(self.epsilon)
 
   @property
   def name(self) -> str:
