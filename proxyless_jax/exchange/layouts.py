@@ -64,21 +64,26 @@ def entries(network: Network) -> list[Entry]:
 
 
 def _chain(network: Chain) -> Iterator[Entry]:
-  if len(network.layers) < 3:
-    raise ValueError("expected a chain with a stem, a head and a classifier")
-  stem, *blocks, head, classifier = network.layers
+  if len(network.layers) < 2:
+    raise ValueError("expected a chain with a stem and a classifier")
+  stem, *blocks, classifier = network.layers
+  # MCUNet's networks have the same layout, and no head.
+  heads = [blocks.pop()] if blocks and _is_head(blocks[-1]) else []
   yield from _conv_bn("first_conv", stem)
   for number, edge in enumerate(blocks):
     if edge.op != Zero():
       yield from _mbconv(f"blocks.{number}.mobile_inverted_conv", edge)
-  yield from _conv_bn("feature_mix_layer", head)
+  for head in heads:
+    yield from _conv_bn("feature_mix_layer", head)
   yield from _classifier(classifier)
 
 
+def _is_head(edge: Edge) -> bool:
+  return isinstance(edge.op, ConvBN)
+
+
 def _conv_bn(name: str, edge: Edge) -> Iterator[Entry]:
-  op = edge.op
-  fits = isinstance(op, ConvBN) and named(op) == ConvBN(op.kernel)
-  _check(fits, edge, "'conv_k{kernel}'")
+  _check(isinstance(edge.op, ConvBN), edge, "'conv_k{kernel}'")
   at = (edge.name, edge.op.name)
   shape = (edge.features_out, edge.features_in, *[edge.op.kernel] * 2)
   yield Entry(f"{name}.conv.weight", shape, ("params", *at, "conv", "kernel"))
@@ -87,14 +92,14 @@ def _conv_bn(name: str, edge: Edge) -> Iterator[Entry]:
 
 def _mbconv(name: str, edge: Edge) -> Iterator[Entry]:
   op = edge.op
-  fits = isinstance(op, MBConv) and named(op) == MBConv(op.expand, op.kernel)
+  fits = isinstance(op, MBConv) and not op.squeeze
   _check(fits, edge, "'mbconv{expand}_k{kernel}' or 'zero'")
   hidden, at = op.hidden(edge), (edge.name, op.name)
   convs = [
     ("depth_conv", (hidden, 1, op.kernel, op.kernel), "depthwise", ()),
     ("point_linear", (edge.features_out, hidden, 1, 1), "project", ("kernel",)),
   ]
-  if op.expand > 1:
+  if op.expands:
     shape = (hidden, edge.features_in, 1, 1)
     convs.insert(0, ("inverted_bottleneck", shape, "expand", ("kernel",)))
   for theirs, shape, ours, leaf in convs:

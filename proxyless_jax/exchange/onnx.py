@@ -243,7 +243,7 @@ def _(op: ConvBN, edge, graph, x, weights):
 @convert.register
 def _(op: MBConv, edge, graph, x, weights):
   conv_norm = functools.partial(graph.conv_norm, epsilon=op.epsilon)
-  if op.expand > 1:
+  if op.expands:
     kernel, norm = weights["expand"]["kernel"], weights["expand_bn"]
     x = conv_norm(x, kernel, norm, activation=op.activation)
   options = dict(stride=edge.stride, groups=op.hidden(edge))

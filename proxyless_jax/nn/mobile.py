@@ -58,7 +58,7 @@ class MBConvModule(nn.Module):
     )
     hidden = self.ops[0].hidden(self.edge)
     activation = self.ops[0].activation
-    if self.ops[0].expand > 1:
+    if self.ops[0].expands:
       x = Conv1x1(hidden, name="expand")(x)
       x = norm(activation, name="expand_bn")(x, train)
     forms = tuple((op.kernel, 1) for op in self.ops)

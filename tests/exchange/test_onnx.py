@@ -1,4 +1,5 @@
 import dataclasses
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +90,8 @@ def test_another_epsilon_is_folded():
   edges = (
     Edge("conv", (ConvBN(3, epsilon=0.1),), 3, 6, 1, 8),
     Edge("block", (MBConv(3, 3, epsilon=0.2),), 6, 6, 1, 8),
+    Edge("less", (MBConv(Fraction(3, 2), 3),), 6, 6, 1, 8, True),
+    Edge("narrow", (MBConv(Fraction(1, 2), 3),), 6, 6, 1, 8),
     Edge("norm", (Norm(True, epsilon=0.3),), 6, 6, 1, 8),
   )
   compare(Chain((), edges, ()))
