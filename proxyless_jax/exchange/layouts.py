@@ -8,6 +8,7 @@ made of the same operations.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -147,7 +148,11 @@ def _tree(network: Tree) -> Iterator[Entry]:
 def _block(name: str, block: Block) -> Iterator[Entry]:
   halves = len(block.branch_norms)
   _check_is(block.in_bottleneck, NormConv(1, relu=False))
-  _check_is(block.conv, NormConv(3, groups=halves))
+  conv, plain = block.conv.op, NormConv(3, groups=halves)
+  if isinstance(conv, NormConv):
+    # A shuffle has no entries: the layout is the same without it.
+    conv = dataclasses.replace(named(conv), shuffle=False)
+  _check(conv == plain, block.conv, repr(plain.name))
   _check_is(block.out_bottleneck, NormConv(1))
   yield from _norm_conv(f"{name}.in_bottle", block.in_bottleneck)
   yield from _norm_conv(f"{name}.cell.edges.0", block.conv)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import flax.linen as nn
 
 from proxyless_jax.nn.batch_norm import BatchNorm
-from proxyless_jax.nn.layers import Conv, Conv1x1, depthwise
+from proxyless_jax.nn.layers import Conv, Conv1x1, channel_shuffle, depthwise
 from proxyless_jax.nn.make import make
 from proxyless_jax.space import Edge, NormConv, NormSepConv
 
 
 class NormConvModule(nn.Module):
-  """Batch norm, ReLU where the operation has one, convolution."""
+  """Batch norm, ReLU where there is one, convolution, shuffle where one is."""
 
   op: NormConv
   edge: Edge
@@ -29,7 +29,8 @@ class NormConvModule(nn.Module):
     if kernel == stride == groups == 1:
       return Conv1x1(self.edge.features_out, name="conv")(x)
     sizes = self.edge.features_out, kernel, stride, groups
-    return Conv(*sizes, name="conv")(x)
+    x = Conv(*sizes, name="conv")(x)
+    return channel_shuffle(x, groups) if self.op.shuffle else x
 
 
 @make.register

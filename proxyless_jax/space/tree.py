@@ -3,7 +3,8 @@
 Cai, Zhu, Han, ICLR 2019, section 4.1. A residual bottleneck block whose 3x3
 convolution is followed by trees, one for each half of its channels:
 
-    y      = conv(in_bottleneck(x))              in groups, one for each half
+    y      = conv(in_bottleneck(x))              in groups, one for each half,
+                                                 and shuffled over them
     y_h    = branch_norm_h(tree_h(y_h)) + y_h    for each half h of y's channels
     block  = final_norm(out_bottleneck(sum_h y_h)) + shortcut(x)
 
@@ -33,7 +34,8 @@ class Block:
 
   Attributes:
     in_bottleneck: 1x1, to the block's width.
-    conv: 3x3 in groups, to the width of each half; has the block's stride.
+    conv: 3x3 in groups, to the width of each half; has the block's stride,
+      and the channel shuffle where there is one.
     edges: the searched ones, level by level from the top; in a level, those
       of the first half first. Edge i of a level lies below edge i // branches
       of the level above it.

@@ -60,9 +60,9 @@ PATTERNS: Patterns = {
   "norm[_relu]": (r"norm(_relu)?", lambda m: Norm(bool(m[1]))),
   "basic_block": (r"basic_block", lambda m: BasicBlock()),
   "shuffle_k{kernel}": (r"shuffle_k(\d+)", lambda m: ShuffleUnit(int(m[1]))),
-  "norm[_relu]_conv_k{kernel}[_g{groups}]": (
-    r"norm(_relu)?_conv_k(\d+)(?:_g(\d+))?",
-    lambda m: NormConv(int(m[2]), bool(m[1]), int(m[3] or 1)),
+  "norm[_relu]_conv_k{kernel}[_g{groups}[_shuffle]]": (
+    r"norm(_relu)?_conv_k(\d+)(?:_g(\d+)(_shuffle)?)?",
+    lambda m: NormConv(int(m[2]), bool(m[1]), int(m[3] or 1), bool(m[4])),
   ),
   "sep_conv_{kernel}": (r"sep_conv_(\d+)", lambda m: NormSepConv(int(m[1]))),
   "dil_conv_{kernel}": (

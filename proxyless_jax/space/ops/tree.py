@@ -21,12 +21,15 @@ class NormConv(Op):
     kernel: its size.
     relu: whether there is one.
     groups: of channels that see nothing of each other.
+    shuffle: whether a channel shuffle over the groups follows; neither
+      parameters nor MACs show it.
     epsilon: of the batch norm.
   """
 
   kernel: int
   relu: bool = True
   groups: int = 1
+  shuffle: bool = False
   epsilon: float = optional(1e-5)
 
   def __post_init__(self):
@@ -34,12 +37,17 @@ class NormConv(Op):
     check_epsilon(self.epsilon)
     if type(self.groups) is not int or self.groups < 1:
       raise ValueError(f"groups = {self.groups!r}: expected a positive integer")
+    if self.shuffle and self.groups == 1:
+      raise ValueError(
+        "shuffle = True: expected groups = 2 or more, which it mixes"
+      )
 
   @property
   def name(self) -> str:
     relu = "_relu" if self.relu else ""
     groups = f"_g{self.groups}" if self.groups > 1 else ""
-    return f"norm{relu}_conv_k{self.kernel}{groups}"
+    shuffle = "_shuffle" if self.shuffle else ""
+    return f"norm{relu}_conv_k{self.kernel}{groups}{shuffle}"
 
   def _weights(self, edge: Edge) -> int:
     return (
