@@ -19,6 +19,15 @@ from proxyless_jax.space import (
   parse_op,
 )
 
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+  """Most of the time here is XLA's; what is computed stays the same."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
 OPS = (
   ConvBN(3),
   MBConv(3, 3),
@@ -86,7 +95,7 @@ def test_a_supernet_has_them_too():
     widths=(8,),
     depths=(2,),
     strides=(1,),
-    head_width=8,
+    head_width=4,
     candidates=candidates,
   )
   space = dataclasses.replace(space, bn_momentum=0.25)
@@ -101,7 +110,8 @@ def test_a_supernet_has_them_too():
     involved=np.eye(3, dtype=bool)[index],
     probs=np.eye(3, dtype=np.float32)[index],
   )
-  searched = pj.build(space).apply(variables, images, False, gates)
+  run = jax.jit(pj.build(space).apply, static_argnums=2)
+  searched = run(variables, images, False, gates)
   own = pj.inherit(space, variables, network)
   assert_allclose(
     searched, pj.build(network).apply(own, images, False), rtol=1e-5, atol=1e-6
