@@ -358,6 +358,13 @@ def test_what_a_tree_can_not_be_is_refused_by_name(tree, path, value, message):
     assert f"{path} {message}" in str(refused.value)
 
 
+@pytest.mark.parametrize("field", ["first_conv", "blocks", "classifier"])
+def test_a_part_that_is_missing_is_named(chain, field):
+  del chain[field]
+  with pytest.raises(ValueError, match=f"^{field} is missing: expected a"):
+    read(chain)
+
+
 def test_nodes_of_several_widths_are_refused(tree):
   node = tree["blocks"][1]["cell"]["child_nodes"][0]["child_nodes"][0]
   for field in ("edges", "child_nodes"):

@@ -86,7 +86,9 @@ class Fields:
 
   def inner(self, field: str) -> Fields:
     """An object."""
-    return Fields(self.at(field), self.get(field))
+    value = self.get(field)
+    self.expect(isinstance(value, dict), field, "an object with fields")
+    return Fields(self.at(field), value)
 
   def inner_or_none(self, field: str) -> Fields | None:
     """An object; None where the file has null, or nothing."""
