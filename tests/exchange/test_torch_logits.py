@@ -389,6 +389,16 @@ def test_a_mobile_chain_gives_the_logits_of_pytorch():
   assert_allclose(ours, logits_of(module), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["cpu", "gpu", "mobile_14"])
+def test_released_chains_give_the_logits_of_pytorch(name):
+  """Of small images; `mobile` at its full size is in `test_torch.py`."""
+  network = pj.zoo(f"proxyless_{name}", image_size=32)
+  module = set_weights(mobile_net(network))
+  ours = our_logits(network, module.state_dict())
+  theirs = logits_of(module)
+  assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+
+
 def test_a_tree_with_every_candidate_gives_the_logits_of_pytorch():
   space = pj.tree_space(alpha=12, depths=(1, 1))
   names = [op.name for op in space.edges[0].ops]
