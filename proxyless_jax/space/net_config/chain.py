@@ -35,6 +35,8 @@ def proxyless_nas_nets(
   MCUNet's files have the size of the images, as 'resolution', and no
   'feature_mix_layer'.
   """
+  # Of a file without 'bn': the default of the search's and MCUNet's code. (That
+  # which loads the released files has PyTorch's 1e-5; all of them say 1e-3.)
   norms = batch_norms(data, epsilon=1e-3)
   resolution = data.whole("resolution", IMAGE_SIZE)
   first = data.inner("first_conv")
