@@ -212,6 +212,20 @@ def test_every_edge_of_a_tree_has_the_released_place():
   ]
 
 
+def test_the_layout_is_the_same_without_the_shuffle():
+  sizes = dict(image_size=4, stem_width=4, alpha=2, depths=(1,))
+  with_, without = (
+    [
+      (entry.name, entry.shape)
+      for entry in entries(
+        pj.tree_space(**sizes, shuffle=shuffle).choose([0] * 12)
+      )
+    ]
+    for shuffle in (True, False)
+  )
+  assert with_ == without
+
+
 def test_counters_may_be_missing():
   state_dict = {
     name: array

@@ -191,6 +191,8 @@ def test_groups_must_divide_the_channels():
     NormConv(3, groups=0)
   with pytest.raises(ValueError, match="shuffle = True: expected groups = 2"):
     NormConv(3, shuffle=True)
+  with pytest.raises(ValueError, match="shuffle = 'no': expected True or"):
+    NormConv(3, groups=2, shuffle="no")
 
 
 @pytest.mark.parametrize(

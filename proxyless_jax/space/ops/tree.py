@@ -37,6 +37,10 @@ class NormConv(Op):
     check_epsilon(self.epsilon)
     if type(self.groups) is not int or self.groups < 1:
       raise ValueError(f"groups = {self.groups!r}: expected a positive integer")
+    for field in ("relu", "shuffle"):
+      value = getattr(self, field)
+      if type(value) is not bool:
+        raise ValueError(f"{field} = {value!r}: expected True or False")
     if self.shuffle and self.groups == 1:
       raise ValueError(
         "shuffle = True: expected groups = 2 or more, which it mixes"
