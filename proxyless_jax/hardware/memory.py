@@ -185,7 +185,7 @@ def _(op: NormSepConv, edge: Edge):
 def _(op: MBConv, edge: Edge):
   hidden, squeezed = op.hidden(edge), op.squeezed(edge)
   inner = edge.size_out**2 * hidden
-  if op.expand > 1:
+  if op.expands:
     expanded = edge.size**2 * hidden
     steps = [(True, expanded), (False, expanded + inner)]
   else:

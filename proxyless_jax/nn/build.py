@@ -17,7 +17,7 @@ def build(
   network: Network,
   *,
   dtype: jnp.dtype = jnp.float32,
-  bn_momentum: float = 0.9,
+  bn_momentum: float | None = None,
   dropout: float = 0.0,
 ) -> nn.Module:
   """The Linen module of a network: `apply(variables, images, train=False)`.
@@ -25,7 +25,9 @@ def build(
   Args:
     network: a space, whose `apply` also takes `gates`, or an architecture.
     dtype: of activations; parameters stay float32.
-    bn_momentum: of the running batch-norm statistics.
+    bn_momentum: of the running batch-norm statistics; None for the network's.
     dropout: rate before the classifier; needs `rngs={'dropout': key}`.
   """
+  if bn_momentum is None:
+    bn_momentum = network.bn_momentum
   return MODULES[type(network)](network, dtype, bn_momentum, dropout)

@@ -215,12 +215,11 @@ def _network(options: Options, dataset, workdir) -> Network:
     )
   candidates = options.space.get("candidates", ())
   own = [op for op in candidates if isinstance(op, Op)]
-  network = load_network(path, own)
-  found = {field: getattr(network, field) for field in shape}
-  if found != shape or not network.is_architecture:
+  network = load_network(path, own, **shape)
+  if not network.is_architecture:
     raise ValueError(
-      f"{path}: expected one candidate per edge and {shape} as the data have, "
-      f"got {found}"
+      f"{path}: expected one candidate per edge, got a search space: choose an "
+      "architecture of it (`space.choose`), or search it first"
     )
   return network
 

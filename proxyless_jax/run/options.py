@@ -43,7 +43,8 @@ class Options:
     dtype: of activations, 'float32' or 'bfloat16'; 'auto' is bfloat16 on
       accelerators, float32 on a CPU.
     network: what to train or evaluate: a name of `pj.zoo`, or the path of a
-      network's JSON; '' for the workdir's architecture.json.
+      network's JSON or of a `net.config` (`pj.load_network`); '' for the
+      workdir's architecture.json.
     weights: path of PyTorch weights (.pth) to evaluate, or to start training
       from; '' for those of the workdir, or for fresh ones.
     space: its family, 'mobile' or 'tree', and the arguments of `mobile_space`

@@ -46,6 +46,7 @@ def tree_space(
   levels: int = 2,
   branches: int = 2,
   candidates: Sequence[str | Op] = CANDIDATES,
+  shuffle: bool = True,
 ) -> Tree:
   """The space of all choices of one candidate per edge of every tree.
 
@@ -63,6 +64,8 @@ def tree_space(
     levels: of a tree.
     branches: edges below each node of a tree.
     candidates: names or operations.
+    shuffle: whether a channel shuffle follows each 3x3 convolution, so that
+      every tree sees channels of all its groups; as in the released network.
 
   Raises:
     ValueError: the parts do not fit each other or the image.
@@ -83,8 +86,12 @@ def tree_space(
   fits = type(alpha) is int and alpha >= 0
   expect(fits, "alpha", alpha, "an integer of 0 or more: blocks grow wider")
   expect(stem_width >= halves, "stem_width", stem_width, f"{halves} or more")
+  expect(type(shuffle) is bool, "shuffle", shuffle, "True or False")
   _check_image(image_size, len(depths))
-  form = _Form(expand, halves, levels, branches, _parse_candidates(candidates))
+  # One group has nothing to mix with.
+  conv = NormConv(3, groups=halves, shuffle=shuffle and halves > 1)
+  candidates = _parse_candidates(candidates)
+  form = _Form(expand, conv, levels, branches, candidates)
   stem = Edge("stem", (PlainConv(3),), channels, stem_width, 1, image_size)
   norm = _keep("stem_norm", Norm(relu=False), stem)
   blocks = tuple(_blocks(norm, alpha, depths, form))
@@ -100,10 +107,14 @@ class _Form:
   """What all blocks of a space share."""
 
   expand: int
-  halves: int
+  conv: NormConv
   levels: int
   branches: int
   candidates: tuple[Op, ...]
+
+  @property
+  def halves(self) -> int:
+    return self.conv.groups
 
 
 def _blocks(
@@ -134,7 +145,7 @@ def _block(
   )
   conv = Edge(
     f"{name}_conv",
-    (NormConv(3, groups=form.halves),),
+    (form.conv,),
     *(width, whole, stride, below.size_out),
   )
   size = conv.size_out

@@ -1,4 +1,5 @@
 import dataclasses
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,11 @@ from proxyless_jax.space import (
   AvgPool,
   BasicBlock,
   Chain,
+  ConvBN,
   Edge,
   Identity,
   MaxPool,
+  MBConv,
   Norm,
   PlainConv,
   Relu,
@@ -79,6 +82,17 @@ def test_common_operations(stride, size):
     Edge("linear", (Norm(False),), 6, 6, 1, -(-half // stride)),
     Edge("relu", (Relu(),), 6, 6, 1, -(-half // stride)),
     Edge("average", (AvgPool(3),), 6, 6, stride, -(-half // stride)),
+  )
+  compare(Chain((), edges, ()))
+
+
+def test_another_epsilon_is_folded():
+  edges = (
+    Edge("conv", (ConvBN(3, epsilon=0.1),), 3, 6, 1, 8),
+    Edge("block", (MBConv(3, 3, epsilon=0.2),), 6, 6, 1, 8),
+    Edge("less", (MBConv(Fraction(3, 2), 3),), 6, 6, 1, 8, True),
+    Edge("narrow", (MBConv(Fraction(1, 2), 3),), 6, 6, 1, 8),
+    Edge("norm", (Norm(True, epsilon=0.3),), 6, 6, 1, 8),
   )
   compare(Chain((), edges, ()))
 

@@ -15,8 +15,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import proxyless_jax as pj
 from proxyless_jax.exchange.layouts import entries
+from proxyless_jax.nn import banks
+from proxyless_jax.search import gates
 
 HERE = pathlib.Path(__file__).parent
+GOLDEN_CIFAR = HERE / "golden_cifar.json"
 RELEASED = ["cpu", "gpu", "mobile", "mobile_14", "cifar"]
 
 CHAIN = pj.mobile_space(
@@ -42,8 +45,8 @@ def quick_compilation():
   jax.config.update("jax_disable_most_optimizations", False)
 
 
-def golden_weights(network, final_bn=1.0):
-  """The rule of `golden_cifar.json`; without its last factor, of the other."""
+def golden_weights(network, convs=1.0):
+  """The rule of the golden files; `convs` is 0.4 in `golden_cifar.json`."""
   state_dict = {}
   for name, shape, _ in entries(network):
     n = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
@@ -54,9 +57,8 @@ def golden_weights(network, final_bn=1.0):
       n = 1 + 0.1 * np.abs(n)
     elif len(shape) == 1:
       n = 1 + 0.1 * n if last == "weight" else 0.1 * n
-      n = final_bn * n if name.endswith("final_bn.weight") else n
     elif len(shape) == 4:
-      n = n * np.sqrt(2 / np.prod(shape[1:]))
+      n = convs * n * np.sqrt(2 / np.prod(shape[1:]))
     elif len(shape) == 2:
       n = 0.03 * n
     dtype = np.float32 if last != "num_batches_tracked" else np.int64
@@ -64,21 +66,32 @@ def golden_weights(network, final_bn=1.0):
   return state_dict
 
 
-def golden_logits(network, state_dict):
-  size = network.image_size
-  images = np.random.default_rng(0).standard_normal((2, 3, size, size))
-  images = images.astype(np.float32).transpose(0, 2, 3, 1)
-  variables = pj.from_torch(network, state_dict)
+def golden_images(size, seed):
+  draw = np.random.default_rng(seed).standard_normal((2, 3, size, size))
+  return draw.astype(np.float32).transpose(0, 2, 3, 1)
+
+
+def logits_of(network, variables, images, gates=None):
   module = pj.build(network)
-  return jax.jit(lambda v, x: module.apply(v, x, train=False))(
-    variables, images
-  )
+
+  @jax.jit
+  def run(variables, images):
+    return module.apply(variables, images, train=False, gates=gates)
+
+  return run(variables, images)
+
+
+def check_golden(logits, expected):
+  """To 1e-5 of the largest."""
+  atol = 1e-5 * np.abs(expected).max()
+  assert_allclose(logits, expected, rtol=0, atol=atol)
 
 
 def test_golden_logits_of_proxyless_mobile():
   golden = json.loads((HERE / "golden_mobile.json").read_text())
   network = pj.zoo("proxyless_mobile")
-  logits = golden_logits(network, golden_weights(network))
+  variables = pj.from_torch(network, golden_weights(network))
+  logits = logits_of(network, variables, golden_images(224, seed=0))
   # Relative to the typical logit: some are near zero.
   atol = 1e-3 * np.mean(golden["abs_mean"])
   assert_allclose(logits[:, :8], golden["logits_first8"], rtol=0, atol=atol)
@@ -86,16 +99,45 @@ def test_golden_logits_of_proxyless_mobile():
   assert_array_equal(logits.argmax(1), golden["argmax"])
 
 
-def test_golden_logits_of_the_cifar_network():
-  """Of its first 6 blocks, in stages of 2: all 54 compile for a minute."""
-  golden = json.loads((HERE / "golden_cifar.json").read_text())
+def test_golden_logits_of_the_first_cifar_blocks():
+  """Of the first 6, in stages of 2: all 54 compile for a minute."""
+  golden = json.loads(GOLDEN_CIFAR.read_text())["two_blocks_a_stage"]
   released = pj.zoo("proxyless_cifar")
   space = pj.tree_space(depths=(2, 2, 2))
   network = space.choose([edge.op.name for edge in released.edges[:72]])
-  logits = golden_logits(network, golden_weights(network, final_bn=0.05))
-  expected = np.array(golden["two_blocks_a_stage"]["logits"])
-  atol = 1e-4 * np.abs(expected).mean()
-  assert_allclose(logits, expected, rtol=0, atol=atol)
+  variables = pj.from_torch(network, golden_weights(network, convs=0.4))
+  logits = logits_of(network, variables, golden_images(32, seed=1))
+  check_golden(logits, golden["logits"])
+
+
+def test_golden_logits_of_the_cifar_network_as_a_path_of_its_space():
+  """A supernet runs its 54 blocks as 14 programs."""
+  golden = json.loads(GOLDEN_CIFAR.read_text())["proxyless_cifar"]
+  space, network = pj.tree_space(), pj.zoo("proxyless_cifar")
+  variables = pj.from_torch(network, golden_weights(network, convs=0.4))
+  variables = in_space(space, network, jax.device_get(variables))
+  index = [e.index(n.op.name) for e, n in zip(space.edges, network.edges)]
+  path = gates.path(np.array(index), gates.candidate_mask(space))
+  logits = logits_of(space, variables, golden_images(32, seed=1), path)
+  check_golden(logits, golden["logits"])
+
+
+def in_space(space, network, variables):
+  """An architecture's variables on its path; all others are zeros."""
+  ops = {edge.name: edge.op for edge in network.layers}
+  placed = {}
+  for collection, tree in variables.items():
+    placed[collection] = named = dict(tree)
+    for own in banks(space):
+      rows = np.zeros(
+        (len(own.edges), len(own.place.ops), own.length(collection)), np.float32
+      )
+      for row, edge in zip(rows, own.edges):
+        op, mine = ops[edge.name], named.pop(edge.name, None)
+        if mine:
+          row[edge.index(op.name)] = own.pack(op, collection, mine[op.name])
+      named[own.name] = rows
+  return placed
 
 
 @pytest.mark.parametrize("name", RELEASED)
@@ -168,6 +210,20 @@ def test_every_edge_of_a_tree_has_the_released_place():
     for h, e in upper
     for f in range(2)
   ]
+
+
+def test_the_layout_is_the_same_without_the_shuffle():
+  sizes = dict(image_size=4, stem_width=4, alpha=2, depths=(1,))
+  with_, without = (
+    [
+      (entry.name, entry.shape)
+      for entry in entries(
+        pj.tree_space(**sizes, shuffle=shuffle).choose([0] * 12)
+      )
+    ]
+    for shuffle in (True, False)
+  )
+  assert with_ == without
 
 
 def test_counters_may_be_missing():

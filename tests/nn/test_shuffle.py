@@ -8,8 +8,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from proxyless_jax.nn import bank, make
+from proxyless_jax.nn.layers import channel_shuffle
 from proxyless_jax.nn.shapes import boxed_shapes
-from proxyless_jax.nn.shuffle import channel_shuffle
 from proxyless_jax.space import Edge, ShuffleUnit, parse_op
 
 OP = ShuffleUnit(3)

@@ -85,9 +85,8 @@ def test_blocks_with_trees_are_columns_of_cells(tmp_path):
   texts, (height, width) = draw(network, tmp_path)
   text = " ".join(texts)
   assert "54 blocks, 648 edges  ·  5.73M parameters  ·  1.21G MACs" in text
-  for entry in ("avg pool 3", "identity", "sep conv 7", "8×8", "level 2"):
+  for entry in ("avg pool 3", "dil conv 3", "identity", "8×8", "level 2"):
     assert entry in text
-  assert "dil conv" not in text  # It has none.
   cells = (tmp_path / "net.svg").read_text().count('<g id="patch_')
   assert cells >= 648
   assert width > 2 * height

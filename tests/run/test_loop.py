@@ -18,7 +18,12 @@ from proxyless_jax.run.options import parse
 from proxyless_jax.run.stage import newest_state
 from proxyless_jax.run.training import train_stage
 from proxyless_jax.search import steps
-from proxyless_jax.space import load_network, macs, parameters
+from proxyless_jax.space import (
+  load_network,
+  macs,
+  mobile_space,
+  parameters,
+)
 
 TARGET = 9000
 
@@ -242,6 +247,14 @@ class TestBadInput:
       ValueError, match=r"'image_size': 14, .* as the data have"
     ):
       loop.train(config, tmp_path)
+
+  def test_a_search_space_is_no_network(self, make_config, tmp_path):
+    path = tmp_path / "space.json"
+    mobile_space(
+      image_size=12, channels=1, classes=10, strides=[1] * 6
+    ).to_json(path)
+    with pytest.raises(ValueError, match="candidate per edge, got a search sp"):
+      loop.train(make_config(job="train", network=str(path)), tmp_path)
 
   def test_drop_path_where_nothing_can_be_dropped(self, make_config, tmp_path):
     config = make_config(job="train", network="densenet_bc")

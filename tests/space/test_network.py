@@ -320,3 +320,75 @@ def test_size_out_is_that_of_windows(size, stride):
     return
   edge = Edge("edge", (ConvBN(3),), 1, 1, stride, size)
   assert edge.size_out == len(range(0, size + 2 - 3 + 1, stride))
+
+
+def _with_epsilon(epsilon):
+  """`_space()`, with an epsilon for all its batch norms."""
+
+  def edge(own):
+    ops = (
+      dataclasses.replace(op, epsilon=epsilon) if op != Zero() else op
+      for op in own.ops
+    )
+    return dataclasses.replace(own, ops=tuple(ops))
+
+  space = _space()
+  return dataclasses.replace(
+    space,
+    before=tuple(map(edge, space.before)),
+    edges=tuple(map(edge, space.edges)),
+    bn_momentum=0.99,
+  )
+
+
+def test_epsilon_and_momentum_are_of_the_description():
+  space = _with_epsilon(1e-5)
+  assert space != _space()
+  read = network_from_json(space.to_json())
+  assert read == space and hash(read) == hash(space)
+  chosen = network_from_json(space.choose(["mbconv6_k5", "zero"]).to_json())
+  assert chosen.edges[0].op == MBConv(6, 5, epsilon=1e-5)
+  assert chosen.bn_momentum == 0.99
+  data = json.loads(space.to_json())
+  assert data["edges"][1]["ops"] == [
+    {"name": "mbconv3_k3", "epsilon": 1e-5},
+    {"name": "mbconv6_k5", "epsilon": 1e-5},
+    "zero",
+  ]
+
+
+def test_defaults_are_not_written():
+  """So files of older releases are read, and older releases read these."""
+  text = _space().to_json()
+  assert "epsilon" not in text and "bn_momentum" not in text
+  assert network_from_json(text).before[0].op.epsilon == 1e-3
+
+
+def test_a_name_alone_has_the_default_epsilon():
+  own = (MBConv(6, 5, epsilon=1e-5),)
+  assert network_from_json(_space().to_json(), own) == _space()
+
+
+@pytest.mark.parametrize(
+  "op, message",
+  [
+    ({"name": "mbconv3_k3", "epsilon": 1}, "epsilon = 1: expected a float"),
+    ({"name": "mbconv3_k3", "epsilon": 2.0}, "epsilon = 2.0: expected a float"),
+    ({"name": "mbconv3_k3", "eps": 1e-5}, "missing fields [], unknown ['eps']"),
+    ({"name": "zero", "epsilon": 1e-5}, "unknown ['epsilon']"),
+    ({"epsilon": 1e-5}, "operation None: expected its name"),
+  ],
+)
+def test_an_operation_with_wrong_fields_is_refused(op, message):
+  text = _changed("edges", 1, ops=[op, "mbconv6_k5"])
+  with pytest.raises(ValueError, match=re.escape(message)) as caught:
+    network_from_json(text)
+  assert str(caught.value).startswith("edges[1].ops[0]: ")
+
+
+@pytest.mark.parametrize("momentum", [1.0, -0.1, 0, None, "0.9"])
+def test_a_momentum_that_is_none_is_refused(momentum):
+  with pytest.raises(
+    ValueError, match=r"bn_momentum = .*expected a float of 0"
+  ):
+    dataclasses.replace(_space(), bn_momentum=momentum)
