@@ -21,7 +21,11 @@ from absl import logging
 # Of DataParallel and AveragedModel; of torch.compile.
 COMPILED = "_orig_mod"
 WRAPPERS = ("module", COMPILED)
-AVERAGED = ("state_dict_ema", "model_ema", "ema", "ema_model", "ema_state_dict")
+# The last line: what PyTorch's documentation calls an AveragedModel.
+AVERAGED = (
+  *("state_dict_ema", "model_ema", "ema", "ema_state_dict"),
+  *("ema_model", "averaged_model", "swa_model"),
+)
 # Those under the other names are averages where this is there.
 CURRENT = ("current_model_state",)
 NAMES = (*AVERAGED, "state_dict", "model", "model_state_dict", "net", *CURRENT)
