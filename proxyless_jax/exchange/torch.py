@@ -74,7 +74,7 @@ def from_torch(
   if fresh and key is None:
     raise ValueError(
       f"state_dict is for another task: {describe(fresh)}: to fine-tune, with "
-      "those fresh, pass `key`"
+      "those fresh, pass `key`, or use job 'train'"
     )
   arrays = {e.name: _real(e.name, state_dict[e.name]) for e in taken}
   _check_finite(arrays)

@@ -22,24 +22,29 @@ def load_weights(options: Options, network: Network) -> dict | None:
   """
   if not options.weights:
     return None
+  evaluates, remedy = options.job == "evaluate", ""
   try:
     state_dict = read_torch(*_file_and_part(options.weights))
     fresh = unlike(network, state_dict)
-    if options.job == "evaluate" and fresh:
-      raise ValueError(
-        f"they are for another task: {describe(fresh)}: expected those of the "
-        "network; for what was trained from them in the workdir, leave "
+    if fresh and evaluates:
+      remedy = (
+        "; to evaluate what was trained from them in the workdir, leave "
         "config.weights empty"
       )
-    if options.train.freeze and network.layers[0].name in fresh:
+    if (
+      options.train.freeze and not evaluates and network.layers[0].name in fresh
+    ):
       raise ValueError(
         f"they are for images of other channels: {describe(fresh)}: expected "
         "the same with train.freeze = True, as all but the classifier stays: "
         "set data.channels, or train.freeze = False"
       )
-    return from_torch(network, state_dict, key=train_keys(options)[0])
+    key = None if evaluates else train_keys(options)[0]
+    return from_torch(network, state_dict, key=key)
   except ValueError as error:
-    raise ValueError(f"weights = {options.weights!r}: {error}") from error
+    raise ValueError(
+      f"weights = {options.weights!r}: {error}{remedy}"
+    ) from error
 
 
 def _file_and_part(weights: str) -> tuple[str, str]:

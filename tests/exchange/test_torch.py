@@ -377,7 +377,7 @@ def test_fine_tuning_needs_a_key_and_says_so(caplog):
   assert str(refused.value) == (
     "state_dict is for another task: stem (3 channels there, 1 here), "
     "classifier (3 classes there, 5 here): to fine-tune, with those fresh, "
-    "pass `key`"
+    "pass `key`, or use job 'train'"
   )
   # With a key, what fits is taken whole, and nothing is said.
   weights, key = golden_weights(CHAIN), jax.random.key(0)

@@ -197,7 +197,8 @@ def test_weights_of_another_task_are_not_evaluated(make, tmp_path):
   config = make(chain(classes=3), trained_weights(chain()))
   config["job"] = "evaluate"
   with pytest.raises(
-    ValueError, match=r"^weights = 'weights\.pth': .*1000 classes there, 3 here"
+    ValueError,
+    match=r"^weights = 'weights\.pth': .*1000 classes there, 3 here.*leave con",
   ):
     loop.evaluate(config, tmp_path / "run")
   assert not (tmp_path / "run").exists()
@@ -207,8 +208,12 @@ def test_weights_of_another_network_are_refused(make, tmp_path):
   space = pj.tree_space(image_size=12, stem_width=4, alpha=2, depths=(1,))
   weights = trained_weights(space.choose(["identity"] * 12))
   config = make(chain(classes=3), weights)
-  with pytest.raises(ValueError, match=r"(?s)missing: first_conv.*extra: bloc"):
+  listed = r"(?s)missing: first_conv.*extra: blocks"
+  with pytest.raises(ValueError, match=listed):
     loop.train(config, tmp_path / "run")
+  config["job"] = "evaluate"
+  with pytest.raises(ValueError, match=listed):
+    loop.evaluate(config, tmp_path / "run")
   assert not (tmp_path / "run").exists()
 
 
