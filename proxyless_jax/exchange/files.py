@@ -128,7 +128,7 @@ def _path(path) -> str:
     raise ValueError(
       f"path is a {type(path).__name__}: expected the path of a .pth file"
     )
-  return os.fspath(path)
+  return os.path.expanduser(path)
 
 
 def _import_torch():

@@ -50,6 +50,6 @@ def load_weights(options: Options, network: Network) -> dict | None:
 def _file_and_part(weights: str) -> tuple[str, str]:
   """Of 'FILE#PART'; a file whose own name has a # is taken whole."""
   path, mark, part = weights.rpartition("#")
-  if not mark or os.path.exists(weights):
+  if not mark or os.path.exists(os.path.expanduser(weights)):
     return weights, ""
   return path, part

@@ -286,7 +286,10 @@ def test_files_need_pytorch(no_pytorch, tmp_path):
     pj.write_torch(path, {})
 
 
-def test_paths_are_checked_before_pytorch(no_pytorch, tmp_path):
+def test_paths_are_checked_before_pytorch(no_pytorch, tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  with pytest.raises(ValueError, match=f"^{tmp_path}/w.pth: .*found none: cor"):
+    pj.read_torch("~/w.pth")
   path = tmp_path / "none" / "weights.pth"
   with pytest.raises(ValueError, match=f"^{path}: .*found none: correct"):
     pj.read_torch(path)
