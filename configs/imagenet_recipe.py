@@ -123,6 +123,7 @@ def _train(dropout: float) -> ConfigDict:
   return ConfigDict(
     dict(
       enabled=False,
+      freeze=False,
       inherit=False,
       batch=256,
       accumulate=1,

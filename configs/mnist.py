@@ -112,6 +112,7 @@ def get_config(variant: str = "") -> ConfigDict:
   config.train = ConfigDict(
     dict(
       enabled=True,
+      freeze=False,
       inherit=False,
       batch=64,
       accumulate=1,

@@ -47,12 +47,15 @@ class TreeModule(nn.Module):
     dtype: of activations; parameters stay float32.
     bn_momentum: of the running batch-norm statistics.
     dropout: rate before the classifier.
+    frozen: names of an architecture's edges that run as in evaluation when
+      others train: with running statistics, and without drop path.
   """
 
   network: Tree
   dtype: jnp.dtype = jnp.float32
   bn_momentum: float = 0.9
   dropout: float = 0.0
+  frozen: frozenset[str] = frozenset()
 
   @nn.compact
   def __call__(self, images, train: bool, gates=None, drop_rate=None):
@@ -93,7 +96,8 @@ class TreeModule(nn.Module):
 
     def tree_edge(edge: Edge, x):
       y = self._edge(edge, x, train)
-      if rate is not None and not isinstance(edge.op, Identity):
+      drops = rate is not None and edge.name not in self.frozen
+      if drops and not isinstance(edge.op, Identity):
         y = drop_path(self.make_rng("dropout"), y, rate)
       return y
 
@@ -104,7 +108,8 @@ class TreeModule(nn.Module):
   def _edge(self, edge: Edge, x, train: bool):
     # Linen's own layers give float32 for bfloat16, by their parameters.
     x = x.astype(self.dtype)
-    return PlainEdge(edge, self._options, name=edge.name)(x, train)
+    trains = train and edge.name not in self.frozen
+    return PlainEdge(edge, self._options, name=edge.name)(x, trains)
 
   @property
   def _options(self):

@@ -15,7 +15,6 @@ import jax
 import numpy as np
 
 from proxyless_jax.data import load
-from proxyless_jax.exchange import from_torch, read_torch
 from proxyless_jax.nn import inherit
 from proxyless_jax.report import draw_architecture
 from proxyless_jax.run import fields, hosts
@@ -32,6 +31,7 @@ from proxyless_jax.run.training import (
   train_stage,
   trained,
 )
+from proxyless_jax.run.weights import load_weights
 from proxyless_jax.run.workdir import claim
 from proxyless_jax.space import Network, Op, load_network
 from proxyless_jax.space.zoo import NETWORKS, zoo
@@ -94,7 +94,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   options, dataset = _open(config, workdir)
   network = _network(options, dataset, workdir)
   _check_drop_path(options, network)
-  variables = _weights(options, network)
+  variables = load_weights(options, network)
   stage = train_stage(options, dataset, network, variables)
   _claim(config, workdir)
   hosts.on_first(lambda: _keep_network(network, workdir))
@@ -110,8 +110,9 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   """
   options, dataset = _open(config, workdir)
   network = _network(options, dataset, workdir)
-  variables = _weights(options, network)
-  _claim(config, workdir)
+  variables = load_weights(options, network)
+  # Without `weights`, those that were trained from them.
+  _claim(config, workdir, () if options.weights else ("weights",))
   hosts.on_first(lambda: _keep_network(network, workdir))
   more = {}
   if variables is None:
@@ -144,8 +145,9 @@ def _open(config, workdir) -> tuple[Options, Any]:
   return options, dataset
 
 
-def _claim(config, workdir) -> None:
-  hosts.on_first(lambda: claim(workdir, _as_dict(config), MAY_DIFFER))
+def _claim(config, workdir, more: tuple[str, ...] = ()) -> None:
+  may_differ = (*MAY_DIFFER, *more)
+  hosts.on_first(lambda: claim(workdir, _as_dict(config), may_differ))
   hosts.check_shared(workdir)
 
 
@@ -222,16 +224,6 @@ def _network(options: Options, dataset, workdir) -> Network:
       "architecture of it (`space.choose`), or search it first"
     )
   return network
-
-
-def _weights(options: Options, network: Network) -> dict | None:
-  """The variables in the file that a config names; None where it names none."""
-  if not options.weights:
-    return None
-  try:
-    return from_torch(network, read_torch(options.weights))
-  except ValueError as error:
-    raise ValueError(f"weights = {options.weights!r}: {error}") from error
 
 
 def _keep_network(network: Network, workdir) -> None:
