@@ -13,14 +13,14 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-from proxyless_jax.space.edge import Edge, check_tuple, expect
+from proxyless_jax.space.edge import Edge, Size, check_tuple, expect
 from proxyless_jax.space.network import Network, check_joint, check_names
 
 
 class Shape(NamedTuple):
   """Of a map: its height and width, and its channels."""
 
-  size: int
+  size: Size
   features: int
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from proxyless_jax.space.edge import Edge, check_tuple
+from proxyless_jax.space.edge import Edge, Size, check_tuple
 from proxyless_jax.space.network import Network, check_joint, check_names
 from proxyless_jax.space.ops import Op
 
@@ -53,7 +53,7 @@ class ChainBuilder:
     features, size: of what the last edge gives, or of the images.
   """
 
-  def __init__(self, features: int, size: int):
+  def __init__(self, features: int, size: Size):
     self.features, self.size = features, size
 
   def add(
