@@ -64,7 +64,7 @@ SPACES = {"workload": workload, "digits": digits}
 
 def make_batch(space, key):
   """Random images and labels."""
-  shape = (BATCH, space.image_size, space.image_size, space.channels)
+  shape = (BATCH, *space.image_shape)
   image = jax.random.normal(key, shape)
   label = jnp.arange(BATCH, dtype=jnp.int32) % 10
   return {"image": image, "label": label, "mask": jnp.ones(BATCH)}
