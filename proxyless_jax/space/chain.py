@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from proxyless_jax.space.edge import Edge, Size, check_tuple
+from proxyless_jax.space.edge import Edge, Size, as_size, check_tuple
 from proxyless_jax.space.network import Network, check_joint, check_names
 from proxyless_jax.space.ops import Op
 
@@ -54,7 +54,7 @@ class ChainBuilder:
   """
 
   def __init__(self, features: int, size: Size):
-    self.features, self.size = features, size
+    self.features, self.size = features, as_size("image_size", size)
 
   def add(
     self,
