@@ -42,8 +42,7 @@ def _check_output(op: Op, place: Edge, shape: tuple[int, ...]) -> None:
     raise ValueError(
       f"operation {op.name!r}: its module gives [b, *{shape}]: expected "
       f"[b, *{expected}] at stride {place.stride} from a map of "
-      f"{height}x{width}, or [b, {place.features_out}] where it is "
-      "the last"
+      f"{height}x{width}, or [b, {place.features_out}] where it is the last"
     )
 
 
