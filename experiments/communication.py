@@ -78,9 +78,8 @@ def program(step, held, network: Network, mesh: Mesh) -> str:
     sharding = NamedSharding(mesh, spec)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-  size = network.image_size
   batch = {
-    "image": jnp.zeros((BATCH, size, size, network.channels)),
+    "image": jnp.zeros((BATCH, *network.image_shape)),
     "label": jnp.zeros(BATCH, jnp.int32),
     "mask": jnp.ones(BATCH),
   }

@@ -56,7 +56,7 @@ def published_path(space):
 
 def make_batch(space, key):
   """Random images and labels."""
-  shape = (BATCH, space.image_size, space.image_size, space.channels)
+  shape = (BATCH, *space.image_shape)
   label = jnp.arange(BATCH, dtype=jnp.int32) % 10
   image = jax.random.normal(key, shape)
   return {"image": image, "label": label, "mask": jnp.ones(BATCH)}

@@ -139,7 +139,7 @@ def optimizer():
 
 def make_batch(space: Network, key: jax.Array, batch: int = BATCH) -> dict:
   """Random images and labels."""
-  shape = (batch, space.image_size, space.image_size, space.channels)
+  shape = (batch, *space.image_shape)
   image = jax.random.normal(key, shape)
   label = jnp.arange(batch, dtype=jnp.int32) % 10
   return {"image": image, "label": label, "mask": jnp.ones(batch)}

@@ -122,14 +122,13 @@ def to_onnx(
   last = network.layers[-1]
   shape = [batch, last.features_out]
   if not isinstance(last.op, Classifier):
-    shape[1:] = [last.size_out, last.size_out, last.features_out]
+    shape[1:] = last.shape_out
     x = graph.add("Transpose", x, perm=[0, 2, 3, 1])
   graph.nodes.append(helper.make_node("Identity", [x], [OUTPUT]))
-  size, channels = network.image_size, network.channels
   body = helper.make_graph(
     graph.nodes,
     "network",
-    [_value(INPUT, [batch, size, size, channels])],
+    [_value(INPUT, [batch, *network.image_shape])],
     [_value(OUTPUT, shape)],
     graph.weights,
   )

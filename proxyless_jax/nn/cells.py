@@ -35,7 +35,7 @@ class CellNetworkModule(nn.Module):
     """Logits of images.
 
     Args:
-      images: f[b, image_size, image_size, channels].
+      images: f[b, *network.image_shape].
       train: batch statistics and dropout, or running statistics.
       gates: unused: nothing is searched.
       drop_rate: f[], of the paths into nodes in training, of one example each,

@@ -43,7 +43,7 @@ class ChainModule(nn.Module):
     """Logits of images.
 
     Args:
-      images: f[b, image_size, image_size, channels].
+      images: f[b, *network.image_shape].
       train: batch statistics and dropout, or running statistics.
       gates: of a draw (`proxyless_jax.search.gates.Gates`): its leading axis
         counts the searched edges. None for an architecture.
@@ -90,11 +90,11 @@ class ChainModule(nn.Module):
 
 def check_images(network: Network, images) -> None:
   """Raises a ValueError for images of another shape than the network's."""
-  size, channels = network.image_size, network.channels
-  if images.shape[1:] != (size, size, channels):
+  if images.shape[1:] != network.image_shape:
+    expected = ", ".join(map(str, network.image_shape))
     raise ValueError(
-      f"images have shape {images.shape}: expected "
-      f"[b, {size}, {size}, {channels}], as the network's first edge says"
+      f"images have shape {images.shape}: expected [b, {expected}], as the "
+      "network's first edge says"
     )
 
 

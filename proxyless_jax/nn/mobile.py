@@ -107,8 +107,7 @@ class ZeroModule(nn.Module):
 
   def __call__(self, x, train: bool):
     del train
-    size, features = self.edge.size_out, self.edge.features_out
-    return jnp.zeros((x.shape[0], size, size, features), x.dtype)
+    return jnp.zeros((x.shape[0], *self.edge.shape_out), x.dtype)
 
 
 @make.register

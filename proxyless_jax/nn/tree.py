@@ -62,7 +62,7 @@ class TreeModule(nn.Module):
     """Logits of images.
 
     Args:
-      images: f[b, image_size, image_size, channels].
+      images: f[b, *network.image_shape].
       train: batch statistics and dropout, or running statistics.
       gates: of a draw (`proxyless_jax.search.gates.Gates`): its leading axis
         counts the searched edges. None for an architecture.

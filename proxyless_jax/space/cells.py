@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-from proxyless_jax.space.edge import Edge, check_tuple, expect
+from proxyless_jax.space.edge import Edge, Size, check_tuple, expect
 from proxyless_jax.space.network import (
   Network,
   check_joint,
@@ -26,7 +26,7 @@ from proxyless_jax.space.ops import optional
 class Shape(NamedTuple):
   """Of a map: its height and width, and its channels."""
 
-  size: int
+  size: Size
   features: int
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from proxyless_jax.space.edge import Edge, check_tuple
+from proxyless_jax.space.edge import Edge, Size, as_size, check_tuple
 from proxyless_jax.space.network import (
   Network,
   check_joint,
@@ -61,8 +61,8 @@ class ChainBuilder:
     features, size: of what the last edge gives, or of the images.
   """
 
-  def __init__(self, features: int, size: int):
-    self.features, self.size = features, size
+  def __init__(self, features: int, size: Size):
+    self.features, self.size = features, as_size("image_size", size)
 
   def add(
     self,

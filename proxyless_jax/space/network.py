@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from proxyless_jax.space.codec import to_plain
-from proxyless_jax.space.edge import Edge, expect
+from proxyless_jax.space.edge import Edge, Size, expect
 
 VERSION = 1
 
@@ -56,8 +56,14 @@ class Network(abc.ABC):
     """The same network with others in the place of the searched edges."""
 
   @property
-  def image_size(self) -> int:
+  def image_size(self) -> Size:
+    """Height and width of the images: one number where they are equal."""
     return self.layers[0].size
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """(h, w, channels) of an image."""
+    return self.layers[0].shape_in
 
   @property
   def channels(self) -> int:

@@ -11,7 +11,13 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 
-from proxyless_jax.space.edge import Edge, expect
+from proxyless_jax.space.edge import (
+  Edge,
+  Size,
+  as_size,
+  expect,
+  height_width,
+)
 from proxyless_jax.space.ops import (
   Classifier,
   Norm,
@@ -35,7 +41,7 @@ CANDIDATES = (
 
 def tree_space(
   *,
-  image_size: int = 32,
+  image_size: Size = 32,
   channels: int = 3,
   classes: int = 10,
   stem_width: int = 16,
@@ -55,7 +61,8 @@ def tree_space(
   times as wide. With the defaults that gives the released widths.
 
   Args:
-    image_size, channels, classes: of the data.
+    image_size: of the data, in pixels: an integer, or (height, width).
+    channels, classes: of the data.
     stem_width: of the 3x3 convolution that comes first.
     alpha: what the last block's width has over the stem's.
     depths: blocks of each stage; every stage but the first halves the size.
@@ -71,8 +78,8 @@ def tree_space(
     ValueError: the parts do not fit each other or the image.
   """
   depths = tuple(depths)
+  image_size = as_size("image_size", image_size)
   _check_positive(
-    image_size=image_size,
     channels=channels,
     classes=classes,
     stem_width=stem_width,
@@ -195,11 +202,12 @@ def _check_positive(**fields):
     expect(positive, field, value, "a positive integer")
 
 
-def _check_image(image_size: int, stages: int):
+def _check_image(image_size: Size, stages: int):
   # Each stride of 2 turns n into ceil(n / 2), and needs n >= 2.
   smallest = 2 ** (stages - 2) + 1 if stages > 1 else 1
   expected = f"at least {smallest}, for {stages} stages"
-  expect(image_size >= smallest, "image_size", image_size, expected)
+  fits = min(height_width(image_size)) >= smallest
+  expect(fits, "image_size", image_size, expected)
 
 
 def _parse_candidates(candidates: Sequence[str | Op]) -> tuple[Op, ...]:

@@ -287,16 +287,17 @@ class MobileNet(nn.Module):
     return self.classifier(self.feature_mix_layer(x).mean((2, 3)))
 
 
-MOBILE = pj.mobile_space(
-  image_size=32,
-  classes=10,
-  stem_width=16,
-  first_width=8,
-  widths=(16, 24),
-  depths=(3, 1),
-  strides=(2, 2),
-  head_width=32,
-).choose(["mbconv3_k5", "zero", "mbconv6_k7", "mbconv6_k3"])
+def mobile(image_size):
+  return pj.mobile_space(
+    image_size=image_size,
+    classes=10,
+    stem_width=16,
+    first_width=8,
+    widths=(16, 24),
+    depths=(3, 1),
+    strides=(2, 2),
+    head_width=32,
+  ).choose(["mbconv3_k5", "zero", "mbconv6_k7", "mbconv6_k3"])
 
 
 def set_weights(module, convs=1.0):
@@ -329,7 +330,8 @@ def set_weights(module, convs=1.0):
 
 
 def images(size=32, seed=0):
-  draw = np.random.default_rng(seed).standard_normal((2, 3, size, size))
+  sides = size if isinstance(size, tuple) else (size, size)
+  draw = np.random.default_rng(seed).standard_normal((2, 3, *sides))
   return draw.astype(np.float32)
 
 
@@ -342,7 +344,7 @@ def our_logits(network, state_dict):
   variables = pj.from_torch(network, state_dict)
   module = pj.build(network)
   run = jax.jit(lambda v, x: module.apply(v, x, train=False))
-  return run(variables, images().transpose(0, 2, 3, 1))
+  return run(variables, images(network.image_size).transpose(0, 2, 3, 1))
 
 
 def tree_net(network):
@@ -376,7 +378,8 @@ def mobile_net(network):
   return MobileNet(widths[0], described, widths[1], classifier.features_out)
 
 
-def test_a_mobile_chain_gives_the_logits_of_pytorch():
+@pytest.mark.parametrize("size", [32, (20, 36)])
+def test_a_mobile_chain_gives_the_logits_of_pytorch(size):
   blocks = [
     (16, 8, 3, 1, 1, False),
     (8, 16, 5, 3, 2, False),
@@ -385,8 +388,8 @@ def test_a_mobile_chain_gives_the_logits_of_pytorch():
     (16, 24, 3, 6, 2, False),
   ]
   module = set_weights(MobileNet(16, blocks, 32, 10))
-  ours = our_logits(MOBILE, module.state_dict())
-  assert_allclose(ours, logits_of(module), rtol=1e-4, atol=1e-5)
+  ours = our_logits(mobile(size), module.state_dict())
+  assert_allclose(ours, logits_of(module, size), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu", "mobile_14"])
@@ -399,13 +402,14 @@ def test_released_chains_give_the_logits_of_pytorch(name):
   assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
-def test_a_tree_with_every_candidate_gives_the_logits_of_pytorch():
-  space = pj.tree_space(alpha=12, depths=(1, 1))
+@pytest.mark.parametrize("size", [32, (8, 14)])
+def test_a_tree_with_every_candidate_gives_the_logits_of_pytorch(size):
+  space = pj.tree_space(image_size=size, alpha=12, depths=(1, 1))
   names = [op.name for op in space.edges[0].ops]
   network = space.choose([names[3 * i % 7] for i in range(24)])
   module = set_weights(tree_net(network), convs=0.4)
   ours = our_logits(network, module.state_dict())
-  theirs = logits_of(module)
+  theirs = logits_of(module, size)
   assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * np.abs(theirs).max())
 
 

@@ -66,7 +66,7 @@ def filled(own, collection):
 # Blocks 6, 8 and 10 wide: the first two are stored alike, the last has a
 # stride.
 SPACE = pj.tree_space(
-  image_size=4,
+  image_size=(4, 6),
   classes=3,
   stem_width=4,
   alpha=6,
@@ -118,7 +118,7 @@ def test_edges_of_a_block_share_their_candidates():
 
 
 def apply(network, variables, train, gates=None):
-  images = np.random.default_rng(0).standard_normal((3, 4, 4, 3))
+  images = np.random.default_rng(0).standard_normal((3, *SPACE.image_shape))
   return pj.build(network, dtype=jnp.float64).apply(
     variables, images, train=train, gates=gates, mutable=["batch_stats"]
   )

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 
 from proxyless_jax.report import draw_architecture
 from proxyless_jax.report.figure import RC
-from proxyless_jax.space import ConvBN, Op, mobile_space
+from proxyless_jax.space import ConvBN, Op, mobile_space, tree_space
 from proxyless_jax.space.zoo import zoo
 
 
@@ -54,6 +54,16 @@ def test_the_figure_tells_the_network(tmp_path):
     assert width in texts
   for entry in ("not searched", "skipped", "stride 2", "height: expansion"):
     assert entry in texts
+
+
+def test_rectangular_images(tmp_path):
+  texts, _ = draw(small_space(image_size=(28, 50)).choose(CHOICES), tmp_path)
+  text = " ".join(texts)
+  for size in ("28×50", "14×25", "7×13"):
+    assert size in text
+  trees = tree_space(image_size=(8, 12), depths=(1, 1)).choose([0] * 24)
+  texts, _ = draw(trees, tmp_path)
+  assert "8×12" in texts and "4×6" in texts
 
 
 def test_the_legend_has_only_what_occurs(tmp_path):

@@ -29,7 +29,7 @@ def _outputs(size, kernel, stride):
 
 def _conv(size, kernel, stride, inputs, outputs, groups=1):
   """Weights and multiply-accumulates of one convolution, one at a time."""
-  positions = _outputs(size, kernel, stride)
+  positions = [_outputs(side, kernel, stride) for side in size]
   shape = (
     range(kernel),
     range(kernel),
@@ -38,7 +38,7 @@ def _conv(size, kernel, stride, inputs, outputs, groups=1):
   )
   weights = sum(1 for _ in itertools.product(*shape))
   count = 0
-  for _ in itertools.product(range(positions), range(positions)):
+  for _ in itertools.product(*map(range, positions)):
     count += weights
   return weights, count, positions
 
@@ -50,7 +50,7 @@ def _mbconv(op, edge):
     (op.kernel, edge.stride, hidden, hidden, hidden),
     (1, 1, hidden, edge.features_out, 1),
   ]
-  parameters, count, size = 0, 0, edge.size
+  parameters, count, size = 0, 0, edge.shape_in[:2]
   for kernel, stride, inputs, outputs, groups in convs[op.expand == 1 :]:
     weights, here, size = _conv(size, kernel, stride, inputs, outputs, groups)
     scale_and_bias = 2 * outputs
@@ -61,7 +61,9 @@ def _mbconv(op, edge):
 
 @pytest.mark.parametrize("expand", [1, 2, 6, Fraction(5, 3), Fraction(1, 3)])
 @pytest.mark.parametrize("kernel", [1, 3, 7])
-@pytest.mark.parametrize(("stride", "size"), [(1, 4), (2, 4), (2, 5), (3, 7)])
+@pytest.mark.parametrize(
+  ("stride", "size"), [(1, 4), (2, 4), (2, 5), (3, 7), (2, (5, 8))]
+)
 def test_mbconv_counts_are_those_of_loops(expand, kernel, stride, size):
   op = MBConv(expand, kernel)
   edge = _edge(op, stride=stride, size=size)
@@ -72,10 +74,10 @@ def test_mbconv_counts_are_those_of_loops(expand, kernel, stride, size):
 def test_conv_counts_are_those_of_loops(kernel, stride):
   op = ConvBN(kernel)
   edge = _edge(op, stride=stride, size=9)
-  weights, count, size = _conv(9, kernel, stride, 3, 5)
+  weights, count, size = _conv((9, 9), kernel, stride, 3, 5)
   assert op.parameters(edge) == weights + 2 * 5
   assert op.macs(edge) == count
-  assert edge.size_out == size
+  assert [edge.size_out] * 2 == size
 
 
 def test_counts_by_hand():

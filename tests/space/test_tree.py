@@ -161,6 +161,7 @@ def test_names_are_the_papers():
   ("options", "message"),
   [
     ({"image_size": 0}, "image_size = 0: expected a positive integer"),
+    ({"image_size": (1, 9)}, r"image_size = \(1, 9\): expected at least"),
     ({"levels": 0}, "levels = 0: expected a positive"),
     ({"branches": 1.5}, "branches = 1.5: expected a positive"),
     ({"depths": ()}, r"depths = \(\): expected one or more stages"),

@@ -46,7 +46,7 @@ class CellConv(Op):
 
   def macs(self, edge: Edge) -> int:
     weights = self.kernel**2 * edge.features_in * edge.features_out
-    return weights * edge.size_out**2
+    return weights * edge.pixels_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ class SepConv(Op):
 
   def macs(self, edge: Edge) -> int:
     weights = edge.features_in * (self.kernel**2 + edge.features_out)
-    return weights * edge.size_out**2
+    return weights * edge.pixels_out
 
   def check(self, edge: Edge) -> None:
     if edge.stride % self.dilation and edge.stride > 1:
@@ -115,7 +115,7 @@ class FactorizedReduce(Op):
     return (edge.features_in + 2) * edge.features_out
 
   def macs(self, edge: Edge) -> int:
-    return edge.features_in * edge.features_out * edge.size_out**2
+    return edge.features_in * edge.features_out * edge.pixels_out
 
   def check(self, edge: Edge) -> None:
     _check_stride_2(self, edge)

@@ -71,7 +71,7 @@ class PlainConv(Op):
     return self.kernel**2 * edge.features_in * edge.features_out
 
   def macs(self, edge: Edge) -> int:
-    return self.parameters(edge) * edge.size_out**2
+    return self.parameters(edge) * edge.pixels_out
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,7 +66,7 @@ class ConvBN(Op):
 
   def macs(self, edge: Edge) -> int:
     weights = self.kernel**2 * edge.features_in * edge.features_out
-    return weights * edge.size_out**2
+    return weights * edge.pixels_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +164,7 @@ class MBConv(Op):
     hidden = self.hidden(edge)
     expansion = edge.features_in * hidden if self.expands else 0
     after_stride = hidden * (self.kernel**2 + edge.features_out)
-    convolutions = expansion * edge.size**2 + after_stride * edge.size_out**2
+    convolutions = expansion * edge.pixels_in + after_stride * edge.pixels_out
     return convolutions + 2 * hidden * self.squeezed(edge)
 
   def check(self, edge: Edge) -> None:

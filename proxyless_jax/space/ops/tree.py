@@ -62,7 +62,7 @@ class NormConv(Op):
     return 2 * edge.features_in + self._weights(edge)
 
   def macs(self, edge: Edge) -> int:
-    return self._weights(edge) * edge.size_out**2
+    return self._weights(edge) * edge.pixels_out
 
   def check(self, edge: Edge) -> None:
     for field in ("features_in", "features_out"):
@@ -106,4 +106,4 @@ class NormSepConv(Op):
     return 2 * edge.features_in + self._weights(edge)
 
   def macs(self, edge: Edge) -> int:
-    return self._weights(edge) * edge.size_out**2
+    return self._weights(edge) * edge.pixels_out

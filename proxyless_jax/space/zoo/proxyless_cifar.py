@@ -5,6 +5,7 @@ Found by gradient (Proxyless-G); 2.08 % test error, with cutout, in the paper.
 
 from __future__ import annotations
 
+from proxyless_jax.space.edge import Size
 from proxyless_jax.space.pyramid import tree_space
 from proxyless_jax.space.tree import Tree
 
@@ -38,7 +39,7 @@ BLOCKS = """
 
 
 def cifar(
-  *, image_size: int = 32, channels: int = 3, classes: int = 10
+  *, image_size: Size = 32, channels: int = 3, classes: int = 10
 ) -> Tree:
   """The released CIFAR-10 network, as an architecture of its space."""
   space = tree_space(image_size=image_size, channels=channels, classes=classes)
