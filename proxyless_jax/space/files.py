@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from proxyless_jax.space.cells import CellNetwork
 from proxyless_jax.space.chain import Chain
 from proxyless_jax.space.codec import from_plain
-from proxyless_jax.space.edge import expect
+from proxyless_jax.space.edge import Size, as_size, expect
 from proxyless_jax.space.net_config import network_from_net_config
 from proxyless_jax.space.network import VERSION, Network
 from proxyless_jax.space.ops import Op
@@ -22,7 +22,7 @@ def load_network(
   path: str | os.PathLike,
   ops: Iterable[Op] = (),
   *,
-  image_size: int | None = None,
+  image_size: Size | None = None,
   channels: int | None = None,
   classes: int | None = None,
 ) -> Network:
@@ -58,7 +58,7 @@ def network_from_json(
   text: str,
   ops: Iterable[Op] = (),
   *,
-  image_size: int | None = None,
+  image_size: Size | None = None,
   channels: int | None = None,
   classes: int | None = None,
 ) -> Network:
@@ -67,6 +67,8 @@ def network_from_json(
     data = json.loads(text)
   except json.JSONDecodeError as error:
     raise ValueError(f"not the JSON text of a network: {error}") from error
+  if image_size is not None:
+    image_size = as_size("image_size", image_size)
   shape = dict(image_size=image_size, channels=channels, classes=classes)
   if isinstance(data, dict) and "name" in data and "family" not in data:
     return network_from_net_config(data, **shape)

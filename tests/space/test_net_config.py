@@ -99,6 +99,8 @@ def test_a_file_is_read_for_other_data(chain, tree):
     network = read(data, image_size=16, channels=1, classes=7)
     shape = network.image_size, network.channels, network.classes
     assert shape == (16, 1, 7)
+    assert read(data, image_size=(16, 16)).image_size == 16
+    assert read(data, image_size=(16, 24)).image_size == (16, 24)
   assert read(chain).image_size == 224
   message = "kernel_size = 4: expected 16, the last map of images of 32 pixels"
   with pytest.raises(ValueError, match=message):

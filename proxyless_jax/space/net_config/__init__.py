@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from proxyless_jax.space.edge import Size
 from proxyless_jax.space.net_config.chain import proxyless_nas_nets
 from proxyless_jax.space.net_config.fields import Fields
 from proxyless_jax.space.net_config.tree import pyramid_tree_net
@@ -24,7 +25,7 @@ READERS = {
 def network_from_net_config(
   data: dict[str, Any],
   *,
-  image_size: int | None = None,
+  image_size: Size | None = None,
   channels: int | None = None,
   classes: int | None = None,
 ) -> Network:

@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 from proxyless_jax.space.chain import Chain, ChainBuilder
-from proxyless_jax.space.edge import Edge
+from proxyless_jax.space.edge import Edge, Size
 from proxyless_jax.space.net_config.fields import Fields
 from proxyless_jax.space.net_config.layers import (
   ORDERS,
@@ -26,7 +26,7 @@ IMAGE_SIZE = 224
 def proxyless_nas_nets(
   data: Fields,
   *,
-  image_size: int | None,
+  image_size: Size | None,
   channels: int | None,
   classes: int | None,
 ) -> Chain:

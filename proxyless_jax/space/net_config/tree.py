@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from proxyless_jax.space.chain import ChainBuilder
-from proxyless_jax.space.edge import Edge
+from proxyless_jax.space.edge import Edge, Size
 from proxyless_jax.space.net_config.fields import Fields
 from proxyless_jax.space.net_config.layers import (
   ORDERS,
@@ -39,7 +39,7 @@ POOLS = {"max": MaxPool, "avg": AvgPool}
 def pyramid_tree_net(
   data: Fields,
   *,
-  image_size: int | None,
+  image_size: Size | None,
   channels: int | None,
   classes: int | None,
 ) -> Tree:
@@ -81,7 +81,7 @@ def _transition(fields: Fields, *kinds: str) -> list[Fields]:
 
 
 def _start(
-  fields: Fields, image_size: int | None, channels: int | None, epsilon: float
+  fields: Fields, image_size: Size | None, channels: int | None, epsilon: float
 ) -> tuple[ChainBuilder, tuple[Edge, Edge]]:
   """A convolution alone, then a batch norm."""
   conv, norm = _transition(fields, "ConvLayer", "IdentityLayer")
