@@ -30,6 +30,7 @@ from proxyless_jax.search.metrics import merge
 from proxyless_jax.search.path_gradients import weight_gradients
 from proxyless_jax.search.rows import get_drawn
 from proxyless_jax.search.state import SearchState, search_state
+from proxyless_jax.space import Chain
 
 ALGORITHMS = ("full", "two", "reinforce")
 MACS = 1e6  # The table is in millions.
@@ -70,9 +71,21 @@ class Settings:
   rate: float = 0.05
   dtype: str = "float32"
 
-  def images_seen(self, steps: int, warm: bool) -> int:
-    """Images times paths of some weight steps."""
-    return steps * self.batch * (self.paths if warm else 1)
+  def images_seen(self, algorithm: str) -> dict[str, int]:
+    """Images times paths, by the kind of step.
+
+    A path that an architecture step of `full` or `two` asks for its gate's
+    gradient alone counts a third: it runs forward only.
+    """
+    rounds = self.steps // self.every
+    forward = {"full": 2.0, "two": 1.0, "reinforce": float(self.samples)}
+    drawn = 0.0 if algorithm == "reinforce" else 1.0
+    paths = drawn + forward[algorithm] / 3.0
+    return {
+      "warm_up": self.warmup_steps * self.batch * self.paths,
+      "weights": rounds * self.every * self.batch,
+      "architecture": round(rounds * self.batch * paths),
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +116,13 @@ class Supernet:
     settings: Settings,
     weights: cifar10.Images,
     held_out: cifar10.Images,
+    space: Chain | None = None,
   ):
-    """`weights` and `held_out`: the parts of the training images."""
-    space = benchmark.space()
+    """`weights` and `held_out`: the parts of the training images.
+
+    `space`: None for NAS-Bench-Macro's.
+    """
+    space = space or benchmark.space()
     self._settings = settings
     self._module = build(space, dtype=jnp.dtype(settings.dtype))
     self.mask = gates_lib.candidate_mask(space)
@@ -114,21 +131,20 @@ class Supernet:
       table, costs=table.costs / MACS, fixed=table.fixed / MACS, unit="M MACs"
     )
     self._weights, self._held_out = jax.device_put((weights, held_out))
-    schedule = optax.join_schedules(
-      [
-        optim.train_schedule(
-          settings.lr, settings.warmup_steps, settings.ramp_steps
-        ),
-        optax.cosine_decay_schedule(settings.search_lr, settings.steps),
-      ],
-      [settings.warmup_steps],
-    )
-    self._tx = optim.weight_optimizer(
-      schedule,
+    sgd = functools.partial(
+      optim.weight_optimizer,
       momentum=settings.momentum,
       nesterov=True,
       decay=settings.decay,
       kernels_only=False,
+    )
+    self._warm_tx = sgd(
+      optim.train_schedule(
+        settings.lr, settings.warmup_steps, settings.ramp_steps
+      )
+    )
+    self._tx = sgd(
+      optax.cosine_decay_schedule(settings.search_lr, settings.steps)
     )
     self._arch_tx = optim.arch_optimizer(
       settings.arch_lr, b1=0.0, b2=0.999, decay=0.0
@@ -140,11 +156,22 @@ class Supernet:
     self._score = jax.jit(self._score_paths)
 
   def init(self, seed: int) -> SearchState:
-    """The state before the first step."""
+    """The state before the first step of a warm-up."""
     init_key, key = jax.random.split(jax.random.key(seed))
-    variables = init(self._module, init_key)
+    return self._state(key, init(self._module, init_key), self._warm_tx)
+
+  def begin_search(self, variables: dict, seed: int) -> SearchState:
+    """The state before the first step of a search.
+
+    Args:
+      variables: {'params', 'batch_stats'} of a warm-up.
+      seed: of what is random.
+    """
+    return self._state(jax.random.key(seed), variables, self._tx)
+
+  def _state(self, key, variables, tx) -> SearchState:
     return search_state(
-      key, variables, self.mask, self._tx, self._arch_tx, 1e-3, costs=1
+      key, variables, self.mask, tx, self._arch_tx, 1e-3, costs=1
     )
 
   def warm_up(self, state: SearchState, count: int):
@@ -155,7 +182,7 @@ class Supernet:
     """`count` rounds: `every` weight steps, then one of the architecture.
 
     Args:
-      state: of `warm_up`.
+      state: of `begin_search`.
       target: most millions of MACs.
       count: rounds.
       algorithm: of `ALGORITHMS`.
@@ -168,13 +195,13 @@ class Supernet:
       state, *data, jnp.float32(target), count=count, algorithm=algorithm
     )
 
-  def score(self, state, paths, images: int, batch: int) -> np.ndarray:
+  def score(self, variables, paths, images: int, batch: int) -> np.ndarray:
     """Accuracy f64[n] in percent of paths i32[n, 8] with inherited weights.
 
     Batch norm uses the statistics of the batch.
 
     Args:
-      state: holds the weights.
+      variables: {'params', 'batch_stats'}.
       paths: any.
       images: how many of the held-out ones, the same for all paths.
       batch: at once.
@@ -184,7 +211,6 @@ class Supernet:
       lambda a: a[: parts * batch].reshape(parts, batch, *a.shape[1:]),
       self._held_out,
     )
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
     top1 = self._score(variables, held_out, jnp.asarray(paths))
     return 100.0 * np.asarray(top1, np.float64)
 
@@ -240,7 +266,7 @@ class Supernet:
       (zeros, state.batch_stats, nothing),
       jnp.arange(settings.paths),
     )
-    tx = optim.drawn_only(self._tx)
+    tx = optim.drawn_only(self._warm_tx)
     searched = steps.drawn_rows(state.params, network, np.zeros(len(self.mask)))
     drawn = {
       name: True if searched[name] is True else mask
@@ -314,6 +340,11 @@ def _loop(step, state, count: int):
   """The state after `count` steps, and the sums of their metrics."""
   state, metrics = lax.scan(step, state, None, length=count)
   return state, jax.tree.map(jnp.sum, metrics)
+
+
+def variables_of(state: SearchState) -> dict:
+  """The weights and statistics in a state."""
+  return {"params": state.params, "batch_stats": state.batch_stats}
 
 
 def drawn_tree(drawn, tree):

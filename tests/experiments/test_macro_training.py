@@ -1,0 +1,170 @@
+"""The compiled loops of the NAS-Bench-Macro experiment, in a tiny space."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import cifar10
+from experiments.macro import training
+from proxyless_jax.nn import build, inherit
+from proxyless_jax.search import gates, optim
+from proxyless_jax.search.metrics import cross_entropy
+from proxyless_jax.space import mobile_space
+
+SETTINGS = training.Settings(
+  batch=8, paths=2, warmup_steps=6, ramp_steps=2, steps=8, samples=6
+)
+
+
+@pytest.fixture(scope="module")
+def space():
+  return mobile_space(
+    image_size=32,
+    classes=10,
+    stem_width=8,
+    first_width=0,
+    widths=(8,),
+    depths=(2,),
+    strides=(1,),
+    candidates=("mbconv1_k3", "zero"),
+    head_width=8,
+  )
+
+
+@pytest.fixture(scope="module")
+def images():
+  rng = np.random.default_rng(0)
+  image = rng.integers(256, size=(40, 32, 32, 3), dtype=np.uint8)
+  label = np.arange(40, dtype=np.int32) % 10
+  return cifar10.split(cifar10.Images(image, label), 16, seed=0)
+
+
+@pytest.fixture(scope="module")
+def net(space, images):
+  return training.Supernet(SETTINGS, *images, space)
+
+
+@pytest.fixture(scope="module")
+def warm(net):
+  state = net.init(0)
+  return state, net.warm_up(state, 1)
+
+
+def test_a_warm_up_step_adds_the_gradients_of_fair_paths(
+  net, space, images, warm
+):
+  """Against autodiff of the sum of both paths' losses, plainly written."""
+  before, (after, metrics) = warm
+  module = build(space)
+  key = jax.random.fold_in(before.key, 103)
+  paths = [gates.fair_path(key, net.mask, jnp.array(i)) for i in range(2)]
+  assert np.all(np.sort(paths, axis=0) == [[0, 0], [1, 1]])
+  rows_key, image_key = jax.random.split(jax.random.fold_in(before.key, 101))
+  rows = cifar10.epoch_rows(rows_key, 24, 8, 0)
+  weights = jax.device_put(images[0])
+  batch = cifar10.batch_of(weights, rows, jax.random.fold_in(image_key, 0))
+
+  def loss(params, path):
+    logits, _ = module.apply(
+      {"params": params, "batch_stats": before.batch_stats},
+      batch["image"],
+      train=True,
+      gates=gates.path(path, net.mask),
+      mutable=["batch_stats"],
+    )
+    return cross_entropy(logits, batch, 0.0)
+
+  grad = jax.jit(jax.grad(loss))
+  one, other = (grad(before.params, path) for path in paths)
+  banks = {edge.name for edge in space.edges}
+  grads = {
+    name: jax.tree.map(
+      lambda a, b, s=1.0 if name in banks else 0.5: s * (a + b),
+      one[name],
+      other[name],
+    )
+    for name in one
+  }
+  tx = optim.weight_optimizer(
+    optim.train_schedule(SETTINGS.lr, 6, 2),
+    momentum=0.9,
+    nesterov=True,
+    decay=SETTINGS.decay,
+    kernels_only=False,
+  )
+  updates, _ = tx.update(grads, tx.init(before.params), before.params)
+  wanted = optax.apply_updates(before.params, updates)
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
+    after.params,
+    wanted,
+  )
+  assert metrics["loss"].count == 16
+
+
+def test_scores_are_those_of_the_networks(net, space, images, warm):
+  """Against each architecture with the weights that it inherits."""
+  variables = training.variables_of(warm[1][0])
+  paths = np.array([[0, 1], [1, 1]])
+  scores = net.score(variables, paths, images=16, batch=8)
+  held_out = jax.device_put(images[1])
+  for path, score in zip(paths, scores):
+    network = space.choose(path.tolist())
+    own = inherit(space, variables, network)
+    run = functools.partial(build(network).apply, train=True)
+    run = jax.jit(functools.partial(run, mutable=["batch_stats"]))
+    right = []
+    for rows in np.arange(16).reshape(2, 8):
+      batch = cifar10.batch_of(held_out, rows)
+      logits, _ = run(own, batch["image"])
+      right.append(np.argmax(logits, -1) == batch["label"])
+    assert score == pytest.approx(100.0 * np.mean(right))
+
+
+@pytest.mark.parametrize("algorithm", ["two", "reinforce"])
+def test_a_search_moves_the_architecture(net, warm, algorithm):
+  state = net.begin_search(training.variables_of(warm[1][0]), seed=1)
+  target = net.table.cheapest
+  found, metrics = net.search(state, target, 2, algorithm)
+  assert int(found.step) == 2 * SETTINGS.every
+  assert np.any(found.arch != state.arch)
+  assert np.isfinite(float(metrics["arch_loss"].total))
+  # Dearer than the target, so its price went up.
+  assert found.multipliers[0] > 0.0
+
+
+def test_a_batch_is_of_the_rows_and_normalised(images):
+  held_out = jax.device_put(images[1])
+  batch = cifar10.batch_of(held_out, jnp.array([3, 5]))
+  wanted = images[1].image[[3, 5]] / 255.0
+  wanted = (wanted - cifar10.MEAN) / cifar10.STD
+  np.testing.assert_allclose(batch["image"], wanted, rtol=1e-5, atol=1e-6)
+  np.testing.assert_array_equal(batch["label"], images[1].label[[3, 5]])
+
+
+def test_an_augmented_image_is_a_crop_of_the_padded_one(images):
+  part = jax.device_put(images[1])
+  batch = cifar10.batch_of(part, jnp.arange(4), jax.random.key(0))
+  seen = batch["image"] * np.array(cifar10.STD) + np.array(cifar10.MEAN)
+  seen = np.rint(255.0 * seen).astype(int)
+  for image, own in zip(images[1].image[:4], seen):
+    padded = np.pad(image, ((4, 4), (4, 4), (0, 0)))
+    crops = [
+      padded[y : y + 32, x : x + 32][:, ::flip]
+      for y in range(9)
+      for x in range(9)
+      for flip in (1, -1)
+    ]
+    assert any(np.array_equal(crop, own) for crop in crops)
+
+
+def test_an_epoch_has_every_image_once():
+  key = jax.random.key(0)
+  rows = [cifar10.epoch_rows(key, 24, 8, step) for step in range(6)]
+  for epoch in (rows[:3], rows[3:]):
+    assert sorted(np.concatenate(epoch)) == list(range(24))
+  assert not np.array_equal(rows[:3], rows[3:])
