@@ -24,6 +24,7 @@ from proxyless_jax.run.arguments import fail, parse_flags, place
 from proxyless_jax.run.disk import explained
 from proxyless_jax.run.preemption import handled
 from proxyless_jax.run.result import summary
+from proxyless_jax.run.workdir import checked
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -52,9 +53,10 @@ def main(argv: list[str]) -> None:
     job = _CONFIG.value.get("job")
     if job not in JOBS:
       raise ValueError(f"job = {job!r}: expected one of {sorted(JOBS)}")
+    workdir = checked(_WORKDIR.value)
     hosts.start(place())
-    with explained(_WORKDIR.value):
-      result = JOBS[job](_CONFIG.value, _WORKDIR.value)
+    with explained(workdir):
+      result = JOBS[job](_CONFIG.value, workdir)
   except USER_ERRORS as error:
     if _DEBUG.value:
       raise
@@ -63,7 +65,7 @@ def main(argv: list[str]) -> None:
     print("interrupted: the same command goes on from here", file=sys.stderr)
     sys.exit(130)  # As a shell says that Control-C ended a program.
   if hosts.first():
-    print(summary(result, _WORKDIR.value))
+    print(summary(result, workdir))
 
 
 def run() -> None:

@@ -32,7 +32,7 @@ from proxyless_jax.run.training import (
   train_stage,
   trained,
 )
-from proxyless_jax.run.workdir import claim
+from proxyless_jax.run.workdir import checked, claim
 from proxyless_jax.space import Network, Op, load_network
 from proxyless_jax.space.zoo import NETWORKS, zoo
 
@@ -46,7 +46,8 @@ def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
 
   Args:
     config: a `ConfigDict`, or nested dicts; see `configs/mnist.py`.
-    workdir: folder of the run; a run that was stopped in it goes on.
+    workdir: folder of the run, on a file system of this machine; a run that
+      was stopped in it goes on.
 
   Returns:
     What `result.json` holds: one flat dict.
@@ -55,7 +56,8 @@ def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
     ValueError: a wrong config, data or workdir, before any compute.
     FloatingPointError: loss or weights became NaN or infinite.
   """
-  options, dataset = _open(config, workdir)
+  workdir = checked(workdir)
+  options, dataset = _open(config)
   space = options.make_space(dataset.classes)
   _check_drop_path(options, space)
   calls = Calls(space, options.search.costs, workdir)
@@ -91,7 +93,8 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
 
   Args, returns, raises: as `search`.
   """
-  options, dataset = _open(config, workdir)
+  workdir = checked(workdir)
+  options, dataset = _open(config)
   network = _network(options, dataset, workdir)
   _check_drop_path(options, network)
   variables = _weights(options, network)
@@ -108,7 +111,8 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
 
   Args, returns, raises: as `search`.
   """
-  options, dataset = _open(config, workdir)
+  workdir = checked(workdir)
+  options, dataset = _open(config)
   network = _network(options, dataset, workdir)
   variables = _weights(options, network)
   _claim(config, workdir)
@@ -133,9 +137,7 @@ def _trained(options, network, workdir) -> tuple[dict, int]:
   return variables, step
 
 
-def _open(config, workdir) -> tuple[Options, Any]:
-  if not os.fspath(workdir):
-    raise ValueError("workdir = '': expected a folder for the run's files")
+def _open(config) -> tuple[Options, Any]:
   keep_compiled()
   options = parse(config)
   hosts.check_same("config", _as_dict(config))

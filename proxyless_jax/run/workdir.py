@@ -14,7 +14,42 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 CONFIG_FILE = "config.json"
+# Parts of a local path that Orbax and TensorStore take for something else.
+_MISREAD = {
+  "\\": "a separator of folders",
+  "gs:/": "an address of Google Cloud Storage",
+}
+_BUCKETS = ("/gs/", "/s3/", "/az/", "/hf/")
 _ABSENT = object()
+
+
+def checked(workdir: str | os.PathLike) -> str:
+  """The path of a run's folder, with `~` expanded; touches no file.
+
+  Raises:
+    ValueError: no path, or one where checkpoints could not be restored.
+  """
+  if not isinstance(workdir, str | os.PathLike) or not os.fspath(workdir):
+    raise ValueError(
+      f"workdir = {workdir!r}: expected the path of a folder for the run"
+    )
+  path = os.path.expanduser(workdir)
+  if "://" in path:
+    raise ValueError(
+      f"workdir = {path}: expected a folder of this machine: mount the bucket, "
+      "such as by Cloud Storage FUSE, and name a folder in it"
+    )
+  absolute = f"{os.path.abspath(path)}/"
+  misread = {k: v for k, v in _MISREAD.items() if k in absolute}
+  misread |= {k: "a bucket" for k in _BUCKETS if absolute.startswith(k)}
+  if misread:
+    part, meaning = misread.popitem()
+    raise ValueError(
+      f"workdir = {path}: expected a path without {part}, which the libraries "
+      f"that write checkpoints (Orbax, TensorStore) take for {meaning}: name "
+      "another folder"
+    )
+  return path
 
 
 def claim(

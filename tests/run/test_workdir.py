@@ -7,7 +7,13 @@ import sys
 import pytest
 
 from proxyless_jax.run import workdir as workdir_lib
-from proxyless_jax.run.workdir import alone, claim, read_json, write_json
+from proxyless_jax.run.workdir import (
+  alone,
+  checked,
+  claim,
+  read_json,
+  write_json,
+)
 
 CONFIG = {
   "job": "search",
@@ -59,6 +65,30 @@ def test_another_config_is_refused(tmp_path, fields, line):
   assert line in str(error.value)
   assert "Use another workdir, or restore the values" in str(error.value)
   assert read_json(tmp_path / "config.json") == changed()
+
+
+@pytest.mark.parametrize(
+  "workdir, message",
+  [
+    ("", r"workdir = '': expected the path of a folder"),
+    (None, "workdir = None: expected the path of a folder"),
+    ("gs://bucket/run", "gs://bucket/run: expected a folder of this machine"),
+    ("runs/a\\b", r"without \\, .* take for a separator of folders: name an"),
+    ("gs:", "without gs:/, .* an address of Google Cloud Storage"),
+    ("runs/logs:/a", "without gs:/, .* an address of Google Cloud Storage"),
+    ("/s3/run", "without /s3/, .* take for a bucket"),
+  ],
+)
+def test_paths_that_no_checkpoint_can_be_restored_from(workdir, message):
+  with pytest.raises(ValueError, match=message):
+    checked(workdir)
+
+
+def test_any_other_path_is_a_workdir(monkeypatch):
+  monkeypatch.setenv("HOME", "/home/me")
+  assert checked("~/runs/[1]") == "/home/me/runs/[1]"
+  for path in ("a*b", "[a]", "x ?", "ü", "s3:/b", "..", "/", "a~b"):
+    assert checked(path) == path
 
 
 def test_every_difference_is_named(tmp_path):
