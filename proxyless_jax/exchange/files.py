@@ -64,7 +64,7 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
     ImportError: PyTorch is missing, or too old to be trusted with files.
   """
   torch = _import_torch()
-  where = os.fspath(path)
+  where = os.path.expanduser(path)
   if not os.path.isfile(where):
     raise ValueError(
       f"{where}: expected a .pth file, found none: correct the path"
@@ -102,10 +102,11 @@ def write_torch(
     ImportError: PyTorch is missing.
   """
   torch = _import_torch()
-  folder = os.path.dirname(os.fspath(path)) or "."
+  path = os.path.expanduser(path)
+  folder = os.path.dirname(path) or "."
   if not os.path.isdir(folder):
     raise ValueError(
-      f"{os.fspath(path)}: expected a folder {folder}, found none: make it, or "
+      f"{path}: expected a folder {folder}, found none: make it, or "
       "correct the path"
     )
   # Copies: PyTorch warns of arrays that can not be written to.

@@ -45,7 +45,7 @@ def load_table(path: str | os.PathLike, space: Network) -> CostTable:
     ValueError: a file that holds no table, or the table of another space, or
       that lacks candidates, which are listed.
   """
-  path = os.fspath(path)
+  path = os.path.expanduser(path)
   read = _read_csv if path.endswith(".csv") else _read_json
   try:
     # Spreadsheets begin a file with a byte order mark.

@@ -27,7 +27,7 @@ def load_network(path: str | os.PathLike, ops: Iterable[Op] = ()) -> Network:
   Raises:
     ValueError: not such a file; the message names the field.
   """
-  with open(path, encoding="utf-8") as file:
+  with open(os.path.expanduser(path), encoding="utf-8") as file:
     try:
       return network_from_json(file.read(), ops)
     except ValueError as error:

@@ -54,6 +54,14 @@ def test_json_both_ways(tmp_path, table):
       assert same(one, other)
 
 
+def test_home_folders(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  make().to_json("~/table.json")
+  assert (tmp_path / "table.json").exists()
+  for read in (cost_table, load_table):
+    assert read("~/table.json", SPACE).digest == make().digest
+
+
 def test_a_table_of_a_wider_choice_serves_a_narrower_one(tmp_path):
   path = tmp_path / "table.json"
   table = make()
