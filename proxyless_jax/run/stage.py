@@ -205,7 +205,8 @@ class _Quiet(contextlib.AbstractContextManager):
 
 
 def _no_metrics(names) -> Metrics:
-  return {name: Mean(jnp.zeros(()), jnp.zeros(())) for name in names}
+  zero = np.zeros((), np.float32)
+  return {name: Mean(jnp.array(zero), jnp.array(zero)) for name in names}
 
 
 def _values(metrics: Metrics) -> dict[str, float]:

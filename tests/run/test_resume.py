@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from proxyless_jax.run import loop
@@ -152,6 +153,30 @@ def test_a_damaged_checkpoint_falls_back(
   with pytest.warns(UserWarning, match=f"checkpoint of step {newest} is dam"):
     loop.search(make_config(), workdir)
   assert outcome(workdir) == outcome(unbroken[0])
+
+
+def test_jax_enable_x64_changes_no_state(
+  make_config, unbroken, outcome, tmp_path
+):
+  """It ran into indices of two types; a run may also turn it on as it goes."""
+  workdir = shutil.copytree(unbroken[0], tmp_path / "copy")
+  shutil.rmtree(workdir / "checkpoints" / "search" / "16")
+  shutil.rmtree(workdir / "checkpoints" / "train")
+  with jax.enable_x64(True):
+    result = loop.search(make_config(), workdir)
+  assert result["images"] == unbroken[1]["images"]
+  # Of the arrays, their shapes and types; and the last steps.
+  before, after = (
+    outcome(path)["checkpoints"] for path in (unbroken[0], workdir)
+  )
+  for stage, (step, checksums, positions) in after.items():
+    assert (step, checksums.keys(), positions) == (
+      before[stage][0],
+      before[stage][1].keys(),
+      before[stage][2],
+    )
+  # Without it, too, the run would go on from there.
+  loop.search(make_config(), workdir)
 
 
 def test_inherited_weights_resume(make_config, outcome, stop_at, tmp_path):
