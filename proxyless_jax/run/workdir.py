@@ -82,7 +82,7 @@ def claim(
   if not os.path.exists(path):
     write_json(path, config)
     return
-  differences = _differences(read_json(path), config, may_differ)
+  differences = _differences(read_fields(path), config, may_differ)
   if differences:
     raise ValueError(
       f"{workdir} is the workdir of another config: "
@@ -152,6 +152,21 @@ def read_json(path: str | os.PathLike):
       f"{os.fspath(path)}: expected JSON ({error}), got {text[:60]!r}; "
       "restore the file, or move it away"
     ) from error
+
+
+def read_fields(path: str | os.PathLike) -> dict:
+  """As `read_json`, of a file whose JSON is an object.
+
+  Raises:
+    FileNotFoundError, ValueError: as `read_json`; or it is another value.
+  """
+  fields = read_json(path)
+  if not isinstance(fields, dict):
+    raise ValueError(
+      f"{os.fspath(path)}: expected a JSON object, such as {{...}}, got "
+      f"{json.dumps(fields)[:60]}; restore the file, or move it away"
+    )
+  return fields
 
 
 def make_folder(workdir: str) -> None:

@@ -112,6 +112,9 @@ def test_a_table_of_another_space_is_refused(tmp_path, settings, message):
     ({"costs": {"block01": 5}}, r"costs\.block01 = 5: expected"),
     ({"costs": {"block01": {"zero": "x"}}}, r"costs\.block01\.zero = 'x': ex"),
     ({"layers": [["x"]]}, r"layers\[0\] = \['x'\]: expected"),
+    ({"layers": 3}, "layers = 3: expected list; restore the file"),
+    ({"costs": []}, r"costs = \[\]: expected dict; restore the file"),
+    ({"fixed": []}, r"fixed = \[\]: expected int or float; restore the file"),
     ({"more": 1}, "expected a table with the fields"),
   ],
 )

@@ -168,6 +168,13 @@ def test_file_that_is_not_json(tmp_path):
     claim(tmp_path, CONFIG)
 
 
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"a"'])
+def test_json_that_is_no_object(tmp_path, text):
+  (tmp_path / "config.json").write_text(text)
+  with pytest.raises(ValueError, match=r"config\.json: expected a JSON object"):
+    claim(tmp_path, CONFIG)
+
+
 def test_a_killed_writer_leaves_a_whole_file(tmp_path):
   path = tmp_path / "big.json"
   code = (
