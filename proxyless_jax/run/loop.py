@@ -22,9 +22,15 @@ from proxyless_jax.run import fields, hosts
 from proxyless_jax.run.compilation import keep_compiled
 from proxyless_jax.run.costs import Calls, keep_tables, make_costs
 from proxyless_jax.run.options import Options, parse
-from proxyless_jax.run.parallel import check_shared, make_mesh, place
+from proxyless_jax.run.parallel import (
+  check_devices,
+  check_shared,
+  make_mesh,
+  place,
+)
 from proxyless_jax.run.result import write_result
 from proxyless_jax.run.searching import derive_network, search_stage
+from proxyless_jax.run.spawning import check_main
 from proxyless_jax.run.stage import run_stage
 from proxyless_jax.run.training import (
   evaluate_network,
@@ -138,8 +144,10 @@ def _trained(options, network, workdir) -> tuple[dict, int]:
 
 
 def _open(config) -> tuple[Options, Any]:
+  check_devices()
   keep_compiled()
   options = parse(config)
+  check_main(options.data.workers)
   hosts.check_same("config", _as_dict(config))
   dataset = load(options.data, test_only=options.job == "evaluate")
   _check_batches(options, dataset)

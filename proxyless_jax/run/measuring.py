@@ -31,6 +31,7 @@ from proxyless_jax.run import hosts
 from proxyless_jax.run.compilation import keep_compiled
 from proxyless_jax.run.measure_options import MeasureOptions
 from proxyless_jax.run.options import parse
+from proxyless_jax.run.parallel import check_devices
 from proxyless_jax.run.result import FILE, environment, read_result
 from proxyless_jax.run.workdir import checked, make_folder, write_json
 from proxyless_jax.space import Network
@@ -60,6 +61,7 @@ def measure(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
     ImportError: an extra that the runtime needs is not installed.
   """
   workdir = checked(workdir)
+  check_devices()
   hosts.refuse_several("job 'measure'")
   keep_compiled()
   options = parse(config)
