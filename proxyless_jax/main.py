@@ -22,7 +22,12 @@ import proxyless_jax as pj
 from proxyless_jax.run import hosts
 from proxyless_jax.run.arguments import fail, parse_flags, place
 from proxyless_jax.run.disk import explained
-from proxyless_jax.run.preemption import handled
+from proxyless_jax.run.preemption import (
+  INTERRUPTED,
+  INTERRUPTED_CODE,
+  Interrupted,
+  handled,
+)
 from proxyless_jax.run.result import summary
 from proxyless_jax.run.workdir import checked
 
@@ -61,9 +66,11 @@ def main(argv: list[str]) -> None:
     if _DEBUG.value:
       raise
     fail(f"{error} (--debug shows where)")
+  except Interrupted:
+    raise
   except KeyboardInterrupt:
-    print("interrupted: the same command goes on from here", file=sys.stderr)
-    sys.exit(130)  # As a shell says that Control-C ended a program.
+    print(INTERRUPTED, file=sys.stderr)
+    sys.exit(INTERRUPTED_CODE)
   if hosts.first():
     print(summary(result, workdir))
 

@@ -78,6 +78,7 @@ def run_stage(
     FloatingPointError: a metric or the state is not finite.
     OSError: the workdir cannot be written any more.
     Preempted: SIGTERM came, and a checkpoint of the last step is on disk.
+    Interrupted: Ctrl-C came, likewise.
   """
   carry = _first_carry(stage)
   folder = _folder(stage, workdir)
