@@ -6,7 +6,9 @@ Called again with the same config and workdir, each goes on where it was.
 from __future__ import annotations
 
 import functools
+import math
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,14 +38,18 @@ from proxyless_jax.run.training import (
   evaluate_network,
   recalibrate,
   train_stage,
+  train_steps,
   trained,
 )
-from proxyless_jax.run.workdir import checked, claim
+from proxyless_jax.run.workdir import checked, claim, reached
 from proxyless_jax.space import Network, Op, load_network
 from proxyless_jax.space.zoo import NETWORKS, zoo
 
-# What may change between two starts on one workdir.
-MAY_DIFFER = ("job", "run", "data.workers", "evaluate.batch")
+# What may change between two starts on one workdir: always; before the first
+# step of the training; and after it.
+MAY_DIFFER = ("job", "run", "data.path", "data.workers", "evaluate")
+BEFORE_TRAINING = ("train", "data.cutout")
+IN_TRAINING = ("train.epochs",)
 ARCHITECTURE = "architecture"
 
 
@@ -61,6 +67,7 @@ def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   Raises:
     ValueError: a wrong config, data or workdir, before any compute.
     FloatingPointError: loss or weights became NaN or infinite.
+    KeyboardInterrupt: Ctrl-C came; within a stage, its last step is saved.
   """
   workdir = checked(workdir)
   options, dataset = _open(config)
@@ -68,7 +75,7 @@ def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   _check_drop_path(options, space)
   calls = Calls(space, options.search.costs, workdir)
   stage = search_stage(options, dataset, space, calls)
-  _claim(config, workdir)
+  _claim(config, workdir, options, dataset)
   costs = make_costs(options.search.costs, space)
   hosts.on_first(lambda: keep_tables(workdir, costs))
   state, search_seconds = run_stage(stage, workdir, options.run)
@@ -105,7 +112,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   _check_drop_path(options, network)
   variables = _weights(options, network)
   stage = train_stage(options, dataset, network, variables)
-  _claim(config, workdir)
+  _claim(config, workdir, options, dataset)
   hosts.on_first(lambda: _keep_network(network, workdir))
   state, seconds = run_stage(stage, workdir, options.run)
   seconds = {"train": seconds}
@@ -121,7 +128,7 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   options, dataset = _open(config)
   network = _network(options, dataset, workdir)
   variables = _weights(options, network)
-  _claim(config, workdir)
+  _claim(config, workdir, options, dataset)
   hosts.on_first(lambda: _keep_network(network, workdir))
   more = {}
   if variables is None:
@@ -154,9 +161,40 @@ def _open(config) -> tuple[Options, Any]:
   return options, dataset
 
 
-def _claim(config, workdir) -> None:
-  hosts.on_first(lambda: claim(workdir, _as_dict(config), MAY_DIFFER))
+def _claim(config, workdir, options: Options, dataset) -> None:
+  """Takes the workdir, or says what is another than at the last start."""
+  hosts.on_first(lambda: _claim_on_first(config, workdir, options, dataset))
   hosts.check_shared(workdir)
+
+
+def _claim_on_first(config, workdir, options: Options, dataset) -> None:
+  step = reached(workdir).get("train")
+  may_differ = BEFORE_TRAINING if step is None else IN_TRAINING
+  if step is not None and options.job != "evaluate":
+    _check_reached(options, len(dataset.train), step, workdir)
+  changes = claim(workdir, _as_dict(config), MAY_DIFFER + may_differ)
+  if not changes:
+    return
+  said = f"config, since the last start: {'; '.join(changes)}"
+  if step is not None and any(c.startswith(IN_TRAINING) for c in changes):
+    said += (
+      f"; the training goes on at step {step}, with the learning rate that "
+      "the new length gives that step"
+    )
+  print(said, file=sys.stderr, flush=True)
+
+
+def _check_reached(options: Options, images: int, step: int, workdir) -> None:
+  """Refuses a training that would end before the step that it is at."""
+  train = options.train
+  steps, _ = train_steps(train, images)
+  if steps < step:
+    least = math.ceil(100 * step * train.batch / images) / 100
+    raise ValueError(
+      f"train.epochs = {train.epochs}: expected {least} or more, since these "
+      f"are {steps} steps, and the training in {os.fspath(workdir)} is at step "
+      f"{step}: set more, or use another workdir"
+    )
 
 
 def _check_batches(options: Options, dataset) -> None:

@@ -1,7 +1,8 @@
 """The folder of a run: claimed for one config, with JSON that is always whole.
 
 A run that is started again resumes from its workdir. With another config it
-would mix two experiments without a word, so that is refused.
+would mix two experiments without a word, so that is refused, but for fields
+whose change has a clear meaning: these are said, and kept in a file.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-CONFIG_FILE = "config.json"
+CONFIG_FILE, CHANGES_FILE = "config.json", "config_changes.jsonl"
 # Parts of a local path that Orbax and TensorStore take for something else.
 _MISREAD = {
   "\\": "a separator of folders",
@@ -56,11 +57,12 @@ def claim(
   workdir: str | os.PathLike,
   config: Mapping,
   may_differ: Sequence[str] = (),
-) -> None:
+) -> list[str]:
   """Makes the folder of a run, or checks that it is of the same config.
 
-  The first call writes `config.json`; later ones compare with it, and leave
-  it. Of several hosts, one calls.
+  The first call writes `config.json`; later ones compare with it. What may
+  change and has changed is replaced there, and becomes a line of
+  `config_changes.jsonl`. Of several hosts, one calls.
 
   Args:
     workdir: folder, made where it is missing.
@@ -68,6 +70,9 @@ def claim(
       lists and tuples of them, which compare as lists.
     may_differ: dotted names of fields, or of groups of them, that a run may
       change as it goes on, such as `("log_every", "data.workers")`.
+
+  Returns:
+    What has changed since the last call, such as "epochs: 3 -> 5".
 
   Raises:
     ValueError: the config is not the one in the workdir; names each field
@@ -81,14 +86,33 @@ def claim(
   path = os.path.join(workdir, CONFIG_FILE)
   if not os.path.exists(path):
     write_json(path, config)
-    return
-  differences = _differences(read_fields(path), config, may_differ)
-  if differences:
+    return []
+  changes = _changes(read_fields(path), config)
+  refused = [
+    f"{name}: {_shown(old)} in the workdir, {_shown(new)} now"
+    for name, (old, new) in changes.items()
+    if not any(f"{name}.".startswith(f"{prefix}.") for prefix in may_differ)
+  ]
+  if refused:
     raise ValueError(
       f"{workdir} is the workdir of another config: "
-      + "; ".join(differences)
+      + "; ".join(refused)
       + ". Use another workdir, or restore the values to go on with this one"
     )
+  if changes:
+    _append(workdir, changes)
+    write_json(path, config)
+  return [f"{k}: {_shown(a)} -> {_shown(b)}" for k, (a, b) in changes.items()]
+
+
+def reached(workdir: str | os.PathLike) -> dict[str, int]:
+  """The step of the newest checkpoint of each stage that has one."""
+  folder, newest = os.path.join(workdir, "checkpoints"), {}
+  for stage in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+    names = os.listdir(os.path.join(folder, stage))
+    if steps := [int(name) for name in names if name.isdecimal()]:
+      newest[stage] = max(steps)
+  return newest
 
 
 @contextlib.contextmanager
@@ -215,17 +239,31 @@ def _plain(value, name: str):
   return value
 
 
-def _differences(saved, config, may_differ: Sequence[str]) -> list[str]:
+def _changes(saved: dict, config: dict) -> dict[str, tuple]:
+  """(old, new) by the dotted names of the fields that differ."""
   saved, now = _flat(saved), _flat(config)
-  lines = []
-  for name in [*now, *(name for name in saved if name not in now)]:
-    if any(f"{name}.".startswith(f"{prefix}.") for prefix in may_differ):
-      continue
-    values = [fields.get(name, _ABSENT) for fields in (saved, now)]
-    if not _same(*values):
-      old, new = ("absent" if v is _ABSENT else repr(v) for v in values)
-      lines.append(f"{name}: {old} in the workdir, {new} now")
-  return lines
+  names = [*now, *(name for name in saved if name not in now)]
+  pairs = {n: (saved.get(n, _ABSENT), now.get(n, _ABSENT)) for n in names}
+  return {name: pair for name, pair in pairs.items() if not _same(*pair)}
+
+
+def _shown(value) -> str:
+  return "absent" if value is _ABSENT else repr(value)
+
+
+def _append(workdir: str, changes: dict[str, tuple]) -> None:
+  """Keeps what has changed, and after which steps."""
+  fields = {
+    name: {
+      word: value
+      for word, value in zip(("old", "new"), pair)
+      if value is not _ABSENT
+    }
+    for name, pair in changes.items()
+  }
+  line = json.dumps({"reached": reached(workdir), "changed": fields})
+  with open(os.path.join(workdir, CHANGES_FILE), "a", encoding="utf-8") as file:
+    file.write(line + "\n")
 
 
 def _flat(tree, prefix: str = "") -> dict[str, object]:

@@ -11,6 +11,7 @@ from proxyless_jax.run.workdir import (
   alone,
   checked,
   claim,
+  reached,
   read_json,
   write_json,
 )
@@ -99,12 +100,45 @@ def test_every_difference_is_named(tmp_path):
 
 def test_fields_that_may_differ(tmp_path):
   claim(tmp_path, CONFIG)
-  config = changed(log_every=1, data={"workers": 4})
-  claim(tmp_path, config, may_differ=("log_every", "data"))
+  config = changed(log_every=1, data__workers=4)
   with pytest.raises(ValueError) as error:
     claim(tmp_path, config, may_differ=("log", "data.workers"))
   assert "log_every: 10 in the workdir, 1 now" in str(error.value)
   assert "workers" not in str(error.value)
+  assert os.listdir(tmp_path) == ["config.json"]
+
+
+def test_what_has_changed_is_said_and_kept(tmp_path):
+  assert claim(tmp_path, CONFIG) == []
+  config = changed(log_every=1, data={"path": "b", "seed": 3})
+  (tmp_path / "checkpoints" / "search" / "20").mkdir(parents=True)
+  assert claim(tmp_path, config, may_differ=("log_every", "data")) == [
+    "log_every: 10 -> 1",
+    "data.path: None -> 'b'",
+    "data.seed: absent -> 3",
+    "data.mean: [0.1, 0.2] -> absent",
+    "data.workers: 0 -> absent",
+  ]
+  assert read_json(tmp_path / "config.json") == config
+  assert claim(tmp_path, config) == []
+  (line,) = (tmp_path / "config_changes.jsonl").read_text().splitlines()
+  assert json.loads(line) == {
+    "reached": {"search": 20},
+    "changed": {
+      "log_every": {"old": 10, "new": 1},
+      "data.path": {"old": None, "new": "b"},
+      "data.seed": {"new": 3},
+      "data.mean": {"old": [0.1, 0.2]},
+      "data.workers": {"old": 0},
+    },
+  }
+
+
+def test_how_far_stages_are(tmp_path):
+  assert reached(tmp_path) == {}
+  for name in ("search/7", "search/12", "search/30.damaged", "train/x"):
+    (tmp_path / "checkpoints" / name).mkdir(parents=True)
+  assert reached(tmp_path) == {"search": 12}
 
 
 def test_workdir_that_is_no_folder(tmp_path):
