@@ -35,6 +35,11 @@ def checked(workdir: str | os.PathLike) -> str:
       f"workdir = {workdir!r}: expected the path of a folder for the run"
     )
   path = os.path.expanduser(workdir)
+  if path.startswith("~"):
+    raise ValueError(
+      f"workdir = {path}: expected ~, or ~ and a user of this machine: for a "
+      f"folder of that name write ./{path}"
+    )
   if "://" in path:
     raise ValueError(
       f"workdir = {path}: expected a folder of this machine: mount the bucket, "

@@ -74,6 +74,7 @@ def test_another_config_is_refused(tmp_path, fields, line):
     ("", r"workdir = '': expected the path of a folder"),
     (None, "workdir = None: expected the path of a folder"),
     ("gs://bucket/run", "gs://bucket/run: expected a folder of this machine"),
+    ("~nobody-here/a", "expected ~, or .*: for a .* write ./~nobody-here/a"),
     ("runs/a\\b", r"without \\, .* take for a separator of folders: name an"),
     ("gs:", "without gs:/, .* an address of Google Cloud Storage"),
     ("runs/logs:/a", "without gs:/, .* an address of Google Cloud Storage"),
