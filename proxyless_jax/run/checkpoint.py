@@ -42,6 +42,10 @@ class Checkpoints(contextlib.AbstractContextManager):
   """The checkpoints in a folder; closes as a context manager.
 
   All hosts of a run share the folder, and make the same calls.
+
+  Attributes:
+    moved: after `restore`, in words, the other devices or hosts that the
+      checkpoint was saved on; '' where they are as many.
   """
 
   def __init__(
@@ -74,6 +78,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     folder = _LiteralPath(self._directory)
     # Of the last save, until an array of it has been read back.
     self._unread: tuple[int, dict[str, int]] | None = None
+    self.moved = ""
     self._manager = ocp.CheckpointManager(folder, options=options)
 
   def save(self, step: int, state, iterators: dict[str, object]) -> None:
@@ -107,6 +112,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         if is_key(leaf)
       },
       "positions": {name: x.get_state() for name, x in iterators.items()},
+      "saved_on": _counted_devices(),
     }
     args = ocp.args.Composite(
       manifest=ocp.args.JsonSave({"sealed": _seal(manifest)}),
@@ -149,12 +155,15 @@ class Checkpoints(contextlib.AbstractContextManager):
       if not np.all(multihost_utils.process_allgather(np.array(not damage))):
         damages[step] = damage or "on another host"
         continue
-      arrays, positions, key_impl = found
+      arrays, manifest = found
       self._set_aside(damages, step)
       for name, iterator in iterators.items():
         if iterator is not None:
-          iterator.set_state(positions[name])
-      return step, from_host(arrays, state_like, key_impl)
+          iterator.set_state(manifest["positions"][name])
+      now = _counted_devices()
+      if (before := manifest.get("saved_on", now)) != now:
+        self.moved = f", on {now} instead of {before}"
+      return step, from_host(arrays, state_like, manifest["key_impl"])
     if damages:
       raise OSError(
         f"every checkpoint in {self._directory} is damaged: {damages}; bring "
@@ -193,7 +202,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     self.close()
 
   def _read(self, step: int, asked: dict, iterators):
-    """Arrays by leaf, positions by iterator, and the kinds of the keys."""
+    """The arrays of a checkpoint by leaf, and its manifest."""
     with _damage_in("manifest"):
       args = ocp.args.Composite(manifest=ocp.args.JsonRestore())
       sealed = self._manager.restore(step, args=args)["manifest"]["sealed"]
@@ -209,8 +218,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         f"the checkpoint of step {step} in {self._directory} is of another "
         f"run: {differences}; use another folder, or that run's settings"
       )
-    arrays = self._arrays(step, manifest["crc32"])
-    return arrays, manifest["positions"], manifest["key_impl"]
+    return self._arrays(step, manifest["crc32"]), manifest
 
   def _arrays(
     self, step: int, checksums: dict[str, int]
@@ -271,6 +279,11 @@ def _damage_in(item: str):
   except Exception as error:
     problem, *_ = f"{type(error).__name__}: {error}".splitlines()
     raise _DamagedError(f"{item}: {problem}") from error
+
+
+def _counted_devices() -> str:
+  counts = {"device": jax.device_count(), "host": jax.process_count()}
+  return " of ".join(f"{n} {k}{'s' * (n > 1)}" for k, n in counts.items())
 
 
 def _structure(leaves: dict[str, object], iterators) -> dict[str, str]:

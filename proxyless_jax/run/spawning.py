@@ -21,9 +21,9 @@ def check_main(workers: int) -> None:
   """
   main = sys.modules["__main__"]
   path, frame = getattr(main, "__file__", None), sys._getframe()
-  while frame and frame.f_globals is not vars(main):
-    frame = frame.f_back
-  while frame and frame.f_code.co_name != "<module>":
+  while frame and not (
+    frame.f_globals is vars(main) and frame.f_code.co_name == "<module>"
+  ):
     frame = frame.f_back
   # In notebooks, and in other threads than the main one, there is no script.
   if not workers or path is None or frame is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import time
@@ -145,7 +146,8 @@ def _go_on(stage: Stage, step: int, carry, checkpoints, workdir, options):
     _writer(stage, step, workdir) as writer,
   ):
     if step:
-      progress.message(f"{stage.name}: resumed at step {step}")
+      moved = checkpoints.moved
+      progress.message(f"{stage.name}: resumed at step {step}{moved}")
     with shielded():
       for iterator in stage.iterators.values():
         iterator.start_prefetch()
@@ -206,8 +208,8 @@ class _Quiet(contextlib.AbstractContextManager):
 
 
 def _no_metrics(names) -> Metrics:
-  zero = np.zeros((), np.float32)
-  return {name: Mean(jnp.array(zero), jnp.array(zero)) for name in names}
+  zero = functools.partial(jnp.zeros, (), jnp.float32)
+  return {name: Mean(zero(), zero()) for name in names}
 
 
 def _values(metrics: Metrics) -> dict[str, float]:

@@ -114,7 +114,8 @@ def reached(workdir: str | os.PathLike) -> dict[str, int]:
   """The step of the newest checkpoint of each stage that has one."""
   folder, newest = os.path.join(workdir, "checkpoints"), {}
   for stage in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-    names = os.listdir(os.path.join(folder, stage))
+    path = os.path.join(folder, stage)
+    names = os.listdir(path) if os.path.isdir(path) else ()
     if steps := [int(name) for name in names if name.isdecimal()]:
       newest[stage] = max(steps)
   return newest

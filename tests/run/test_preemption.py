@@ -374,7 +374,8 @@ def test_two_hosts_go_on_from_one(tmp_path):
   with pytest.raises(Preempted):
     run_stage(stage, tmp_path, OPTIONS)
   errors = start_hosts(tmp_path, "-1")
-  assert "search: resumed at step 131" in errors[0]
+  moved = ", on 2 devices of 2 hosts instead of 1 device of 1 host"
+  assert f"search: resumed at step 131{moved}\n" in errors[0]
   assert [line["step"] for line in read_metrics(tmp_path)] == [
     50,
     100,

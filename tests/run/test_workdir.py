@@ -139,6 +139,7 @@ def test_how_far_stages_are(tmp_path):
   assert reached(tmp_path) == {}
   for name in ("search/7", "search/12", "search/30.damaged", "train/x"):
     (tmp_path / "checkpoints" / name).mkdir(parents=True)
+  (tmp_path / "checkpoints" / "notes.txt").touch()
   assert reached(tmp_path) == {"search": 12}
 
 
