@@ -54,7 +54,10 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells each file it writes.
   try:
     if len(argv) > 1:
-      raise ValueError(f"unexpected arguments {argv[1:]}: expected flags alone")
+      raise ValueError(
+        f"unexpected arguments {argv[1:]}: expected flags alone, each as "
+        "--flag=value"
+      )
     job = _CONFIG.value.get("job")
     if job not in JOBS:
       raise ValueError(f"job = {job!r}: expected one of {sorted(JOBS)}")

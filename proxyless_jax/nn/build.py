@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -17,15 +19,29 @@ def build(
   network: Network,
   *,
   dtype: jnp.dtype = jnp.float32,
-  bn_momentum: float = 0.9,
+  bn_momentum: float | None = None,
   dropout: float = 0.0,
+  frozen: Collection[str] = (),
 ) -> nn.Module:
   """The Linen module of a network: `apply(variables, images, train=False)`.
 
   Args:
     network: a space, whose `apply` also takes `gates`, or an architecture.
     dtype: of activations; parameters stay float32.
-    bn_momentum: of the running batch-norm statistics.
+    bn_momentum: of the running batch-norm statistics; None for the network's.
     dropout: rate before the classifier; needs `rngs={'dropout': key}`.
+    frozen: names of an architecture's edges that training leaves as they are:
+      they run as in evaluation, and `train_step` trains the others.
+
+  Raises:
+    ValueError: a name of no edge, or of a space's.
   """
-  return MODULES[type(network)](network, dtype, bn_momentum, dropout)
+  if bn_momentum is None:
+    bn_momentum = network.bn_momentum
+  frozen = frozenset(frozen)
+  unknown = frozen - {edge.name for edge in network.layers}
+  if unknown or (frozen and not network.is_architecture):
+    raise ValueError(
+      f"frozen = {sorted(frozen)}: expected names of an architecture's edges"
+    )
+  return MODULES[type(network)](network, dtype, bn_momentum, dropout, frozen)

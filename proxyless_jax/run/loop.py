@@ -17,7 +17,6 @@ import jax
 import numpy as np
 
 from proxyless_jax.data import load
-from proxyless_jax.exchange import from_torch, read_torch
 from proxyless_jax.nn import inherit
 from proxyless_jax.report import draw_architecture
 from proxyless_jax.run import fields, hosts
@@ -41,6 +40,7 @@ from proxyless_jax.run.training import (
   train_steps,
   trained,
 )
+from proxyless_jax.run.weights import load_weights
 from proxyless_jax.run.workdir import checked, claim, reached
 from proxyless_jax.space import Network, Op, load_network
 from proxyless_jax.space.zoo import NETWORKS, zoo
@@ -110,7 +110,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   options, dataset = _open(config)
   network = _network(options, dataset, workdir)
   _check_drop_path(options, network)
-  variables = _weights(options, network)
+  variables = load_weights(options, network)
   stage = train_stage(options, dataset, network, variables)
   _claim(config, workdir, options, dataset)
   hosts.on_first(lambda: _keep_network(network, workdir))
@@ -127,7 +127,7 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   workdir = checked(workdir)
   options, dataset = _open(config)
   network = _network(options, dataset, workdir)
-  variables = _weights(options, network)
+  variables = load_weights(options, network)
   _claim(config, workdir, options, dataset)
   hosts.on_first(lambda: _keep_network(network, workdir))
   more = {}
@@ -168,15 +168,21 @@ def _claim(config, workdir, options: Options, dataset) -> None:
 
 
 def _claim_on_first(config, workdir, options: Options, dataset) -> None:
+  evaluates = options.job == "evaluate"
   step = reached(workdir).get("train")
-  may_differ = BEFORE_TRAINING if step is None else IN_TRAINING
-  if step is not None and options.job != "evaluate":
+  may_differ = MAY_DIFFER
+  may_differ += BEFORE_TRAINING if step is None else IN_TRAINING
+  if evaluates and not options.weights:
+    may_differ += ("weights",)  # Those that were trained from them.
+  if step is not None and not evaluates:
     _check_reached(options, len(dataset.train), step, workdir)
-  changes = claim(workdir, _as_dict(config), MAY_DIFFER + may_differ)
+  # An evaluation changes nothing of the run that it looks at.
+  changes = claim(workdir, _as_dict(config), may_differ, keeps=not evaluates)
   if not changes:
     return
   said = f"config, since the last start: {'; '.join(changes)}"
-  if step is not None and any(c.startswith(IN_TRAINING) for c in changes):
+  goes_on = step is not None and not evaluates
+  if goes_on and any(change.startswith(IN_TRAINING) for change in changes):
     said += (
       f"; the training goes on at step {step}, with the learning rate that "
       "the new length gives that step"
@@ -263,24 +269,13 @@ def _network(options: Options, dataset, workdir) -> Network:
     )
   candidates = options.space.get("candidates", ())
   own = [op for op in candidates if isinstance(op, Op)]
-  network = load_network(path, own)
-  found = {field: getattr(network, field) for field in shape}
-  if found != shape or not network.is_architecture:
+  network = load_network(path, own, **shape)
+  if not network.is_architecture:
     raise ValueError(
-      f"{path}: expected one candidate per edge and {shape} as the data have, "
-      f"got {found}"
+      f"{path}: expected one candidate per edge, got a search space: choose an "
+      "architecture of it (`space.choose`), or search it first"
     )
   return network
-
-
-def _weights(options: Options, network: Network) -> dict | None:
-  """The variables in the file that a config names; None where it names none."""
-  if not options.weights:
-    return None
-  try:
-    return from_torch(network, read_torch(options.weights))
-  except ValueError as error:
-    raise ValueError(f"weights = {options.weights!r}: {error}") from error
 
 
 def _keep_network(network: Network, workdir) -> None:

@@ -62,6 +62,8 @@ def claim(
   workdir: str | os.PathLike,
   config: Mapping,
   may_differ: Sequence[str] = (),
+  *,
+  keeps: bool = True,
 ) -> list[str]:
   """Makes the folder of a run, or checks that it is of the same config.
 
@@ -75,6 +77,7 @@ def claim(
       lists and tuples of them, which compare as lists.
     may_differ: dotted names of fields, or of groups of them, that a run may
       change as it goes on, such as `("log_every", "data.workers")`.
+    keeps: False leaves the files as they are, where there is a config.
 
   Returns:
     What has changed since the last call, such as "epochs: 3 -> 5".
@@ -104,7 +107,7 @@ def claim(
       + "; ".join(refused)
       + ". Use another workdir, or restore the values to go on with this one"
     )
-  if changes:
+  if changes and keeps:
     _append(workdir, changes)
     write_json(path, config)
   return [f"{k}: {_shown(a)} -> {_shown(b)}" for k, (a, b) in changes.items()]

@@ -113,6 +113,11 @@ def test_what_has_changed_is_said_and_kept(tmp_path):
   assert claim(tmp_path, CONFIG) == []
   config = changed(log_every=1, data={"path": "b", "seed": 3})
   (tmp_path / "checkpoints" / "search" / "20").mkdir(parents=True)
+  assert claim(tmp_path, changed(log_every=2), ("log_every",), keeps=False) == [
+    "log_every: 10 -> 2"
+  ]
+  assert os.listdir(tmp_path / "checkpoints") == ["search"]
+  assert read_json(tmp_path / "config.json") == changed()
   assert claim(tmp_path, config, may_differ=("log_every", "data")) == [
     "log_every: 10 -> 1",
     "data.path: None -> 'b'",
