@@ -22,8 +22,14 @@ import proxyless_jax as pj
 from proxyless_jax.run import hosts
 from proxyless_jax.run.arguments import fail, parse_flags, place
 from proxyless_jax.run.disk import explained
-from proxyless_jax.run.preemption import handled
+from proxyless_jax.run.preemption import (
+  INTERRUPTED,
+  INTERRUPTED_CODE,
+  Interrupted,
+  handled,
+)
 from proxyless_jax.run.result import summary
+from proxyless_jax.run.workdir import checked
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -55,18 +61,21 @@ def main(argv: list[str]) -> None:
     job = _CONFIG.value.get("job")
     if job not in JOBS:
       raise ValueError(f"job = {job!r}: expected one of {sorted(JOBS)}")
+    workdir = checked(_WORKDIR.value)
     hosts.start(place())
-    with explained(_WORKDIR.value):
-      result = JOBS[job](_CONFIG.value, _WORKDIR.value)
+    with explained(workdir):
+      result = JOBS[job](_CONFIG.value, workdir)
   except USER_ERRORS as error:
     if _DEBUG.value:
       raise
     fail(f"{error} (--debug shows where)")
+  except Interrupted:
+    raise
   except KeyboardInterrupt:
-    print("interrupted: the same command goes on from here", file=sys.stderr)
-    sys.exit(130)  # As a shell says that Control-C ended a program.
+    print(INTERRUPTED, file=sys.stderr)
+    sys.exit(INTERRUPTED_CODE)
   if hosts.first():
-    print(summary(result, _WORKDIR.value))
+    print(summary(result, workdir))
 
 
 def run() -> None:

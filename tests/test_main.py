@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import shutil
 import signal
 
 import pytest
@@ -166,6 +167,22 @@ def test_user_errors_are_one_line(start, jobs, arguments, message):
   assert code.startswith("error: ") and message in code
   assert "\n" not in code and "Traceback" not in code + out.err
   assert not jobs
+
+
+def test_home_folders(start, jobs, tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  shutil.copy(ROOT / "configs" / "mnist.py", tmp_path / "my.py")
+  code, _ = start("--config=~/my.py:quick", "--workdir=~/run")
+  assert code is None
+  ((name, config, workdir),) = jobs
+  assert (name, workdir) == ("search", f"{tmp_path}/run")
+  assert config.run.log_every == 10
+
+
+def test_a_workdir_that_cannot_be(start, jobs):
+  code, _ = start(CONFIG, "--workdir=gs://bucket/run")
+  assert code.startswith("error: workdir = gs://bucket/run: expected a folder")
+  assert "\n" not in code and not jobs
 
 
 def test_a_broken_config_file(start, jobs, tmp_path):

@@ -10,6 +10,7 @@ without the package apache-beam.)
 """
 
 import argparse
+import os
 import pathlib
 
 IMAGENET_FILES = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
@@ -109,7 +110,10 @@ def main(argv=None):
   )
   parser.add_argument("name", help="imagenet2012, cifar10, name/config, ...")
   parser.add_argument(
-    "--data_dir", default="", help="where to; as data.path of a config"
+    "--data_dir",
+    type=os.path.expanduser,
+    default="",
+    help="where to; as data.path of a config",
   )
   args = parser.parse_args(argv)
   try:

@@ -166,7 +166,7 @@ class CostTable:
     }
     text = json.dumps(fields, indent=1)
     if path is not None:
-      with open(path, "w", encoding="utf-8") as file:
+      with open(os.path.expanduser(path), "w", encoding="utf-8") as file:
         file.write(text + "\n")
     return text
 

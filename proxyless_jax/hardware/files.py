@@ -45,7 +45,7 @@ def load_table(path: str | os.PathLike, space: Network) -> CostTable:
     ValueError: a file that holds no table, or the table of another space, or
       that lacks candidates, which are listed.
   """
-  path = os.fspath(path)
+  path = os.path.expanduser(path)
   read = _read_csv if path.endswith(".csv") else _read_json
   try:
     # Spreadsheets begin a file with a byte order mark.
@@ -99,23 +99,25 @@ def _check_fields(fields: Any) -> None:
       f"expected a table with the fields {expected}, got {got}: use a file "
       "that CostTable.to_json wrote"
     )
-  kinds = [(name, fields[name], kind) for name, kind in FIELDS.items()]
-  kinds += [
-    (f"layers[{i}]", layer, str) for i, layer in enumerate(fields["layers"])
-  ]
-  kinds += [
-    (f"costs.{edge}", row, dict) for edge, row in fields["costs"].items()
-  ]
-  for name, value, kind in kinds:
-    if not isinstance(value, kind) or isinstance(value, bool):
-      raise ValueError(
-        f"{name} = {value!r}: expected {kind}; restore the file, or measure "
-        "the table again"
-      )
+  for name, kind in FIELDS.items():
+    _check_kind(name, fields[name], kind)
+  for i, layer in enumerate(fields["layers"]):
+    _check_kind(f"layers[{i}]", layer, str)
+  for edge, row in fields["costs"].items():
+    _check_kind(f"costs.{edge}", row, dict)
   if fields["version"] != VERSION:
     raise ValueError(
       f"version = {fields['version']}: expected {VERSION} for this release; "
       "measure the table again"
+    )
+
+
+def _check_kind(name: str, value: Any, kind) -> None:
+  if not isinstance(value, kind) or isinstance(value, bool):
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    raise ValueError(
+      f"{name} = {value!r}: expected {' or '.join(k.__name__ for k in kinds)}; "
+      "restore the file, or measure the table again"
     )
 
 

@@ -43,7 +43,7 @@ def cost_table(kind: str, space: Network) -> CostTable:
   if kind.startswith("memory:"):
     return _memory(kind.removeprefix("memory:"), space)
   if kind.endswith(ENDINGS):
-    if not os.path.exists(kind):
+    if not os.path.exists(os.path.expanduser(kind)):
       raise ValueError(f"cost kind {kind!r}: there is no such file")
     return load_table(kind, space)
   raise ValueError(

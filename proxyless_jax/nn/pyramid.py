@@ -34,7 +34,7 @@ def shake_drop(key, y, survival: float):
   forward, backward = (
     of_examples(
       lambda n, key=keys[name], low=low: jax.random.uniform(
-        key, (n, 1, 1, 1), minval=low
+        key, (n, 1, 1, 1), jnp.float32, minval=low
       ),
       y.shape[0],
     )

@@ -53,7 +53,9 @@ def shake_shake(key, one, other):
     one, other: f[b, h, w, c], of the residual branches.
   """
   drawn = of_examples(
-    lambda n: jnp.moveaxis(jax.random.uniform(key, (2, n, 1, 1, 1)), 1, 0),
+    lambda n: jnp.moveaxis(
+      jax.random.uniform(key, (2, n, 1, 1, 1), jnp.float32), 1, 0
+    ),
     one.shape[0],
   )
   forward, backward = drawn[:, 0], drawn[:, 1]

@@ -118,7 +118,8 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict]:
   Raises:
     ValueError: a line is not a JSON object with a stage and a step.
   """
-  return [line for line, _ in _read(os.path.join(workdir, "metrics.jsonl"))]
+  path = os.path.join(os.path.expanduser(workdir), "metrics.jsonl")
+  return [line for line, _ in _read(path)]
 
 
 def _read(path: str) -> list[tuple[dict, bytes]]:

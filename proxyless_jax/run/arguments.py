@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -27,7 +28,7 @@ def fail(message: str) -> NoReturn:
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses the flags, `--config` among them; gives what is no flag."""
   try:
-    rest = flags.FLAGS(argv)
+    rest = flags.FLAGS([_expanded(arg) for arg in argv])
     flags.FLAGS.config.get("job")  # A file that is not there raises only here.
     return rest
   # The config file is the user's code: anything may come out of it.
@@ -35,6 +36,13 @@ def parse_flags(argv: list[str]) -> list[str]:
     if "--debug" in argv:
       raise
     fail(_problem(error, argv))
+
+
+def _expanded(arg: str) -> str:
+  """`--config=~/FILE` with the home folder, as shells leave it."""
+  name, equals, value = arg.partition("=")
+  is_config = name.lstrip("-") == "config"
+  return name + equals + os.path.expanduser(value) if is_config else arg
 
 
 def place() -> Place | None:

@@ -3,7 +3,8 @@
 A checkpoint is one Orbax composite, written in the background and committed
 by a rename: the process may be killed at any moment. Orbax does not notice a
 flipped bit in an array, so a manifest holds the checksum of every array, and
-restoring falls back from a damaged checkpoint to the one before it.
+restoring falls back from a damaged checkpoint to the one before it. When a
+checkpoint is on disk, one array of it is read back as a restore reads them.
 
 Arrays are saved whole, however they are spread over devices and hosts, and a
 position of the data is the same for all hosts: what was saved on some number
@@ -13,6 +14,7 @@ of devices and hosts is restored on any other.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import pathlib
 import shutil
@@ -22,6 +24,7 @@ import zlib
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.experimental import multihost_utils
 
 from proxyless_jax.run.snapshot import (
@@ -39,6 +42,10 @@ class Checkpoints(contextlib.AbstractContextManager):
   """The checkpoints in a folder; closes as a context manager.
 
   All hosts of a run share the folder, and make the same calls.
+
+  Attributes:
+    moved: after `restore`, in words, the other devices or hosts that the
+      checkpoint was saved on; '' where they are as many.
   """
 
   def __init__(
@@ -68,13 +75,17 @@ class Checkpoints(contextlib.AbstractContextManager):
       # program from ending for minutes.
       async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
     )
-    self._manager = ocp.CheckpointManager(self._directory, options=options)
+    folder = _LiteralPath(self._directory)
+    # Of the last save, until an array of it has been read back.
+    self._unread: tuple[int, dict[str, int]] | None = None
+    self.moved = ""
+    self._manager = ocp.CheckpointManager(folder, options=options)
 
   def save(self, step: int, state, iterators: dict[str, object]) -> None:
     """Saves in the background; what changes after the call is not in it.
 
     So the caller may donate `state` and move the iterators at once. Waits for
-    the save before, and raises if that one failed.
+    the save before, and raises if that one failed or cannot be read back.
 
     Args:
       step: 0 or more, not in `steps()`.
@@ -86,6 +97,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     Raises:
       TypeError: a leaf that is not an array, or a position that JSON has not.
       ValueError: the step is there already.
+      OSError: as `wait`.
     """
     self.wait()
     leaves = named_leaves(state)
@@ -100,6 +112,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         if is_key(leaf)
       },
       "positions": {name: x.get_state() for name, x in iterators.items()},
+      "saved_on": _counted_devices(),
     }
     args = ocp.args.Composite(
       manifest=ocp.args.JsonSave({"sealed": _seal(manifest)}),
@@ -107,6 +120,9 @@ class Checkpoints(contextlib.AbstractContextManager):
     )
     # Without force, Orbax skips a step below the newest, and says nothing.
     self._manager.save(int(step), args=args, force=True)
+    if arrays:
+      smallest = min(arrays, key=lambda name: arrays[name].nbytes)
+      self._unread = int(step), {smallest: manifest["crc32"][smallest]}
 
   def restore(self, state_like, iterators: dict[str, object]):
     """Restores the newest checkpoint that is whole.
@@ -139,12 +155,15 @@ class Checkpoints(contextlib.AbstractContextManager):
       if not np.all(multihost_utils.process_allgather(np.array(not damage))):
         damages[step] = damage or "on another host"
         continue
-      arrays, positions, key_impl = found
+      arrays, manifest = found
       self._set_aside(damages, step)
       for name, iterator in iterators.items():
         if iterator is not None:
-          iterator.set_state(positions[name])
-      return step, from_host(arrays, state_like, key_impl)
+          iterator.set_state(manifest["positions"][name])
+      now = _counted_devices()
+      if (before := manifest.get("saved_on", now)) != now:
+        self.moved = f", on {now} instead of {before}"
+      return step, from_host(arrays, state_like, manifest["key_impl"])
     if damages:
       raise OSError(
         f"every checkpoint in {self._directory} is damaged: {damages}; bring "
@@ -157,8 +176,23 @@ class Checkpoints(contextlib.AbstractContextManager):
     return sorted(self._manager.all_steps())
 
   def wait(self) -> None:
-    """Returns when the last save is on disk; raises if it failed."""
+    """Returns when the last save is on disk, and an array of it readable.
+
+    Raises:
+      OSError: it cannot be read back, so that a resume would find nothing.
+    """
     self._manager.wait_until_finished()
+    if self._unread is None:
+      return
+    (step, checksums), self._unread = self._unread, None
+    try:
+      self._arrays(step, checksums)
+    except _DamagedError as error:
+      raise OSError(
+        f"the checkpoint of step {step} in {self._directory} was saved, but "
+        f"cannot be read back ({error}): expected a folder whose files stay as "
+        "they are written; use a workdir on another file system"
+      ) from error
 
   def close(self) -> None:
     """Waits, and ends the background threads."""
@@ -168,7 +202,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     self.close()
 
   def _read(self, step: int, asked: dict, iterators):
-    """Arrays by leaf, positions by iterator, and the kinds of the keys."""
+    """The arrays of a checkpoint by leaf, and its manifest."""
     with _damage_in("manifest"):
       args = ocp.args.Composite(manifest=ocp.args.JsonRestore())
       sealed = self._manager.restore(step, args=args)["manifest"]["sealed"]
@@ -184,16 +218,23 @@ class Checkpoints(contextlib.AbstractContextManager):
         f"the checkpoint of step {step} in {self._directory} is of another "
         f"run: {differences}; use another folder, or that run's settings"
       )
-    checksums = manifest["crc32"]
+    return self._arrays(step, manifest["crc32"]), manifest
+
+  def _arrays(
+    self, step: int, checksums: dict[str, int]
+  ) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint that have these names and checksums."""
     kinds = dict.fromkeys(checksums, ocp.RestoreArgs(restore_type=np.ndarray))
-    state = ocp.args.PyTreeRestore(item=checksums, restore_args=kinds)
+    state = ocp.args.PyTreeRestore(
+      item=checksums, restore_args=kinds, partial_restore=True
+    )
     with _damage_in("state"):
       args = ocp.args.Composite(state=state)
       arrays = self._manager.restore(step, args=args)["state"]
-      for name, array in arrays.items():
-        if _crc32(array) != checksums[name]:
+      for name, checksum in checksums.items():
+        if _crc32(arrays[name]) != checksum:
           raise ValueError(f"the checksum of {name} is wrong")
-    return arrays, manifest["positions"], manifest["key_impl"]
+    return arrays
 
   def _set_aside(self, damages: dict[int, str], used: int) -> None:
     for step, damage in damages.items():
@@ -212,6 +253,18 @@ class Checkpoints(contextlib.AbstractContextManager):
       self._manager.reload()
 
 
+class _LiteralPath(type(epath.Path("/"))):
+  """A local path whose `*`, `?`, `[` and `]` mean themselves.
+
+  Orbax finds the arrays that it has written by a glob below their folder, and
+  the paths of `epath` take the folder's own name for a pattern as well.
+  """
+
+  def glob(self, pattern: str):
+    for name in glob.glob(pattern, root_dir=self):
+      yield self / name
+
+
 class _DamagedError(Exception):
   pass
 
@@ -226,6 +279,11 @@ def _damage_in(item: str):
   except Exception as error:
     problem, *_ = f"{type(error).__name__}: {error}".splitlines()
     raise _DamagedError(f"{item}: {problem}") from error
+
+
+def _counted_devices() -> str:
+  counts = {"device": jax.device_count(), "host": jax.process_count()}
+  return " of ".join(f"{n} {k}{'s' * (n > 1)}" for k, n in counts.items())
 
 
 def _structure(leaves: dict[str, object], iterators) -> dict[str, str]:

@@ -17,7 +17,7 @@ from proxyless_jax.hardware import (
 )
 from proxyless_jax.run import hosts
 from proxyless_jax.run.sections import CostOptions
-from proxyless_jax.run.workdir import read_json, write_json
+from proxyless_jax.run.workdir import read_fields, write_json
 from proxyless_jax.search import derive, objective
 from proxyless_jax.space import Network
 
@@ -114,7 +114,7 @@ def keep_tables(
   if not os.path.exists(path):
     write_json(path, digests)
     return
-  saved = read_json(path)
+  saved = read_fields(path)
   for cost in costs:
     if cost.table and saved.get(cost.name) != digests[cost.name]:
       raise ValueError(

@@ -8,6 +8,8 @@ import os
 import re
 from collections.abc import Iterator
 
+from proxyless_jax.run.workdir import reached
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -57,12 +59,7 @@ def _code(error: Exception, workdir: str) -> int | None:
 
 def _kept(workdir: str) -> str:
   """What the same command will find."""
-  folder = os.path.join(workdir, "checkpoints")
-  newest = {}
-  for stage in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-    names = os.listdir(os.path.join(folder, stage))
-    if steps := [int(name) for name in names if name.isdigit()]:
-      newest[stage] = max(steps)
+  newest = reached(workdir)
   if not newest:
     return "the same command then starts anew"
   steps = " and ".join(f"{step} of {stage}" for stage, step in newest.items())

@@ -27,6 +27,7 @@ from jax._src import distributed
 
 from proxyless_jax.run import watch
 from proxyless_jax.run.joining import WAIT, Place, join
+from proxyless_jax.run.preemption import Interrupted
 
 T = TypeVar("T")
 
@@ -207,6 +208,10 @@ def leaving() -> Iterator[None]:
     if _watch is not None:
       if error.code:
         _fail(error)
+      _end()
+    raise
+  except Interrupted:  # All hosts have left their loops at the same step.
+    if _watch is not None:
       _end()
     raise
   except BaseException as error:

@@ -6,7 +6,9 @@ Called again with the same config and workdir, each goes on where it was.
 from __future__ import annotations
 
 import functools
+import math
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,23 +23,33 @@ from proxyless_jax.run import fields, hosts
 from proxyless_jax.run.compilation import keep_compiled
 from proxyless_jax.run.costs import Calls, keep_tables, make_costs
 from proxyless_jax.run.options import Options, parse
-from proxyless_jax.run.parallel import check_shared, make_mesh, place
+from proxyless_jax.run.parallel import (
+  check_devices,
+  check_shared,
+  make_mesh,
+  place,
+)
 from proxyless_jax.run.result import write_result
 from proxyless_jax.run.searching import derive_network, search_stage
+from proxyless_jax.run.spawning import check_main
 from proxyless_jax.run.stage import run_stage
 from proxyless_jax.run.training import (
   evaluate_network,
   recalibrate,
   train_stage,
+  train_steps,
   trained,
 )
 from proxyless_jax.run.weights import load_weights
-from proxyless_jax.run.workdir import claim
+from proxyless_jax.run.workdir import checked, claim, reached
 from proxyless_jax.space import Network, Op, load_network
 from proxyless_jax.space.zoo import NETWORKS, zoo
 
-# What may change between two starts on one workdir.
-MAY_DIFFER = ("job", "run", "data.workers", "evaluate.batch")
+# What may change between two starts on one workdir: always; before the first
+# step of the training; and after it.
+MAY_DIFFER = ("job", "run", "data.path", "data.workers", "evaluate")
+BEFORE_TRAINING = ("train", "data.cutout")
+IN_TRAINING = ("train.epochs",)
 ARCHITECTURE = "architecture"
 
 
@@ -46,7 +58,8 @@ def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
 
   Args:
     config: a `ConfigDict`, or nested dicts; see `configs/mnist.py`.
-    workdir: folder of the run; a run that was stopped in it goes on.
+    workdir: folder of the run, on a file system of this machine; a run that
+      was stopped in it goes on.
 
   Returns:
     What `result.json` holds: one flat dict.
@@ -54,13 +67,15 @@ def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   Raises:
     ValueError: a wrong config, data or workdir, before any compute.
     FloatingPointError: loss or weights became NaN or infinite.
+    KeyboardInterrupt: Ctrl-C came; within a stage, its last step is saved.
   """
-  options, dataset = _open(config, workdir)
+  workdir = checked(workdir)
+  options, dataset = _open(config)
   space = options.make_space(dataset.classes)
   _check_drop_path(options, space)
   calls = Calls(space, options.search.costs, workdir)
   stage = search_stage(options, dataset, space, calls)
-  _claim(config, workdir)
+  _claim(config, workdir, options, dataset)
   costs = make_costs(options.search.costs, space)
   hosts.on_first(lambda: keep_tables(workdir, costs))
   state, search_seconds = run_stage(stage, workdir, options.run)
@@ -91,12 +106,13 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
 
   Args, returns, raises: as `search`.
   """
-  options, dataset = _open(config, workdir)
+  workdir = checked(workdir)
+  options, dataset = _open(config)
   network = _network(options, dataset, workdir)
   _check_drop_path(options, network)
   variables = load_weights(options, network)
   stage = train_stage(options, dataset, network, variables)
-  _claim(config, workdir)
+  _claim(config, workdir, options, dataset)
   hosts.on_first(lambda: _keep_network(network, workdir))
   state, seconds = run_stage(stage, workdir, options.run)
   seconds = {"train": seconds}
@@ -108,11 +124,11 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
 
   Args, returns, raises: as `search`.
   """
-  options, dataset = _open(config, workdir)
+  workdir = checked(workdir)
+  options, dataset = _open(config)
   network = _network(options, dataset, workdir)
   variables = load_weights(options, network)
-  # Without `weights`, those that were trained from them.
-  _claim(config, workdir, () if options.weights else ("weights",))
+  _claim(config, workdir, options, dataset)
   hosts.on_first(lambda: _keep_network(network, workdir))
   more = {}
   if variables is None:
@@ -134,21 +150,57 @@ def _trained(options, network, workdir) -> tuple[dict, int]:
   return variables, step
 
 
-def _open(config, workdir) -> tuple[Options, Any]:
-  if not os.fspath(workdir):
-    raise ValueError("workdir = '': expected a folder for the run's files")
+def _open(config) -> tuple[Options, Any]:
+  check_devices()
   keep_compiled()
   options = parse(config)
+  check_main(options.data.workers)
   hosts.check_same("config", _as_dict(config))
   dataset = load(options.data, test_only=options.job == "evaluate")
   _check_batches(options, dataset)
   return options, dataset
 
 
-def _claim(config, workdir, more: tuple[str, ...] = ()) -> None:
-  may_differ = (*MAY_DIFFER, *more)
-  hosts.on_first(lambda: claim(workdir, _as_dict(config), may_differ))
+def _claim(config, workdir, options: Options, dataset) -> None:
+  """Takes the workdir, or says what is another than at the last start."""
+  hosts.on_first(lambda: _claim_on_first(config, workdir, options, dataset))
   hosts.check_shared(workdir)
+
+
+def _claim_on_first(config, workdir, options: Options, dataset) -> None:
+  evaluates = options.job == "evaluate"
+  step = reached(workdir).get("train")
+  may_differ = MAY_DIFFER
+  may_differ += BEFORE_TRAINING if step is None else IN_TRAINING
+  if evaluates and not options.weights:
+    may_differ += ("weights",)  # Those that were trained from them.
+  if step is not None and not evaluates:
+    _check_reached(options, len(dataset.train), step, workdir)
+  # An evaluation changes nothing of the run that it looks at.
+  changes = claim(workdir, _as_dict(config), may_differ, keeps=not evaluates)
+  if not changes:
+    return
+  said = f"config, since the last start: {'; '.join(changes)}"
+  goes_on = step is not None and not evaluates
+  if goes_on and any(change.startswith(IN_TRAINING) for change in changes):
+    said += (
+      f"; the training goes on at step {step}, with the learning rate that "
+      "the new length gives that step"
+    )
+  print(said, file=sys.stderr, flush=True)
+
+
+def _check_reached(options: Options, images: int, step: int, workdir) -> None:
+  """Refuses a training that would end before the step that it is at."""
+  train = options.train
+  steps, _ = train_steps(train, images)
+  if steps < step:
+    least = math.ceil(100 * step * train.batch / images) / 100
+    raise ValueError(
+      f"train.epochs = {train.epochs}: expected {least} or more, since these "
+      f"are {steps} steps, and the training in {os.fspath(workdir)} is at step "
+      f"{step}: set more, or use another workdir"
+    )
 
 
 def _check_batches(options: Options, dataset) -> None:

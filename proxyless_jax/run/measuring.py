@@ -31,8 +31,9 @@ from proxyless_jax.run import hosts
 from proxyless_jax.run.compilation import keep_compiled
 from proxyless_jax.run.measure_options import MeasureOptions
 from proxyless_jax.run.options import parse
+from proxyless_jax.run.parallel import check_devices
 from proxyless_jax.run.result import FILE, environment, read_result
-from proxyless_jax.run.workdir import make_folder, write_json
+from proxyless_jax.run.workdir import checked, make_folder, write_json
 from proxyless_jax.space import Network
 
 JOURNAL, TABLE, PICTURE = "measure.jsonl", "table.json", "predicted"
@@ -59,8 +60,8 @@ def measure(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
     ValueError: a wrong config, or the workdir of another measurement.
     ImportError: an extra that the runtime needs is not installed.
   """
-  if not os.fspath(workdir):
-    raise ValueError("workdir = '': expected a folder for the run's files")
+  workdir = checked(workdir)
+  check_devices()
   hosts.refuse_several("job 'measure'")
   keep_compiled()
   options = parse(config)

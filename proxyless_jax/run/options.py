@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -132,7 +133,7 @@ class Options:
 
 
 def parse(config: Mapping[str, Any]) -> Options:
-  """Checks a config and turns it into options.
+  """Checks a config and turns it into options, with `~` in paths expanded.
 
   Args:
     config: an `ml_collections.ConfigDict`, or nested dicts.
@@ -141,4 +142,25 @@ def parse(config: Mapping[str, Any]) -> Options:
     ValueError: unknown, missing or wrong fields, named by their dotted path.
   """
   config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-  return fields.read(Options, config)
+  return _expanded(fields.read(Options, config))
+
+
+def _expanded(options: Options) -> Options:
+  """With the folder that `~` stands for in every path: shells leave it be.
+
+  After `--config.data.path=` it is not at the beginning of a word.
+  """
+  home = os.path.expanduser
+  costs = {
+    name: dataclasses.replace(
+      cost, kind=cost.kind if callable(cost.kind) else home(cost.kind)
+    )
+    for name, cost in options.search.costs.items()
+  }
+  return dataclasses.replace(
+    options,
+    network=home(options.network),
+    weights=home(options.weights),
+    data=dataclasses.replace(options.data, path=home(options.data.path)),
+    search=dataclasses.replace(options.search, costs=costs),
+  )

@@ -19,6 +19,25 @@ from jax.sharding import PartitionSpec as P
 from proxyless_jax.nn.parallel import DATA
 
 
+def check_devices() -> None:
+  """Starts JAX's devices.
+
+  Raises:
+    ValueError: JAX_PLATFORMS names what is not there.
+  """
+  try:
+    jax.devices()
+  except (AssertionError, RuntimeError) as error:
+    asked, said = jax.config.jax_platforms, str(error).partition("\n")[0]
+    if not asked or (said and "initialize backend" not in said):
+      raise
+    raise ValueError(
+      f"JAX_PLATFORMS = {asked!r}: expected devices that JAX finds here, found "
+      f"none{said and f' ({said})'}: install the drivers and JAX's package for "
+      "them, such as jax[cuda13], or unset JAX_PLATFORMS to take what there is"
+    ) from error
+
+
 def make_mesh() -> Mesh | None:
   """All devices of all hosts, to share batches; None where there is one."""
   if jax.device_count() == 1:

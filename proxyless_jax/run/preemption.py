@@ -1,20 +1,24 @@
-"""SIGTERM: the notice that a machine is about to be taken away.
+"""SIGTERM and SIGINT (Ctrl-C): a run that is told to stop saves first.
 
-Clusters send it some seconds before they end a program. A loop that takes
-steps puts the notice off: it ends its step, saves, and only then stops. Where
-nothing is put off, the program ends at once, since what it has on disk is
+Clusters send SIGTERM some seconds before they take a machine away. A loop that
+takes steps puts the notice off: it ends its step, saves, and only then stops.
+Where nothing is put off, the program ends at once, since what it has on disk is
 whole at any moment. Either way it exits 0: it did as it was told.
+
+Ctrl-C does the same, and exits 130, as a shell expects; in Python it raises
+KeyboardInterrupt. The second Ctrl-C does not wait.
 
 On several hosts the steps need all of them, so all have to stop after the same
 one, whichever was told. JAX's preemption service brings that about: its own
-handler passes the notice on, and the hosts agree on a step. Outside a loop a
-notice then waits for the next loop.
+handler of SIGTERM passes the notice on, and the hosts agree on a step. Outside
+a loop a notice then waits for the next loop.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import multiprocessing
 import os
 import signal
 import socket
@@ -26,6 +30,12 @@ import jax
 from jax.experimental import multihost_utils
 
 STOPPED = "stopped by SIGTERM: the same command goes on from here"
+INTERRUPTED = "interrupted: the same command goes on from here"
+SAVING = (
+  "Ctrl-C: ending this step and saving; again, it stops at once without saving"
+)
+# As a shell says that Ctrl-C ended a program.
+INTERRUPTED_CODE = 130
 
 # JAX's service wants a number that grows by one a call, in all loops together.
 _calls = itertools.count(1)
@@ -42,6 +52,13 @@ class Preempted(SystemExit):
     super().__init__(0)
 
 
+class Interrupted(KeyboardInterrupt):
+  """The run stopped as Ctrl-C asked; what it needs to go on is on disk."""
+
+  def __init__(self):
+    super().__init__("saved: the same call, or command, goes on from here")
+
+
 class _Handler:
   """Raises `Preempted` at the first SIGTERM, or notes it where that waits."""
 
@@ -55,14 +72,50 @@ class _Handler:
       raise Preempted
 
 
+class _Interrupts:
+  """Handles Ctrl-C in a loop: notes the first one, and raises at the next."""
+
+  def __init__(self, program: bool):
+    """Not yet in place.
+
+    Args:
+      program: whether the second one ends the process, even while Python waits
+        for a compiler; else it raises, since the process is a notebook's.
+    """
+    self.told = False
+    self._program, self._heard = program, 0
+
+  def __call__(self, signum, frame) -> None:
+    if self.told:
+      raise KeyboardInterrupt
+    self.told = True
+    if jax.distributed.is_initialized():
+      # The service that makes all hosts stop listens to this signal alone.
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  def hear(self, signum: int) -> None:
+    """Called in another thread at once, where `__call__` may have to wait."""
+    if signum != signal.SIGINT:
+      return
+    self._heard += 1
+    if self._heard == 1:
+      print(SAVING, file=sys.stderr, flush=True)
+    elif self._program:
+      print("interrupted", file=sys.stderr, flush=True)
+      for worker in multiprocessing.active_children():
+        worker.kill()
+      os._exit(INTERRUPTED_CODE)
+
+
 @contextlib.contextmanager
 def handled() -> Iterator[None]:
   """For a program: SIGTERM raises `Preempted` inside, and prints `STOPPED`.
 
   At once, or where a loop inside has put it off, when that lets it through. A
   handler of the user's, or another thread than the main one, is left alone.
+  Ctrl-C that a loop has put off exits with 130, and prints `INTERRUPTED`.
   """
-  earlier, free = signal.getsignal(signal.SIGTERM), _is_free()
+  earlier, free = signal.getsignal(signal.SIGTERM), _is_free(signal.SIGTERM)
   ends = False
   if free:
     signal.signal(signal.SIGTERM, _Handler())
@@ -73,6 +126,9 @@ def handled() -> Iterator[None]:
     ends = True
     print(STOPPED, file=sys.stderr)
     raise
+  except Interrupted:
+    print(INTERRUPTED, file=sys.stderr)
+    sys.exit(INTERRUPTED_CODE)
   finally:
     if free and not ends:
       signal.signal(signal.SIGTERM, earlier)
@@ -80,7 +136,7 @@ def handled() -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Callable[[], bool]]:
-  """For a loop: SIGTERM waits until the end of the block.
+  """For a loop: SIGTERM and Ctrl-C wait until the end of the block.
 
       with deferred() as told:
         while step < steps and not stop:
@@ -91,23 +147,53 @@ def deferred() -> Iterator[Callable[[], bool]]:
 
   Gives a function to call after every step, on all hosts alike: whether to
   save and leave the loop, the same on all hosts. The end of the block raises
-  `Preempted` where it was told to.
+  `Preempted` or `Interrupted` where it was told to. The second Ctrl-C raises
+  KeyboardInterrupt at once, or ends the process where it is a program's.
+  Another thread than the main one, and handlers of the user's, are left alone.
   """
-  if jax.distributed.is_initialized():
-    yield from _agreed()
+  with _interrupts() as interrupts:
+    if jax.distributed.is_initialized():
+      yield from _agreed(interrupts)
+      return
+    with _terms() as terms:
+      yield lambda: terms.told or interrupts.told
+    if terms.told:
+      raise Preempted
+    if interrupts.told:
+      raise Interrupted
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[_Interrupts]:
+  """Ctrl-C is noted inside."""
+  program = isinstance(signal.getsignal(signal.SIGTERM), _Handler)
+  interrupts = _Interrupts(program)
+  if not _is_free(signal.SIGINT):
+    yield interrupts
     return
-  handler = signal.getsignal(signal.SIGTERM)
-  if isinstance(handler, _Handler):
-    yield from _noted(handler)
-  elif _is_free():
-    noted = _Handler()
-    signal.signal(signal.SIGTERM, noted)
-    try:
-      yield from _noted(noted)
-    finally:
-      signal.signal(signal.SIGTERM, handler)
-  else:
-    yield lambda: False
+  earlier = signal.signal(signal.SIGINT, interrupts)
+  try:
+    with _listening(interrupts.hear):
+      yield interrupts
+  finally:
+    signal.signal(signal.SIGINT, earlier)
+
+
+@contextlib.contextmanager
+def _terms() -> Iterator[_Handler]:
+  """SIGTERM is noted inside."""
+  earlier = signal.getsignal(signal.SIGTERM)
+  handler = earlier if isinstance(earlier, _Handler) else _Handler()
+  free = _is_free(signal.SIGTERM)
+  if free:
+    signal.signal(signal.SIGTERM, handler)
+  waited, handler.waits = handler.waits, True
+  try:
+    yield handler
+  finally:
+    handler.waits = waited
+    if free:
+      signal.signal(signal.SIGTERM, earlier)
 
 
 @contextlib.contextmanager
@@ -121,14 +207,31 @@ def leaving_by_sigterm() -> Iterator[None]:
   if not isinstance(handler, _Handler) or not in_main:
     yield
     return
+
+  def hear(signum):
+    if signum == signal.SIGTERM:
+      print(STOPPED, file=sys.stderr, flush=True)
+      os._exit(0)
+
+  with _listening(hear):
+    yield
+
+
+@contextlib.contextmanager
+def _listening(hear: Callable[[int], None]) -> Iterator[None]:
+  """Calls a function in another thread with every signal, as it comes.
+
+  Python's own handlers wait for the main thread to come back from a call, such
+  as a compilation of a minute.
+  """
   heard, told = socket.socketpair()
   told.setblocking(False)
 
   def listen():
-    while signals := heard.recv(64):
-      if signal.SIGTERM in signals:
-        print(STOPPED, file=sys.stderr, flush=True)
-        os._exit(0)
+    with heard:
+      while signals := heard.recv(64):
+        for signum in signals:
+          hear(signum)
 
   threading.Thread(target=listen, daemon=True).start()
   earlier = signal.set_wakeup_fd(told.fileno())
@@ -141,41 +244,35 @@ def leaving_by_sigterm() -> Iterator[None]:
 
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
-  """Threads and processes that are started inside never see SIGTERM.
+  """Threads and processes that are started inside see no SIGTERM, no Ctrl-C.
 
-  Slurm and others send it to all processes of a job, and a step cannot end
-  without the processes that prepare its data. Close what is started here: it
-  does not end by SIGTERM.
+  Slurm and others send SIGTERM to all processes of a job, terminals SIGINT, and
+  a step cannot end without the processes that prepare its data. Close what is
+  started here: it does not end by these signals.
   """
   # A new thread, and the processes that it starts, have the mask of its maker.
-  mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+  signals = {signal.SIGTERM, signal.SIGINT}
+  mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
   try:
     yield
   finally:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _is_free() -> bool:
+def _is_free(signum: int) -> bool:
   """Whether a handler may be set here without taking another one's place."""
+  if threading.current_thread() is not threading.main_thread():
+    return False
+  if signum == signal.SIGINT:
+    return signal.getsignal(signum) is signal.default_int_handler
   # Python does not know of the handler that JAX's service sets.
   return (
     not jax.distributed.is_initialized()
-    and threading.current_thread() is threading.main_thread()
-    and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    and signal.getsignal(signum) is signal.SIG_DFL
   )
 
 
-def _noted(handler: _Handler) -> Iterator[Callable[[], bool]]:
-  waited, handler.waits = handler.waits, True
-  try:
-    yield lambda: handler.told
-  finally:
-    handler.waits = waited
-  if handler.told:
-    raise Preempted
-
-
-def _agreed() -> Iterator[Callable[[], bool]]:
+def _agreed(interrupts: _Interrupts) -> Iterator[Callable[[], bool]]:
   stop = False
 
   def told() -> bool:
@@ -186,4 +283,4 @@ def _agreed() -> Iterator[Callable[[], bool]]:
 
   yield told
   if stop:
-    raise Preempted
+    raise Interrupted if interrupts.told else Preempted

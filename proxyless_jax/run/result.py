@@ -10,7 +10,7 @@ import sys
 
 import jax
 
-from proxyless_jax.run.workdir import read_json, write_json
+from proxyless_jax.run.workdir import read_fields, write_json
 from proxyless_jax.space import Network, macs, parameters
 
 FILE = "result.json"
@@ -67,7 +67,7 @@ def environment() -> dict:
 def read_result(workdir: str | os.PathLike) -> dict | None:
   """The result in a workdir, or None."""
   path = os.path.join(workdir, FILE)
-  return read_json(path) if os.path.exists(path) else None
+  return read_fields(path) if os.path.exists(path) else None
 
 
 def summary(result: dict, workdir: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import time
@@ -78,6 +79,7 @@ def run_stage(
     FloatingPointError: a metric or the state is not finite.
     OSError: the workdir cannot be written any more.
     Preempted: SIGTERM came, and a checkpoint of the last step is on disk.
+    Interrupted: Ctrl-C came, likewise.
   """
   carry = _first_carry(stage)
   folder = _folder(stage, workdir)
@@ -144,7 +146,8 @@ def _go_on(stage: Stage, step: int, carry, checkpoints, workdir, options):
     _writer(stage, step, workdir) as writer,
   ):
     if step:
-      progress.message(f"{stage.name}: resumed at step {step}")
+      moved = checkpoints.moved
+      progress.message(f"{stage.name}: resumed at step {step}{moved}")
     with shielded():
       for iterator in stage.iterators.values():
         iterator.start_prefetch()
@@ -205,7 +208,8 @@ class _Quiet(contextlib.AbstractContextManager):
 
 
 def _no_metrics(names) -> Metrics:
-  return {name: Mean(jnp.zeros(()), jnp.zeros(())) for name in names}
+  zero = functools.partial(jnp.zeros, (), jnp.float32)
+  return {name: Mean(zero(), zero()) for name in names}
 
 
 def _values(metrics: Metrics) -> dict[str, float]:

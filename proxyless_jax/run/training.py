@@ -42,10 +42,7 @@ def train_stage(
     variables: to start from; None for fresh ones.
   """
   train = options.train
-  epoch = len(dataset.train) / train.batch
-  count = max(1, round(train.epochs * epoch))
-  # Below the epochs, and yet rounding may make as many steps of it.
-  linear = min(round(train.linear_epochs * epoch), count - 1)
+  count, linear = train_steps(train, len(dataset.train))
   tx = _optimizer(train, count, linear)
   module = build(
     network,
@@ -82,6 +79,19 @@ def train_stage(
       jit_step(step, mesh, options.run.shard_state), batches, mesh
     ),
   )
+
+
+def train_steps(train: TrainOptions, images: int) -> tuple[int, int]:
+  """The steps of a training, and of its linear ramp.
+
+  Args:
+    train: whose epochs they are.
+    images: of the training split.
+  """
+  epoch = images / train.batch
+  count = max(1, round(train.epochs * epoch))
+  # Below the epochs, and yet rounding may make as many steps of it.
+  return count, min(round(train.linear_epochs * epoch), count - 1)
 
 
 def trained(options: Options, network: Network, workdir) -> tuple | None:

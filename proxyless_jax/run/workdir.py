@@ -1,7 +1,8 @@
 """The folder of a run: claimed for one config, with JSON that is always whole.
 
 A run that is started again resumes from its workdir. With another config it
-would mix two experiments without a word, so that is refused.
+would mix two experiments without a word, so that is refused, but for fields
+whose change has a clear meaning: these are said, and kept in a file.
 """
 
 from __future__ import annotations
@@ -13,19 +14,62 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-CONFIG_FILE = "config.json"
+CONFIG_FILE, CHANGES_FILE = "config.json", "config_changes.jsonl"
+# Parts of a local path that Orbax and TensorStore take for something else.
+_MISREAD = {
+  "\\": "a separator of folders",
+  "gs:/": "an address of Google Cloud Storage",
+}
+_BUCKETS = ("/gs/", "/s3/", "/az/", "/hf/")
 _ABSENT = object()
+
+
+def checked(workdir: str | os.PathLike) -> str:
+  """The path of a run's folder, with `~` expanded; touches no file.
+
+  Raises:
+    ValueError: no path, or one where checkpoints could not be restored.
+  """
+  if not isinstance(workdir, str | os.PathLike) or not os.fspath(workdir):
+    raise ValueError(
+      f"workdir = {workdir!r}: expected the path of a folder for the run"
+    )
+  path = os.path.expanduser(workdir)
+  if path.startswith("~"):
+    raise ValueError(
+      f"workdir = {path}: expected ~, or ~ and a user of this machine: for a "
+      f"folder of that name write ./{path}"
+    )
+  if "://" in path:
+    raise ValueError(
+      f"workdir = {path}: expected a folder of this machine: mount the bucket, "
+      "such as by Cloud Storage FUSE, and name a folder in it"
+    )
+  absolute = f"{os.path.abspath(path)}/"
+  misread = {k: v for k, v in _MISREAD.items() if k in absolute}
+  misread |= {k: "a bucket" for k in _BUCKETS if absolute.startswith(k)}
+  if misread:
+    part, meaning = misread.popitem()
+    raise ValueError(
+      f"workdir = {path}: expected a path without {part}, which the libraries "
+      f"that write checkpoints (Orbax, TensorStore) take for {meaning}: name "
+      "another folder"
+    )
+  return path
 
 
 def claim(
   workdir: str | os.PathLike,
   config: Mapping,
   may_differ: Sequence[str] = (),
-) -> None:
+  *,
+  keeps: bool = True,
+) -> list[str]:
   """Makes the folder of a run, or checks that it is of the same config.
 
-  The first call writes `config.json`; later ones compare with it, and leave
-  it. Of several hosts, one calls.
+  The first call writes `config.json`; later ones compare with it. What may
+  change and has changed is replaced there, and becomes a line of
+  `config_changes.jsonl`. Of several hosts, one calls.
 
   Args:
     workdir: folder, made where it is missing.
@@ -33,6 +77,10 @@ def claim(
       lists and tuples of them, which compare as lists.
     may_differ: dotted names of fields, or of groups of them, that a run may
       change as it goes on, such as `("log_every", "data.workers")`.
+    keeps: False leaves the files as they are, where there is a config.
+
+  Returns:
+    What has changed since the last call, such as "epochs: 3 -> 5".
 
   Raises:
     ValueError: the config is not the one in the workdir; names each field
@@ -46,14 +94,34 @@ def claim(
   path = os.path.join(workdir, CONFIG_FILE)
   if not os.path.exists(path):
     write_json(path, config)
-    return
-  differences = _differences(read_json(path), config, may_differ)
-  if differences:
+    return []
+  changes = _changes(read_fields(path), config)
+  refused = [
+    f"{name}: {_shown(old)} in the workdir, {_shown(new)} now"
+    for name, (old, new) in changes.items()
+    if not any(f"{name}.".startswith(f"{prefix}.") for prefix in may_differ)
+  ]
+  if refused:
     raise ValueError(
       f"{workdir} is the workdir of another config: "
-      + "; ".join(differences)
+      + "; ".join(refused)
       + ". Use another workdir, or restore the values to go on with this one"
     )
+  if changes and keeps:
+    _append(workdir, changes)
+    write_json(path, config)
+  return [f"{k}: {_shown(a)} -> {_shown(b)}" for k, (a, b) in changes.items()]
+
+
+def reached(workdir: str | os.PathLike) -> dict[str, int]:
+  """The step of the newest checkpoint of each stage that has one."""
+  folder, newest = os.path.join(workdir, "checkpoints"), {}
+  for stage in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+    path = os.path.join(folder, stage)
+    names = os.listdir(path) if os.path.isdir(path) else ()
+    if steps := [int(name) for name in names if name.isdecimal()]:
+      newest[stage] = max(steps)
+  return newest
 
 
 @contextlib.contextmanager
@@ -119,6 +187,21 @@ def read_json(path: str | os.PathLike):
     ) from error
 
 
+def read_fields(path: str | os.PathLike) -> dict:
+  """As `read_json`, of a file whose JSON is an object.
+
+  Raises:
+    FileNotFoundError, ValueError: as `read_json`; or it is another value.
+  """
+  fields = read_json(path)
+  if not isinstance(fields, dict):
+    raise ValueError(
+      f"{os.fspath(path)}: expected a JSON object, such as {{...}}, got "
+      f"{json.dumps(fields)[:60]}; restore the file, or move it away"
+    )
+  return fields
+
+
 def make_folder(workdir: str) -> None:
   """Makes the folder of a run, where it is missing.
 
@@ -165,17 +248,31 @@ def _plain(value, name: str):
   return value
 
 
-def _differences(saved, config, may_differ: Sequence[str]) -> list[str]:
+def _changes(saved: dict, config: dict) -> dict[str, tuple]:
+  """(old, new) by the dotted names of the fields that differ."""
   saved, now = _flat(saved), _flat(config)
-  lines = []
-  for name in [*now, *(name for name in saved if name not in now)]:
-    if any(f"{name}.".startswith(f"{prefix}.") for prefix in may_differ):
-      continue
-    values = [fields.get(name, _ABSENT) for fields in (saved, now)]
-    if not _same(*values):
-      old, new = ("absent" if v is _ABSENT else repr(v) for v in values)
-      lines.append(f"{name}: {old} in the workdir, {new} now")
-  return lines
+  names = [*now, *(name for name in saved if name not in now)]
+  pairs = {n: (saved.get(n, _ABSENT), now.get(n, _ABSENT)) for n in names}
+  return {name: pair for name, pair in pairs.items() if not _same(*pair)}
+
+
+def _shown(value) -> str:
+  return "absent" if value is _ABSENT else repr(value)
+
+
+def _append(workdir: str, changes: dict[str, tuple]) -> None:
+  """Keeps what has changed, and after which steps."""
+  fields = {
+    name: {
+      word: value
+      for word, value in zip(("old", "new"), pair)
+      if value is not _ABSENT
+    }
+    for name, pair in changes.items()
+  }
+  line = json.dumps({"reached": reached(workdir), "changed": fields})
+  with open(os.path.join(workdir, CHANGES_FILE), "a", encoding="utf-8") as file:
+    file.write(line + "\n")
 
 
 def _flat(tree, prefix: str = "") -> dict[str, object]:

@@ -52,7 +52,8 @@ def candidate_mask(network) -> np.ndarray:
 
 def init_arch(key: jax.Array, mask: jax.Array, scale: float = 1e-3):
   """alpha ~ N(0, scale), f32[e, k]; zero where no candidate exists."""
-  return jnp.where(mask, scale * jax.random.normal(key, mask.shape), 0.0)
+  alpha = scale * jax.random.normal(key, mask.shape, jnp.float32)
+  return jnp.where(mask, alpha, 0.0)
 
 
 def masked(arch: jax.Array, mask: jax.Array) -> jax.Array:
@@ -142,7 +143,7 @@ def draw_pair(key: jax.Array, arch: jax.Array, mask: jax.Array) -> jax.Array:
 
 def path(index: jax.Array, mask: jax.Array) -> Gates:
   """The gates of a given path, for evaluating it: no gradient, no draw."""
-  gate = jax.nn.one_hot(index, mask.shape[-1])
+  gate = jax.nn.one_hot(index, mask.shape[-1], dtype=jnp.float32)
   index = jnp.asarray(index, jnp.int32)
   return Gates(index, gate, jnp.zeros_like(mask, bool), gate)
 

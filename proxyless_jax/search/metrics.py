@@ -40,7 +40,8 @@ def cross_entropy(logits, batch: dict, smoothing: float):
 
   Of the whole batch, where devices share it.
   """
-  labels = jax.nn.one_hot(batch["label"], logits.shape[-1])
+  classes = logits.shape[-1]
+  labels = jax.nn.one_hot(batch["label"], classes, dtype=logits.dtype)
   labels = optax.smooth_labels(labels, smoothing)
   losses = optax.softmax_cross_entropy(logits, labels)
   count = add_up(jnp.sum(batch["mask"]))

@@ -80,7 +80,9 @@ def _put(index, rows, bank):
   """The bank with its drawn rows replaced, in place where it was donated."""
   if index is True:
     return rows
-  rest = (0,) * (bank.ndim - 2)
+  # Indices of one type, whatever JAX_ENABLE_X64 makes of Python's integers.
+  zero, count = jnp.int32(0), jnp.int32(len(rows))
+  rest = (zero,) * (bank.ndim - 2)
 
   # One row after the other: a bank may hold hundreds of edges, and a program
   # line for each would take long to compile.
@@ -88,4 +90,4 @@ def _put(index, rows, bank):
     row = lax.dynamic_index_in_dim(rows, edge)
     return lax.dynamic_update_slice(bank, row, (edge, index[edge], *rest))
 
-  return lax.fori_loop(0, len(rows), put, bank)
+  return lax.fori_loop(zero, count, put, bank)

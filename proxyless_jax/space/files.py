@@ -47,7 +47,7 @@ def load_network(
       be; the message names the field.
   """
   shape = dict(image_size=image_size, channels=channels, classes=classes)
-  with open(path, encoding="utf-8") as file:
+  with open(os.path.expanduser(path), encoding="utf-8") as file:
     try:
       return network_from_json(file.read(), ops, **shape)
     except ValueError as error:

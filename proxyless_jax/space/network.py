@@ -113,7 +113,7 @@ class Network(abc.ABC):
     header = {"version": VERSION, "family": self.family}
     text = json.dumps({**header, **to_plain(self)}, indent=1)
     if path is not None:
-      with open(path, "w", encoding="utf-8") as file:
+      with open(os.path.expanduser(path), "w", encoding="utf-8") as file:
         file.write(text + "\n")
     return text
 

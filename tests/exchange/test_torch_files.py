@@ -37,6 +37,14 @@ def test_a_written_file_is_read_back(tmp_path):
   assert list(released) == ["state_dict"]
 
 
+def test_home_folders(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  pj.write_torch("~/file.pth", {"a": np.float32([1.0, 2.0])})
+  assert_array_equal(pj.read_torch("~/file.pth")["a"], [1.0, 2.0])
+  with pytest.raises(ValueError, match=f"{tmp_path}/no.pth: expected a .pth"):
+    pj.read_torch("~/no.pth")
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("outer", [True, False])

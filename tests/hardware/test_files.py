@@ -54,6 +54,14 @@ def test_json_both_ways(tmp_path, table):
       assert same(one, other)
 
 
+def test_home_folders(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  make().to_json("~/table.json")
+  assert (tmp_path / "table.json").exists()
+  for read in (cost_table, load_table):
+    assert read("~/table.json", SPACE).digest == make().digest
+
+
 def test_a_table_of_a_wider_choice_serves_a_narrower_one(tmp_path):
   path = tmp_path / "table.json"
   table = make()
@@ -104,6 +112,9 @@ def test_a_table_of_another_space_is_refused(tmp_path, settings, message):
     ({"costs": {"block01": 5}}, r"costs\.block01 = 5: expected"),
     ({"costs": {"block01": {"zero": "x"}}}, r"costs\.block01\.zero = 'x': ex"),
     ({"layers": [["x"]]}, r"layers\[0\] = \['x'\]: expected"),
+    ({"layers": 3}, "layers = 3: expected list; restore the file"),
+    ({"costs": []}, r"costs = \[\]: expected dict; restore the file"),
+    ({"fixed": []}, r"fixed = \[\]: expected int or float; restore the file"),
     ({"more": 1}, "expected a table with the fields"),
   ],
 )

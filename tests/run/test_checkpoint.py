@@ -129,6 +129,30 @@ def test_round_trip(directory):
   assert_restores(directory, 4)
 
 
+# Orbax looks for its files by globs; one saved nothing of the arrays.
+@pytest.mark.parametrize(
+  "name", ["[run]", "[!x] *?{a,b}", "ü 'a' $HOME", "gs~", "s3:", "a\nb"]
+)
+def test_any_name_of_a_folder(tmp_path, name):
+  write(tmp_path / name, [2, 4])
+  assert_restores(tmp_path / name, 4)
+
+
+def test_a_folder_that_is_a_pattern_of_another(tmp_path):
+  for name, steps in (("run1", [2]), ("run?", [1])):
+    write(tmp_path / name, steps)
+    assert_restores(tmp_path / name, *steps)
+
+
+def test_what_cannot_be_read_back_stops_the_run(tmp_path):
+  # TensorStore takes a backslash for a slash, and Orbax saves nothing then.
+  state, iterators = make_state(), streams()
+  with Checkpoints(tmp_path / "a\\b", keep=2) as checkpoints:
+    checkpoints.save(1, state, iterators)
+    with pytest.raises(OSError, match=r"step 1 in .* cannot be read back"):
+      checkpoints.save(2, state, iterators)
+
+
 def test_nothing_to_restore(tmp_path):
   with Checkpoints(tmp_path / "new", keep=1) as checkpoints:
     assert checkpoints.steps() == []

@@ -234,6 +234,14 @@ def test_a_table_that_changes_under_a_search(make_config, tmp_path):
   dataclasses.replace(table, source="elsewhere").to_json(path)
   keep_tables(tmp_path / "run", make_costs(parse(config).search.costs, space))
   dataclasses.replace(table, costs=2 * table.costs).to_json(path)
+  kept = (tmp_path / "run" / "tables.json").read_text()
+  (tmp_path / "run" / "tables.json").write_text("[]")
+  message = (
+    r"tables\.json: expected a JSON object, such as \{\.\.\.\}, got \[\];"
+  )
+  with pytest.raises(ValueError, match=message):
+    loop.search(copy.deepcopy(config), tmp_path / "run")
+  (tmp_path / "run" / "tables.json").write_text(kept)
   message = r"costs\.board\.kind: the table \(counted\) is not the one that"
   with pytest.raises(ValueError, match=message):
     loop.search(copy.deepcopy(config), tmp_path / "run")

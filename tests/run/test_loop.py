@@ -260,7 +260,7 @@ class TestBadInput:
     assert sorted(unbroken[0].rglob("*")) == before
 
   def test_workdir(self, make_config, unbroken, tmp_path):
-    with pytest.raises(ValueError, match="workdir = '': expected a folder"):
+    with pytest.raises(ValueError, match="workdir = '': expected the path of"):
       loop.search(make_config(), "")
     path = tmp_path / "file"
     path.write_text("")

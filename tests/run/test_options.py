@@ -20,6 +20,20 @@ def test_integers_are_floats_and_lists_are_tuples(make_config):
   assert options.data.mean == (0.5,)
 
 
+def test_home_folders_in_paths(make_config, monkeypatch):
+  monkeypatch.setenv("HOME", "/home/me")
+  config = make_config(
+    job="train", network="~/net.json", weights="~/net.pth", data__path="~/data"
+  )
+  config["data"]["source"] = "folder"
+  config["search"]["costs"]["macs"]["kind"] = "~/table.json"
+  options = parse(config)
+  assert options.network == "/home/me/net.json"
+  assert options.weights == "/home/me/net.pth"
+  assert options.data.path == "/home/me/data"
+  assert options.search.costs["macs"].kind == "/home/me/table.json"
+
+
 @pytest.mark.parametrize("size", [(12, 20), [12, 20]])
 def test_height_and_width_of_images(make_config, size):
   """As a tuple; or as a list, as config.json has it."""

@@ -1,4 +1,4 @@
-"""SIGTERM: at once outside a loop, after a save within one, on all hosts."""
+"""SIGTERM and Ctrl-C: at once outside a loop, within one after a save."""
 
 import functools
 import os
@@ -20,7 +20,10 @@ from jax.sharding import PartitionSpec as P
 from proxyless_jax.report import read_metrics
 from proxyless_jax.run.options import RunOptions
 from proxyless_jax.run.preemption import (
+  INTERRUPTED,
+  SAVING,
   STOPPED,
+  Interrupted,
   Preempted,
   deferred,
   handled,
@@ -40,8 +43,12 @@ def terminate():
   os.kill(os.getpid(), signal.SIGTERM)
 
 
-def handler():
-  return signal.getsignal(signal.SIGTERM)
+def handler(signum=signal.SIGTERM):
+  return signal.getsignal(signum)
+
+
+def interrupt():
+  signal.raise_signal(signal.SIGINT)
 
 
 def test_a_program_that_does_not_catch_it_exits_0():
@@ -153,6 +160,76 @@ def test_an_error_in_the_loop_is_not_hidden():
     raise ValueError("bad")
 
 
+def test_control_c_ends_the_step_and_the_second_does_not_wait():
+  saved = pytest.raises(Interrupted, match="saved: the same call")
+  with saved, deferred() as told:
+    assert not told()
+    interrupt()
+    assert told()
+  with pytest.raises(KeyboardInterrupt) as error, deferred():
+    interrupt()
+    interrupt()
+    raise AssertionError
+  assert error.type is KeyboardInterrupt  # Nothing says that it was saved.
+  assert handler(signal.SIGINT) is signal.default_int_handler
+  with pytest.raises(KeyboardInterrupt):
+    interrupt()
+
+
+def test_a_handler_of_control_c_of_the_user_stays():
+  calls = []
+  earlier = signal.signal(signal.SIGINT, lambda *args: calls.append(args))
+  try:
+    with deferred() as told:
+      interrupt()
+      assert not told()
+  finally:
+    signal.signal(signal.SIGINT, earlier)
+  assert len(calls) == 1
+
+
+def test_both_signals():
+  with pytest.raises(Preempted), deferred():
+    interrupt()
+    terminate()
+
+
+def test_a_program_that_is_interrupted_exits_130(capsys):
+  with pytest.raises(SystemExit) as exit_, handled(), deferred():
+    interrupt()
+  assert exit_.value.code == 130
+  assert capsys.readouterr().err.endswith(f"{INTERRUPTED}\n")
+
+
+BUSY = """
+import jax
+from proxyless_jax.run.preemption import deferred, handled
+
+@jax.jit
+def forever():
+  return jax.lax.while_loop(lambda x: x >= 0, lambda x: (x + 1) % 7, 0)
+
+with handled(), deferred():
+  print("ready", flush=True)
+  forever().block_until_ready()
+"""
+
+
+def test_the_second_control_c_ends_what_python_cannot_interrupt():
+  with subprocess.Popen(
+    [sys.executable, "-c", BUSY],
+    env={**os.environ, "PYTHONPATH": os.getcwd()},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as process:
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == f"{SAVING}\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(100) == 130
+
+
 STEPS = 200
 MESH_PARTS = {"parts": P("data"), "count": P(), "key": P()}
 HOST = """
@@ -227,12 +304,12 @@ OPTIONS = RunOptions(
 )
 
 
-def run_host(port, host, workdir, stop_at):
+def run_host(port, host, workdir, stop_at, signal_name):
   """One of two hosts, each with a device; the second is told to stop."""
 
   def before_step(step):
     if host == "1" and step == int(stop_at):
-      terminate()
+      signal.raise_signal(signal.Signals[signal_name])
     time.sleep(0.02)  # The service looks once a second.
 
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -243,7 +320,7 @@ def run_host(port, host, workdir, stop_at):
     run_stage(make_stage(shardings, before_step), workdir, OPTIONS)
 
 
-def start_hosts(workdir, stop_at):
+def start_hosts(workdir, stop_at, signal_name="SIGTERM"):
   """Runs both hosts to their end; gives what they print."""
   with socket.socket() as probe:
     probe.bind(("localhost", 0))
@@ -251,7 +328,10 @@ def start_hosts(workdir, stop_at):
   folder = str(pathlib.Path(__file__).parent)
   processes = [
     subprocess.Popen(
-      [sys.executable, "-c", HOST, folder, port, host, workdir, stop_at],
+      [
+        *(sys.executable, "-c", HOST),
+        *(folder, port, host, workdir, stop_at, signal_name),
+      ],
       env={**os.environ, "PYTHONPATH": os.getcwd(), "XLA_FLAGS": ""},
       stderr=subprocess.PIPE,
       text=True,
@@ -259,14 +339,18 @@ def start_hosts(workdir, stop_at):
     for host in "01"
   ]
   errors = [process.communicate(timeout=100)[1] for process in processes]
-  assert [process.returncode for process in processes] == [0, 0], errors
+  codes = [0, 130 if signal_name == "SIGINT" else 0]
+  assert [process.returncode for process in processes] == codes, errors
   return errors
 
 
-def test_two_hosts_stop_at_the_same_step(tmp_path):
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT"])
+def test_two_hosts_stop_at_the_same_step(tmp_path, signal_name):
   folder = tmp_path / "checkpoints" / "search"
-  errors = start_hosts(tmp_path, "10")
-  assert all(STOPPED in error for error in errors)
+  errors = start_hosts(tmp_path, "10", signal_name)
+  interrupted = signal_name == "SIGINT"
+  assert STOPPED in errors[0]
+  assert (INTERRUPTED if interrupted else STOPPED) in errors[1]
   # One host shows and writes.
   assert [error.count("search: first step") for error in errors] == [1, 0]
   newest = max(int(path.name) for path in folder.iterdir())
@@ -290,7 +374,8 @@ def test_two_hosts_go_on_from_one(tmp_path):
   with pytest.raises(Preempted):
     run_stage(stage, tmp_path, OPTIONS)
   errors = start_hosts(tmp_path, "-1")
-  assert "search: resumed at step 131" in errors[0]
+  moved = ", on 2 devices of 2 hosts instead of 1 device of 1 host"
+  assert f"search: resumed at step 131{moved}\n" in errors[0]
   assert [line["step"] for line in read_metrics(tmp_path)] == [
     50,
     100,

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from proxyless_jax.run import loop
-from proxyless_jax.run.preemption import STOPPED
+from proxyless_jax.run.preemption import INTERRUPTED, STOPPED
+from proxyless_jax.run.workdir import reached, read_json
 
 pytestmark = [
   pytest.mark.usefixtures("unbroken"),  # It skips without the digits.
@@ -89,19 +91,24 @@ def test_killed_in_every_stage(
     )
 
   # Right after a checkpoint began in warm-up; in the search; in the training.
-  for point in ("search:3:SIGKILL", "search:10:SIGTERM", "train:8:SIGKILL"):
-    told = point.endswith("SIGTERM")
+  ends = {
+    "SIGKILL": (-signal.SIGKILL, ""),
+    "SIGTERM": (0, f"{STOPPED}\n"),
+    "SIGINT": (130, f"{INTERRUPTED}\n"),
+  }
+  for point in ("search:3:SIGKILL", "search:10:SIGTERM", "train:7:SIGINT"):
+    code, last = ends[point.rpartition(":")[2]]
     # Processes that prepare data get the signal too, and outlive the step.
-    more = ["--config.data.workers=1"] if told else []
+    more = ["--config.data.workers=1"] if last else []
     process = start("-c", KILLED, point, more=more)
-    code = 0 if told else -signal.SIGKILL
     assert process.returncode == code, process.stderr
-    assert process.stderr.endswith(f"{STOPPED}\n") is told
+    assert process.stderr.endswith(last or "\n")
+    assert "Traceback" not in process.stderr
     assert not (workdir / "result.json").exists()
   process = start("-m", "proxyless_jax.main")
   assert process.returncode == 0, process.stderr
   assert f"on {unbroken[1]['images']} images" in process.stdout
-  assert "train: resumed at step" in process.stderr
+  assert "train: resumed at step 8" in process.stderr
   assert outcome(workdir) == outcome(unbroken[0])
 
 
@@ -152,6 +159,77 @@ def test_a_damaged_checkpoint_falls_back(
   with pytest.warns(UserWarning, match=f"checkpoint of step {newest} is dam"):
     loop.search(make_config(), workdir)
   assert outcome(workdir) == outcome(unbroken[0])
+
+
+@pytest.fixture
+def epochs(make_config):
+  """Of as many steps of the training, which has 10 unless it is changed."""
+  of_ten = make_config()["train"]["epochs"]
+  return lambda steps: of_ten * steps / 10
+
+
+def test_a_training_that_has_ended_goes_on_for_more_epochs(
+  make_config, unbroken, epochs, stop_at, capsys, tmp_path
+):
+  workdir = shutil.copytree(unbroken[0], tmp_path / "copy")
+  stop_at("search", 0)  # The search takes no step.
+  config = make_config(train__epochs=epochs(12), evaluate__batch=33)
+  loop.search(config, workdir)
+  said = capsys.readouterr().err
+  assert f"train.epochs: {epochs(10)!r} -> {epochs(12)!r}; " in said
+  assert "evaluate.batch: 50 -> 33; the training goes on at step 10, w" in said
+  assert "train: resumed at step 10" in said
+  assert reached(workdir) == {"search": 16, "train": 12}
+  assert read_json(workdir / "config.json")["train"]["epochs"] == epochs(12)
+  loop.search(config, workdir)
+  assert "since the last start" not in capsys.readouterr().err
+  fewer = make_config(train__epochs=epochs(11), evaluate__batch=33)
+  with pytest.raises(
+    ValueError, match=r"expected 0\.04 or more, .* at step 12"
+  ):
+    loop.search(fewer, workdir)
+
+
+def test_what_may_change_before_the_training_and_within(
+  make_config, unbroken, stop_at, capsys, tmp_path
+):
+  workdir = shutil.copytree(unbroken[0], tmp_path / "copy")
+  with pytest.raises(ValueError, match=r"train\.lr: 0\.1 in the workdir, 0\.2"):
+    loop.search(make_config(train__lr=0.2), workdir)
+  shutil.rmtree(workdir / "checkpoints" / "train")
+  with pytest.raises(ValueError) as error:
+    loop.search(make_config(search__epochs=1.0, train__lr=0.2), workdir)
+  assert "search.epochs: " in str(error.value)
+  assert "train.lr" not in str(error.value)
+  stop_at("train", 3)
+  with pytest.raises(Stop):
+    loop.search(make_config(train__lr=0.2, data__cutout=2), workdir)
+  said = capsys.readouterr().err
+  assert "data.cutout: 0 -> 2; train.lr: 0.1 -> 0.2\n" in said
+
+
+def test_jax_enable_x64_changes_no_state(
+  make_config, unbroken, outcome, tmp_path
+):
+  """It ran into indices of two types; a run may also turn it on as it goes."""
+  workdir = shutil.copytree(unbroken[0], tmp_path / "copy")
+  shutil.rmtree(workdir / "checkpoints" / "search" / "16")
+  shutil.rmtree(workdir / "checkpoints" / "train")
+  with jax.enable_x64(True):
+    result = loop.search(make_config(), workdir)
+  assert result["images"] == unbroken[1]["images"]
+  # Of the arrays, their shapes and types; and the last steps.
+  before, after = (
+    outcome(path)["checkpoints"] for path in (unbroken[0], workdir)
+  )
+  for stage, (step, checksums, positions) in after.items():
+    assert (step, checksums.keys(), positions) == (
+      before[stage][0],
+      before[stage][1].keys(),
+      before[stage][2],
+    )
+  # Without it, too, the run would go on from there.
+  loop.search(make_config(), workdir)
 
 
 def test_inherited_weights_resume(make_config, outcome, stop_at, tmp_path):

@@ -7,7 +7,14 @@ import sys
 import pytest
 
 from proxyless_jax.run import workdir as workdir_lib
-from proxyless_jax.run.workdir import alone, claim, read_json, write_json
+from proxyless_jax.run.workdir import (
+  alone,
+  checked,
+  claim,
+  reached,
+  read_json,
+  write_json,
+)
 
 CONFIG = {
   "job": "search",
@@ -61,6 +68,31 @@ def test_another_config_is_refused(tmp_path, fields, line):
   assert read_json(tmp_path / "config.json") == changed()
 
 
+@pytest.mark.parametrize(
+  "workdir, message",
+  [
+    ("", r"workdir = '': expected the path of a folder"),
+    (None, "workdir = None: expected the path of a folder"),
+    ("gs://bucket/run", "gs://bucket/run: expected a folder of this machine"),
+    ("~nobody-here/a", "expected ~, or .*: for a .* write ./~nobody-here/a"),
+    ("runs/a\\b", r"without \\, .* take for a separator of folders: name an"),
+    ("gs:", "without gs:/, .* an address of Google Cloud Storage"),
+    ("runs/logs:/a", "without gs:/, .* an address of Google Cloud Storage"),
+    ("/s3/run", "without /s3/, .* take for a bucket"),
+  ],
+)
+def test_paths_that_no_checkpoint_can_be_restored_from(workdir, message):
+  with pytest.raises(ValueError, match=message):
+    checked(workdir)
+
+
+def test_any_other_path_is_a_workdir(monkeypatch):
+  monkeypatch.setenv("HOME", "/home/me")
+  assert checked("~/runs/[1]") == "/home/me/runs/[1]"
+  for path in ("a*b", "[a]", "x ?", "ü", "s3:/b", "..", "/", "a~b"):
+    assert checked(path) == path
+
+
 def test_every_difference_is_named(tmp_path):
   claim(tmp_path, CONFIG)
   with pytest.raises(ValueError, match=r"job: .*; search\.epochs: 3 in"):
@@ -69,12 +101,51 @@ def test_every_difference_is_named(tmp_path):
 
 def test_fields_that_may_differ(tmp_path):
   claim(tmp_path, CONFIG)
-  config = changed(log_every=1, data={"workers": 4})
-  claim(tmp_path, config, may_differ=("log_every", "data"))
+  config = changed(log_every=1, data__workers=4)
   with pytest.raises(ValueError) as error:
     claim(tmp_path, config, may_differ=("log", "data.workers"))
   assert "log_every: 10 in the workdir, 1 now" in str(error.value)
   assert "workers" not in str(error.value)
+  assert os.listdir(tmp_path) == ["config.json"]
+
+
+def test_what_has_changed_is_said_and_kept(tmp_path):
+  assert claim(tmp_path, CONFIG) == []
+  config = changed(log_every=1, data={"path": "b", "seed": 3})
+  (tmp_path / "checkpoints" / "search" / "20").mkdir(parents=True)
+  assert claim(tmp_path, changed(log_every=2), ("log_every",), keeps=False) == [
+    "log_every: 10 -> 2"
+  ]
+  assert os.listdir(tmp_path / "checkpoints") == ["search"]
+  assert read_json(tmp_path / "config.json") == changed()
+  assert claim(tmp_path, config, may_differ=("log_every", "data")) == [
+    "log_every: 10 -> 1",
+    "data.path: None -> 'b'",
+    "data.seed: absent -> 3",
+    "data.mean: [0.1, 0.2] -> absent",
+    "data.workers: 0 -> absent",
+  ]
+  assert read_json(tmp_path / "config.json") == config
+  assert claim(tmp_path, config) == []
+  (line,) = (tmp_path / "config_changes.jsonl").read_text().splitlines()
+  assert json.loads(line) == {
+    "reached": {"search": 20},
+    "changed": {
+      "log_every": {"old": 10, "new": 1},
+      "data.path": {"old": None, "new": "b"},
+      "data.seed": {"new": 3},
+      "data.mean": {"old": [0.1, 0.2]},
+      "data.workers": {"old": 0},
+    },
+  }
+
+
+def test_how_far_stages_are(tmp_path):
+  assert reached(tmp_path) == {}
+  for name in ("search/7", "search/12", "search/30.damaged", "train/x"):
+    (tmp_path / "checkpoints" / name).mkdir(parents=True)
+  (tmp_path / "checkpoints" / "notes.txt").touch()
+  assert reached(tmp_path) == {"search": 12}
 
 
 def test_workdir_that_is_no_folder(tmp_path):
@@ -135,6 +206,13 @@ def test_write_json_replaces_whole(tmp_path, monkeypatch):
 def test_file_that_is_not_json(tmp_path):
   (tmp_path / "config.json").write_text('{"a": ')
   with pytest.raises(ValueError, match=r"config\.json: expected JSON"):
+    claim(tmp_path, CONFIG)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"a"'])
+def test_json_that_is_no_object(tmp_path, text):
+  (tmp_path / "config.json").write_text(text)
+  with pytest.raises(ValueError, match=r"config\.json: expected a JSON object"):
     claim(tmp_path, CONFIG)
 
 

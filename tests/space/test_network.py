@@ -153,6 +153,13 @@ def test_json_round_trip(tmp_path):
     assert json.loads(text)["version"] == 1
 
 
+def test_home_folders(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  _space().to_json("~/net.json")
+  assert (tmp_path / "net.json").exists()
+  assert load_network("~/net.json") == _space()
+
+
 def test_an_operation_of_your_own():
   edges = (Edge("keep", (Pool(2), MBConv(3, 3)), 8, 8, 1, 4, True),)
   space = Chain((), edges, ())

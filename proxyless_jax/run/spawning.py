@@ -1,0 +1,52 @@
+"""Scripts that worker processes would run a second time.
+
+Python's spawned processes import the script that started them. What stands in
+it outside of `if __name__ == "__main__":` runs again there, a search included.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+
+
+def check_main(workers: int) -> None:
+  """Refuses a script whose worker processes would start a run of their own.
+
+  Args:
+    workers: processes that are to be started, as in `data.workers`.
+
+  Raises:
+    ValueError: names the line of the script that has to move.
+  """
+  main = sys.modules["__main__"]
+  path, frame = getattr(main, "__file__", None), sys._getframe()
+  while frame and not (
+    frame.f_globals is vars(main) and frame.f_code.co_name == "<module>"
+  ):
+    frame = frame.f_back
+  # In notebooks, and in other threads than the main one, there is no script.
+  if not workers or path is None or frame is None:
+    return
+  if not _is_guarded(path, frame.f_lineno):
+    raise ValueError(
+      f"data.workers = {workers}: expected that {path} starts its work under "
+      'if __name__ == "__main__":, since worker processes import the script, '
+      f"and would run its line {frame.f_lineno} again: put that under such a "
+      "line, or set data.workers to 0"
+    )
+
+
+def _is_guarded(path: str, line: int) -> bool:
+  """Whether a line of a script runs in the script itself alone."""
+  try:
+    with open(path, "rb") as file:
+      tree = ast.parse(file.read())
+  except (OSError, SyntaxError, ValueError):
+    return True  # It is no source, and nothing can be said of it.
+  return any(
+    isinstance(node, ast.If)
+    and "__name__" in ast.dump(node.test)
+    and node.lineno <= line <= node.end_lineno
+    for node in ast.walk(tree)
+  )
