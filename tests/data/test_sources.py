@@ -119,9 +119,9 @@ def test_unreadable_image_is_named_when_read(root, content):
   path = root / "train/ant/4.png"
   path.write_bytes(path.read_bytes()[:45] if content is None else content)
   train, _ = folder_sources(root, 3)
-  with pytest.raises(ValueError, match=r"4\.png: expected a JPEG or PNG image"):
+  with pytest.raises(ValueError, match=r"4\.png: expected an image"):
     train.check()
-  with pytest.raises(ValueError, match=r"4\.png: expected a JPEG or PNG image"):
+  with pytest.raises(ValueError, match=r"4\.png: expected an image"):
     train[0]["image"].crop((0, 0, 2, 2))
 
 
