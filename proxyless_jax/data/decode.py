@@ -81,11 +81,20 @@ class EncodedImage:
 
 def unreadable(title, expected, reason):
   """The ValueError, of one line, for data that vanished or are damaged."""
-  reason = " ".join(str(reason).split())
+  reason = _one_line(reason)
   return ValueError(
     f"{title}: expected {expected}, but it cannot be read ({reason}); restore"
     " it in data.path, and the same command goes on"
   )
+
+
+def problem(data, channels):
+  """Why the bytes of a file cannot be decoded, in a few words, or None."""
+  try:
+    decode_image(data, channels)
+  except Exception as error:
+    return _reason(data, error)
+  return None
 
 
 def decode_image(data, channels):
@@ -132,7 +141,11 @@ def _reason(data, error):
     return "empty file"
   if isinstance(error, UnidentifiedImageError):
     return f"no known image format begins with {data[:12]!r}"
-  return error
+  return _one_line(error)
+
+
+def _one_line(text):
+  return " ".join(str(text).split())
 
 
 def _decoded(data, channels):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from proxyless_jax.data import eval_batches, load, train_batches
-from proxyless_jax.data.sources import folder_sources
+from proxyless_jax.data.folders import folder_sources
 
 WAY_ON = "restore it in data.path, and the same command goes on"
 
