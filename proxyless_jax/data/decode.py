@@ -23,6 +23,7 @@ EXIF_ORIENTATION = 0x0112
 XMP_ORIENTATION = re.compile(
   rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])"""
 )
+EMPTY = "empty file"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # What a text of a PNG may unpack to: Pillow refuses the file for more.
 PNG_TEXT_LIMIT = 2**20
@@ -138,7 +139,7 @@ def _reason(data, error):
   from PIL import UnidentifiedImageError
 
   if not data:
-    return "empty file"
+    return EMPTY
   if isinstance(error, UnidentifiedImageError):
     return f"no known image format begins with {data[:12]!r}"
   return _one_line(error)

@@ -19,6 +19,7 @@ import unicodedata
 import numpy as np
 
 from proxyless_jax.data.decode import (
+  EMPTY,
   EncodedImage,
   as_channels,
   problem,
@@ -160,7 +161,7 @@ def _empty(path, channels):
   """Why a file is seen not to be an image by its size, or None."""
   del channels
   try:
-    return None if os.path.getsize(path) else problem(b"", 1)
+    return None if os.path.getsize(path) else EMPTY
   except OSError as error:
     return _said(error)
 

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from proxyless_jax.data import load
+from proxyless_jax.data import check_search, load
 from proxyless_jax.exchange import from_torch, read_torch
 from proxyless_jax.nn import inherit
 from proxyless_jax.report import draw_architecture
 from proxyless_jax.run import fields, hosts
 from proxyless_jax.run.compilation import keep_compiled
+from proxyless_jax.run.contents import keep_contents, kept_classes
 from proxyless_jax.run.costs import Calls, keep_tables, make_costs
 from proxyless_jax.run.options import Options, parse
 from proxyless_jax.run.parallel import check_shared, make_mesh, place
@@ -61,6 +63,7 @@ def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   calls = Calls(space, options.search.costs, workdir)
   stage = search_stage(options, dataset, space, calls)
   _claim(config, workdir)
+  _keep_contents(options, dataset, workdir)
   costs = make_costs(options.search.costs, space)
   hosts.on_first(lambda: keep_tables(workdir, costs))
   state, search_seconds = run_stage(stage, workdir, options.run)
@@ -97,6 +100,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   variables = _weights(options, network)
   stage = train_stage(options, dataset, network, variables)
   _claim(config, workdir)
+  _keep_contents(options, dataset, workdir)
   hosts.on_first(lambda: _keep_network(network, workdir))
   state, seconds = run_stage(stage, workdir, options.run)
   seconds = {"train": seconds}
@@ -112,6 +116,7 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   network = _network(options, dataset, workdir)
   variables = _weights(options, network)
   _claim(config, workdir)
+  _keep_contents(options, dataset, workdir)
   hosts.on_first(lambda: _keep_network(network, workdir))
   more = {}
   if variables is None:
@@ -139,7 +144,14 @@ def _open(config, workdir) -> tuple[Options, Any]:
   keep_compiled()
   options = parse(config)
   hosts.check_same("config", _as_dict(config))
-  dataset = load(options.data, test_only=options.job == "evaluate")
+  names = hosts.on_first(lambda: kept_classes(workdir))
+  dataset = load(
+    options.data, test_only=options.job == "evaluate", names=tuple(names)
+  )
+  hosts.check_same("data", {"classes": dataset.names, **dataset.contents})
+  _say(dataset.notes)
+  if options.job == "search":
+    check_search(options.data, dataset)
   _check_batches(options, dataset)
   return options, dataset
 
@@ -147,6 +159,21 @@ def _open(config, workdir) -> tuple[Options, Any]:
 def _claim(config, workdir) -> None:
   hosts.on_first(lambda: claim(workdir, _as_dict(config), MAY_DIFFER))
   hosts.check_shared(workdir)
+
+
+def _keep_contents(options: Options, dataset, workdir) -> None:
+  stages = {"search": ["search"], "train": ["train"], "evaluate": []}
+  stages = stages[options.job]
+  if options.job == "search" and options.train.enabled:
+    stages.append("train")
+  about = dataset.names, dataset.contents, stages
+  _say(hosts.on_first(lambda: keep_contents(workdir, *about)))
+
+
+def _say(notes: Iterable[str]) -> None:
+  if hosts.first():
+    for note in notes:
+      print(note, file=sys.stderr, flush=True)
 
 
 def _check_batches(options: Options, dataset) -> None:
