@@ -141,7 +141,7 @@ def _reason(data, error):
   if not data:
     return EMPTY
   if isinstance(error, UnidentifiedImageError):
-    return f"no known image format begins with {data[:12]!r}"
+    return f"no image, or a damaged one; it begins with {data[:12]!r}"
   return _one_line(error)
 
 

@@ -325,6 +325,8 @@ def test_damaged_files_are_named(kept):
 
 def test_what_is_no_image_is_shown_and_no_object():
   image = EncodedImage(b"<html>not found", 3, "photo 7")
-  with pytest.raises(ValueError, match="begins with b'<html>not fo'") as error:
+  with pytest.raises(
+    ValueError, match="it begins with b'<html>not fo'"
+  ) as error:
     _ = image.decoded
   assert "BytesIO" not in str(error.value)

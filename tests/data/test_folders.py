@@ -262,7 +262,7 @@ def test_empty_class_folders_are_named(root):
 
 CONTENTS = {
   "empty file": b"",
-  "no known image format begins with b'<html>'": b"<html>",
+  "no image, or a damaged one; it begins with b'<html>'": b"<html>",
   "No such file or directory": None,
 }
 
