@@ -206,14 +206,15 @@ def _in_order(options, source, test_source, names, notes):
   """The sources with labels of one order: of `names`, or of `source`."""
   where = _where(options)
   if names and source is not None:
-    source = _relabelled(source, names, where, "this run")
+    source = _relabelled(source, names, where, of_run=True, some=False)
   if test_source is None:
     return source, None
   where = getattr(test_source, "root", where)
   known = names or (test_source if source is None else source).names
-  of_whom = "this run" if names else "the images to train on"
   absent = [name for name in known if name not in test_source.names]
-  test_source = _relabelled(test_source, known, where, of_whom, some=True)
+  test_source = _relabelled(
+    test_source, known, where, of_run=bool(names), some=True
+  )
   if absent:
     notes.append(
       f"{where}: no images of {listed(absent)}: tests on the other"
@@ -222,18 +223,27 @@ def _in_order(options, source, test_source, names, notes):
   return source, test_source
 
 
-def _relabelled(source, names, where, of_whom, some=False):
-  """A source whose labels count `names`, of which it has all, or `some`."""
+def _relabelled(source, names, where, *, of_run, some):
+  """A source whose labels count `names`, of which it has all, or `some`.
+
+  They are those that this run began with (`of_run`), or those of train.
+  """
   own, names = source.names, tuple(names)
   if own == names:
     return source
   unknown = [name for name in own if name not in names]
   missing = [name for name in names if name not in own]
   if unknown or (missing and not some):
+    of_whom = "this run (classes.json)" if of_run else "the images to train on"
+    fix = (
+      "give the classes these names again, or use a new workdir"
+      if of_run
+      else "rename or remove these class folders"
+    )
     raise ValueError(
       f"{where}: expected the classes of {of_whom}, {listed(names, 10)}; found"
       f" {listed(own, 10)} (missing: {listed(missing)}; unknown:"
-      f" {listed(unknown)}); give the classes these names, or use a new workdir"
+      f" {listed(unknown)}); {fix}"
     )
   return Relabelled(source, names)
 

@@ -123,7 +123,7 @@ def test_a_renamed_class_is_refused_with_both_lists(start, photos):
     (photos / part / "cat").rename(photos / part / "bat")
   with pytest.raises(
     ValueError,
-    match=r"this run, ant, cat; found ant, bat \(missing: cat; unknown: bat\)",
+    match=r"json\), ant, cat; found ant, bat \(missing: cat; unknown: bat",
   ):
     loop.search(start.config, start.workdir)
   evaluation = {**start.config, "job": "evaluate"}
