@@ -6,6 +6,7 @@ A run does so itself in sets that take it seconds; this is for larger ones.
 """
 
 import argparse
+import sys
 
 from proxyless_jax.data.folders import folder_sources
 
@@ -18,6 +19,8 @@ def main(argv=None):
   )
   parser.add_argument("folder", help="as data.path of a config")
   args = parser.parse_args(argv)
+  # Names of files may be bytes that no text has.
+  sys.stdout.reconfigure(errors="backslashreplace")
   try:
     *sources, notes = folder_sources(args.folder, channels=3)
   except ValueError as error:

@@ -231,13 +231,12 @@ def _train_source(part, channels, notes):
       f" found none in {listed(empty)}; add images or remove these folders"
     )
   if len(images) == 1:
-    (name,) = images
-    parts = TRAIN + VALIDATION + TEST
-    inner = [x for x in _folders(part / name) if x.casefold() in parts]
-    hint = f", which holds {', '.join(inner)}: set data.path to it"
+    ((name, folder),) = _folders(part).items()
+    inner = list(_folders(folder))
+    hint = f", which holds {listed(inner)}; set data.path to {folder}, or"
     raise ValueError(
       f"{part}: expected two or more class folders, found {name} alone"
-      + (hint if inner else "; add a folder for each class")
+      f"{hint if len(inner) > 1 else ';'} add a folder for each class"
     )
   return _source(part, images, channels)
 

@@ -127,7 +127,11 @@ def load(
   source, test_source = _in_order(options, source, test_source, names, notes)
   of_any = test_source if source is None else source
   about = (of_any.classes, options.channels, of_any.names)
-  _check_classes(options, of_any, trains=not of_test_alone, has=source)
+  if of_any.classes < 2:
+    raise ValueError(
+      f"{_where(options)}: expected images of two or more classes, found"
+      f" {listed(of_any.names)} alone; add a class"
+    )
   read = (test_source,) if of_test_alone else (source, test_source)
   _check_files(options, [s for s in read if s is not None], notes)
   if of_test_alone:
@@ -150,28 +154,26 @@ def load(
   )
 
 
-def check_search(options: DataOptions, dataset: Dataset) -> None:
-  """Raises a ValueError that names classes a search would not learn at all."""
+def check_search(options: DataOptions, dataset: Dataset) -> list[str]:
+  """Checks that a search sees an image of each class.
+
+  Returns:
+    What a user should know, a line each.
+
+  Raises:
+    ValueError: names classes that no weight would be trained on.
+  """
   _check_lacking(
     options, dataset.weights, "to train the weights on", "arch_fraction"
   )
+  if absent := dataset.arch.lacking():
+    purpose = "to train the architecture on"
+    return [f"{_where(options)}: no image {purpose} of {listed(absent)}"]
+  return []
 
 
 def _where(options):
   return options.name or options.path or options.source
-
-
-def _check_classes(options, of_any, *, trains, has):
-  if of_any.classes < 2:
-    raise ValueError(
-      f"{_where(options)}: expected images of two or more classes, found"
-      f" {listed(of_any.names)} alone; add a class"
-    )
-  if trains and has is None:
-    raise ValueError(
-      f"{_where(options)}: expected images to train on, found a test part"
-      " alone: add a train part, or evaluate only"
-    )
 
 
 def _check_lacking(options, subset, purpose, field):
@@ -186,6 +188,11 @@ def _check_lacking(options, subset, purpose, field):
 
 def _split(options, source, test_source, notes):
   """The subsets to train and to test on."""
+  if source is None:
+    raise ValueError(
+      f"{_where(options)}: expected images to train on, found a test part"
+      " alone: add a train part, or evaluate only"
+    )
   if test_source is not None:
     both = source, test_source
     return tuple(Subset(source, np.arange(len(source))) for source in both)

@@ -151,7 +151,7 @@ def _open(config, workdir) -> tuple[Options, Any]:
   hosts.check_same("data", {"classes": dataset.names, **dataset.contents})
   _say(dataset.notes)
   if options.job == "search":
-    check_search(options.data, dataset)
+    _say(check_search(options.data, dataset))
   _check_batches(options, dataset)
   return options, dataset
 

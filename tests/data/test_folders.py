@@ -247,7 +247,7 @@ def test_one_class(tmp_path):
   with pytest.raises(ValueError, match="found a alone; add a folder for each"):
     folder_sources(tmp_path / "photos", 3)
   with pytest.raises(
-    ValueError, match=r"photos alone, which holds train, val: set data\.path"
+    ValueError, match=r"alone, which holds train, val; set data\.path to .*/ph"
   ):
     folder_sources(tmp_path, 3)
 
@@ -310,6 +310,13 @@ def test_the_command_lists_what_cannot_be_read(root, capsys):
     "1 of 7 images cannot be read",
   ]
   (root / "val/cat/8.jpg").unlink()
+  path = os.fsencode(root / "val/cat") + b"/caf\xe9.png"
+  with open(path, "wb"):
+    pass
+  with pytest.raises(SystemExit):
+    check.main([str(root)])
+  assert r"cat/caf\udce9.png: empty file" in capsys.readouterr().out
+  os.remove(path)
   with pytest.raises(SystemExit) as ended:
     check.main([str(root)])
   assert ended.value.code == 0

@@ -174,7 +174,8 @@ def test_classes_that_a_search_would_not_learn(tmp_path, make_options):
   ):
     check_search(options, dataset)
   options = folder_options(make_options, tmp_path, arch_fraction=0.2)
-  check_search(options, load(options))
+  (note,) = check_search(options, load(options))
+  assert note == f"{tmp_path}: no image to train the architecture on of c"
 
 
 def test_val_without_a_class_of_train(tmp_path, make_options):
