@@ -9,6 +9,7 @@ import collections
 import errno
 import os
 import pathlib
+import re
 import unicodedata
 
 import numpy as np
@@ -223,6 +224,7 @@ def _kind(entry):
 
 def _train_source(part, channels, notes):
   images = _images(part, notes)
+  _check_names(part, list(images))
   _check_nesting(part, images)
   empty = [name for name, paths in images.items() if not paths]
   if empty:
@@ -239,6 +241,19 @@ def _train_source(part, channels, notes):
       f"{hint if len(inner) > 1 else ';'} add a folder for each class"
     )
   return _source(part, images, channels)
+
+
+def _check_names(part, names):
+  """Refuses class folders that are called as parts, such as seg_train."""
+  words = {name: set(re.findall("[a-z]+", name.casefold())) for name in names}
+  trains = [name for name in names if words[name] & {*TRAIN, "training"}]
+  tests = {*VALIDATION, *TEST, "testing"}
+  tests = [name for name in names if words[name] & tests]
+  if trains and tests:
+    raise ValueError(
+      f"{part}: expected class folders, but {listed(trains + tests)} are called"
+      " as parts; call them train and val, with class folders directly in them"
+    )
 
 
 def _check_nesting(part, images):

@@ -200,11 +200,20 @@ def test_two_folders_for_one_part(tmp_path, pair):
 
 @pytest.mark.parametrize("names", ["abc", "ab"])
 def test_parts_are_not_classes(tmp_path, names):
-  write(tmp_path, *(f"Training/{name}/1.png" for name in "abc"))
-  write(tmp_path, *(f"Testing/{name}/1.png" for name in names))
+  write(tmp_path, *(f"old/{name}/1.png" for name in "abc"))
+  write(tmp_path, *(f"new/{name}/1.png" for name in names))
   with pytest.raises(
-    ValueError, match="Testing, Training hold the same folders, a, b, c, which"
+    ValueError, match="new, old hold the same folders, a, b, c, which"
   ):
+    folder_sources(tmp_path, 3)
+
+
+@pytest.mark.parametrize(
+  "pair", [("Training", "Testing"), ("seg_train", "seg_test")]
+)
+def test_what_is_called_as_a_part_is_no_class(tmp_path, pair):
+  write(tmp_path, *(f"{name}/{name}/a/1.png" for name in (*pair, "pred")))
+  with pytest.raises(ValueError, match=f"but {', '.join(pair)} are called as"):
     folder_sources(tmp_path, 3)
 
 
