@@ -1,9 +1,10 @@
 """From the bytes of an image file to a Pillow image: conventions.
 
-Conventions: the EXIF orientation is applied; palettes become colours; alpha is
-dropped, as the field's loaders do; 16-bit grey keeps its high byte; CMYK
-becomes RGB. Images stay Pillow's until they are cropped and resized: each way
-to an array and back would be a copy of all pixels.
+Conventions: the orientation that EXIF, or else XMP, gives is applied; palettes
+become colours; alpha is dropped, as the field's loaders do; 16-bit grey keeps
+its high byte; CMYK becomes RGB; of an animation, the first frame is taken.
+Images stay Pillow's until they are cropped and resized: each way to an array
+and back would be a copy of all pixels.
 
 Most of the time of an ImageNet batch goes into decoding, and a random crop
 needs no rows below it. `EncodedImage` lets the decoder stop there.
@@ -12,10 +13,20 @@ needs no rows below it. `EncodedImage` lets the decoder stop there.
 import dataclasses
 import functools
 import io
+import re
+import zlib
 
 import numpy as np
 
 MODES = {1: "L", 3: "RGB"}
+EXIF_ORIENTATION = 0x0112
+XMP_ORIENTATION = re.compile(
+  rb"""tiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])"""
+)
+EMPTY = "empty file"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# What a text of a PNG may unpack to: Pillow refuses the file for more.
+PNG_TEXT_LIMIT = 2**20
 # Below a crop: colours are interpolated from up to two rows of a half, or a
 # quarter, of the height.
 CONTEXT_ROWS = 8
@@ -63,40 +74,52 @@ class EncodedImage:
 
   def _decode(self, data):
     try:
-      return decode_image(io.BytesIO(data), self.channels)
+      return decode_image(data, self.channels)
     except Exception as error:
-      raise unreadable(self.title, "a JPEG or PNG image", error) from error
+      reason = _reason(data, error)
+      raise unreadable(self.title, "an image", reason) from error
 
 
 def unreadable(title, expected, reason):
   """The ValueError, of one line, for data that vanished or are damaged."""
-  reason = " ".join(str(reason).split())
+  reason = _one_line(reason)
   return ValueError(
     f"{title}: expected {expected}, but it cannot be read ({reason}); restore"
     " it in data.path, and the same command goes on"
   )
 
 
-def decode_image(file, channels):
-  """Decodes a JPEG or PNG file.
+def problem(data, channels):
+  """Why the bytes of a file cannot be decoded, in a few words, or None."""
+  try:
+    decode_image(data, channels)
+  except Exception as error:
+    return _reason(data, error)
+  return None
+
+
+def decode_image(data, channels):
+  """Decodes an image file of any format that Pillow reads.
 
   Args:
-    file: a path or a binary file object.
+    data: the bytes of the file.
     channels: 1 for grey, 3 for RGB.
 
   Returns:
-    A Pillow image of mode L or RGB; `np.asarray` gives its uint8 pixels.
+    A Pillow image of mode L or RGB, upright; `np.asarray` gives its uint8
+    pixels.
 
   Raises:
     Exception: whatever Pillow raises for bytes that it cannot read; the
       caller knows where they are from, and says so.
   """
-  from PIL import Image, ImageOps
-
-  with Image.open(file) as image:
-    image.load()
-    ImageOps.exif_transpose(image, in_place=True)
-    return _converted(image, MODES[channels])
+  try:
+    return _decoded(data, channels)
+  except Exception:
+    if not data.startswith(PNG_SIGNATURE):
+      raise
+  # Pillow refuses a PNG for what is beside its pixels, such as a large profile.
+  return _decoded(_bare_png(data), channels)
 
 
 def as_channels(images, channels):
@@ -111,14 +134,112 @@ def as_channels(images, channels):
   return grey[..., None].astype(np.uint8)
 
 
+def _reason(data, error):
+  """Why bytes are no image, for people."""
+  from PIL import UnidentifiedImageError
+
+  if not data:
+    return EMPTY
+  if isinstance(error, UnidentifiedImageError):
+    return f"no image, or a damaged one; it begins with {data[:12]!r}"
+  return _one_line(error)
+
+
+def _one_line(text):
+  return " ".join(str(text).split())
+
+
+def _decoded(data, channels):
+  from PIL import Image
+
+  turns = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+  }
+  with Image.open(io.BytesIO(data)) as image:
+    image.load()
+    turn = turns.get(_orientation(image))
+    upright = image if turn is None else image.transpose(turn)
+    return _converted(upright, MODES[channels])
+
+
+def _orientation(image):
+  """Of a loaded Pillow image, 1 to 8 as EXIF numbers them; 1 is upright.
+
+  Pillow's `exif_transpose` also writes the other tags anew, and fails for odd
+  ones; and it does not know all forms of XMP.
+  """
+  if image.format == "TIFF":
+    return 1  # Pillow turned it as it loaded it.
+  try:
+    found = image.getexif().get(EXIF_ORIENTATION)
+  except Exception:  # Whatever Pillow raises for EXIF that it cannot parse.
+    found = None
+  if found in range(1, 9):
+    return int(found)
+  # The first of these keys is PNG's, and its value a str.
+  xmp = image.info.get("XML:com.adobe.xmp") or image.info.get("xmp") or b""
+  return _xmp_orientation(xmp.encode() if isinstance(xmp, str) else xmp)
+
+
+def _xmp_orientation(packet):
+  match = XMP_ORIENTATION.search(packet)
+  return int(match[1]) if match else 1
+
+
+def _bare_png(data):
+  """The PNG without what neither its pixels nor their orientation needs.
+
+  Chunks are a length, a type, the content and a checksum (the PNG
+  specification, section 5.3); a type in capitals is of the pixels.
+  """
+  kept, offset = [PNG_SIGNATURE], len(PNG_SIGNATURE)
+  while offset < len(data):
+    end = offset + 12 + int.from_bytes(data[offset : offset + 4])
+    kind, content = data[offset + 4 : offset + 8], data[offset + 8 : end - 4]
+    of_pixels = kind[:1].isupper() or kind in (b"tRNS", b"eXIf")
+    if of_pixels or _may_turn(kind, content):
+      kept.append(data[offset:end])
+    offset = end
+  return b"".join(kept)
+
+
+def _may_turn(kind, content):
+  """Whether a text chunk may hold an orientation, and Pillow takes it."""
+  keyword, _, rest = content.partition(b"\0")
+  if keyword not in (b"XML:com.adobe.xmp", b"Raw profile type exif"):
+    return False
+  if kind == b"zTXt":
+    packed = rest[1:]
+  elif kind == b"iTXt" and rest[:1] == b"\1":
+    packed = rest[2:].split(b"\0", 2)[-1]
+  else:
+    return True
+  unpacking = zlib.decompressobj()
+  try:
+    unpacking.decompress(packed, PNG_TEXT_LIMIT)
+  except zlib.error:
+    return False
+  return not unpacking.unconsumed_tail
+
+
 def _converted(image, mode):
   """A Pillow image of any mode in mode L or RGB."""
   from PIL import Image
 
+  if image.mode == "F":
+    raise ValueError("pixels are floats: convert it to 8 or 16 bits a channel")
   if image.mode.startswith("I"):
     # Pillow would clip 16 bits at 255.
-    grey = np.asarray(image).astype(np.int64) >> 8
-    image = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
+    grey = np.asarray(image).astype(np.int64)
+    if grey.min() < 0 or grey.max() >= 2**16:
+      raise ValueError("pixels have 32 bits: convert it to 8 or 16 a channel")
+    image = Image.fromarray((grey >> 8).astype(np.uint8))
   elif image.mode in ("1", "LA"):
     image = image.convert("L")
   elif image.mode in ("P", "PA"):
@@ -149,15 +270,18 @@ def _plain_frame(data):
   frame, offset = None, 2
   while offset + 10 <= len(data) and data[offset] == 0xFF:
     marker, start = data[offset + 1], data[offset + 4 : offset + 10]
+    after = offset + 2 + int.from_bytes(data[offset + 2 : offset + 4])
     if start in (b"Exif\0\0", b"MPF\0II", b"MPF\0MM"):
       return None  # It may be turned, or hold several images.
+    if marker == 0xE1 and _xmp_orientation(data[offset:after]) != 1:
+      return None
     if marker in (0xC0, 0xC1):
       height, width = (int.from_bytes(start[i : i + 2]) for i in (1, 3))
       frame, components = _Frame(offset, height, width), start[5]
     elif marker == 0xDA:
       whole = frame and frame.height and start[0] == components
       return frame if whole else None
-    offset += 2 + int.from_bytes(data[offset + 2 : offset + 4])
+    offset = after
   return None
 
 

@@ -41,6 +41,10 @@ class GeneratedSource:
   def labels(self):
     return np.arange(self.images, dtype=np.int32) % self.classes
 
+  @property
+  def digest(self):
+    return f"{self.images} images of {self.classes} patterns"
+
   def __len__(self):
     return self.images
 

@@ -1,24 +1,34 @@
-"""Random-access sources of images: arrays in memory, folders, TFDS.
+"""Random-access sources of images: arrays in memory, files, other labels.
 
 A source has `__len__`, `__getitem__(i) -> {"image": ..., "label": int}`,
-`labels` (i32[n], without decoding an image), `classes` and `names` (one per
-class). An image is uint8[h, w, c] or an `EncodedImage`. Sources can be pickled:
+`labels` (i32[n], without decoding an image), `classes`, `names` (one per
+class) and `digest`, a text that is the same for the same images, wherever they
+are. An image is uint8[h, w, c] or an `EncodedImage`. Sources can be pickled:
 worker processes hold copies.
 """
 
 import concurrent.futures
 import dataclasses
 import functools
+import hashlib
+import itertools
 import os
 import pathlib
+import unicodedata
 
 import numpy as np
 
-from proxyless_jax.data.decode import EncodedImage, as_channels, unreadable
+from proxyless_jax.data.decode import (
+  EMPTY,
+  EncodedImage,
+  as_channels,
+  problem,
+  unreadable,
+)
 
-EXTENSIONS = (".jpg", ".jpeg", ".png")
-# Some 20 seconds of decoding on two cores.
-CHECKED_FILES = 5000
+# Threads that look at files, which may be far away, and files for each at a
+# time: for a million, one by one would take memory and seconds.
+THREADS, CHUNK = 32, 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +48,10 @@ class ArraySource:
   @property
   def classes(self):
     return len(self.names)
+
+  @property
+  def digest(self):
+    return f"{len(self)} images of {', '.join(self.names)}"
 
   def __len__(self):
     return len(self.labels)
@@ -75,16 +89,18 @@ def _mnist_digits():
 class FolderSource:
   """Image files in class folders, decoded when read.
 
-  One that cannot be read is an error that names its path. `check` looks for
-  such files beforehand, in sets where that takes seconds.
+  One that cannot be read is an error that names its path. `damaged` looks for
+  such files beforehand.
 
   Attributes:
-    paths: one per image.
+    root: the folder of the class folders.
+    paths: one per image, below `root`.
     labels: i32[n].
     names: one per class, sorted.
     channels: of the images, 1 or 3.
   """
 
+  root: str
   paths: tuple[str, ...]
   labels: np.ndarray
   names: tuple[str, ...]
@@ -94,6 +110,14 @@ class FolderSource:
   def classes(self):
     return len(self.names)
 
+  @functools.cached_property
+  def digest(self):
+    """Of the names of the files below `root`, in NFC."""
+    begin = len(os.path.join(self.root, ""))
+    names = "\0".join(path[begin:] for path in self.paths)
+    names = unicodedata.normalize("NFC", names).replace(os.sep, "/")
+    return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
+
   def __len__(self):
     return len(self.paths)
 
@@ -102,123 +126,91 @@ class FolderSource:
     try:
       data = pathlib.Path(path).read_bytes()
     except OSError as error:
-      reason = error.strerror or error  # Without the path, which is there.
-      raise unreadable(path, "an image file", reason) from error
+      raise unreadable(path, "an image file", _said(error)) from error
     image = EncodedImage(data, self.channels, path)
     return {"image": image, "label": int(self.labels[index])}
 
-  def check(self):
-    """Decodes every image of a set of up to `CHECKED_FILES`.
+  def damaged(self, *, decoding):
+    """Yields (path, why) of each file that cannot be read, in order.
 
-    A damaged file would otherwise end a run where it is first read, which may
-    be after the search. For the 1.3 million files of ImageNet it would take
-    the better part of an hour at every start: there, it is found when read.
-
-    Raises:
-      ValueError: names the first file that cannot be read.
+    Args:
+      decoding: decode every image; otherwise look for files of 0 bytes alone,
+        which takes 6 to 8 seconds for a million on a local disk.
     """
-    if len(self) <= CHECKED_FILES:
-      with concurrent.futures.ThreadPoolExecutor() as pool:
-        for _ in pool.map(self._decodes, range(len(self))):
-          pass
+    find, threads = (_undecodable, None) if decoding else (_empty, THREADS)
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+      reasons = pool.map(
+        lambda paths: [find(path, self.channels) for path in paths],
+        (self.paths[i : i + CHUNK] for i in range(0, len(self), CHUNK)),
+      )
+      for path, why in zip(self.paths, itertools.chain.from_iterable(reasons)):
+        if why is not None:
+          yield path, why
 
-  def _decodes(self, index):
-    # Dropped at once: a set need not fit in memory.
-    self[index]["image"].decoded  # noqa: B018
 
-
-def folder_sources(root, channels):
-  """The sources of a folder: train and val, of which one may be None.
-
-  Args:
-    root: holds train/CLASS/, val/CLASS/ or both; or CLASS/ directly.
-      Class folders hold images at any depth; other files, and names that
-      begin with a dot, are skipped.
-    channels: of the images, 1 or 3.
-
-  Raises:
-    ValueError: there is no such folder, or it cannot be read; it has no class
-      folders; one of them is empty; or the classes of val are not those of
-      train.
-  """
+def _undecodable(path, channels):
+  """Why a file cannot be decoded, or None."""
   try:
-    return _train_and_val(pathlib.Path(root), channels)
-  except OSError as error:  # Such as of a network drive that went away.
-    raise unreadable(root, "a folder of images", error) from error
+    data = pathlib.Path(path).read_bytes()
+  except OSError as error:
+    return _said(error)
+  return problem(data, channels)
 
 
-def _train_and_val(root, channels):
-  train_root, val_root = root / "train", root / "val"
-  if not root.is_dir():
-    raise ValueError(
-      f"data.path={str(root)!r}: expected a folder; correct the path, or bring"
-      " the folder back, and the same command goes on"
-    )
-  if not train_root.is_dir():
-    if val_root.is_dir():
-      return None, _folder_source(val_root, channels)
-    return _folder_source(root, channels), None
-  train = _folder_source(train_root, channels)
-  if not val_root.is_dir():
-    return train, None
-  val = _folder_source(val_root, channels)
-  if val.names != train.names:
-    missing = sorted(set(train.names) - set(val.names))
-    unknown = sorted(set(val.names) - set(train.names))
-    raise ValueError(
-      f"{val_root}: expected the class folders of {train_root}; missing:"
-      f" {_listed(missing)}; not in train: {_listed(unknown)}; add or remove"
-      " these folders"
-    )
-  return train, val
+def _empty(path, channels):
+  """Why a file is seen not to be an image by its size, or None."""
+  del channels
+  try:
+    return None if os.path.getsize(path) else EMPTY
+  except OSError as error:
+    return _said(error)
 
 
-def _folder_source(root, channels):
-  folders = sorted(
-    entry.name
-    for entry in os.scandir(root)
-    if entry.is_dir() and not entry.name.startswith(".")
-  )
-  if not folders:
-    raise ValueError(
-      f"{root}: expected one folder per class, found none; put images in"
-      f" {root}/CLASS/"
-    )
-  paths, labels, empty = [], [], []
-  for label, name in enumerate(folders):
-    found = _image_paths(root / name)
-    if not found:
-      empty.append(name)
-    paths += found
-    labels += [label] * len(found)
-  if empty:
-    raise ValueError(
-      f"{root}: expected {', '.join(EXTENSIONS)} images in every class folder,"
-      f" found none in {_listed(empty)}; add images or remove these folders"
-    )
-  return FolderSource(
-    tuple(paths), np.array(labels, np.int32), tuple(folders), channels
-  )
+def _said(error):
+  """What an OSError says, without the path."""
+  return error.strerror or str(error)
 
 
-def _image_paths(folder):
-  """All image files below a folder, sorted."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Relabelled:
+  """A source whose labels count other names, of which its own are some.
 
-  def fail(error):
-    raise error
+  Attributes:
+    source: of the images.
+    names: one per class, all names of the source among them.
+  """
 
-  paths = []
-  for parent, folders, files in os.walk(folder, onerror=fail):
-    folders[:] = [name for name in folders if not name.startswith(".")]
-    paths += [
-      os.path.join(parent, name)
-      for name in files
-      if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-    ]
-  return sorted(paths)
+  source: object
+  names: tuple[str, ...]
+
+  @property
+  def classes(self):
+    return len(self.names)
+
+  @property
+  def digest(self):
+    return self.source.digest
+
+  @functools.cached_property
+  def labels(self):
+    return self._label[self.source.labels]
+
+  @functools.cached_property
+  def _label(self):
+    """i32, by the source's own label."""
+    label = {name: i for i, name in enumerate(self.names)}
+    return np.array([label[name] for name in self.source.names], np.int32)
+
+  def __len__(self):
+    return len(self.source)
+
+  def __getitem__(self, index):
+    record = self.source[index]
+    return {**record, "label": int(self._label[record["label"]])}
 
 
-def _listed(names, most=5):
+def listed(names, most=5):
+  """The first of some names, and how many more there are, as text."""
   shown = ", ".join(names[:most]) or "none"
   rest = len(names) - most
   return f"{shown} and {rest} more" if rest > 0 else shown

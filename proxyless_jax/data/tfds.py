@@ -43,6 +43,10 @@ class TfdsSource:
   def classes(self):
     return len(self.names)
 
+  @property
+  def digest(self):
+    return f"{len(self)} images of {self._name} split {self._split}"
+
   @functools.cached_property
   def labels(self):
     """i32[n]. Read from all records once, then kept on disk."""

@@ -10,17 +10,18 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from proxyless_jax.data import load
+from proxyless_jax.data import check_search, load
 from proxyless_jax.nn import inherit
 from proxyless_jax.report import draw_architecture
 from proxyless_jax.run import fields, hosts
 from proxyless_jax.run.compilation import keep_compiled
+from proxyless_jax.run.contents import keep_contents, kept_classes
 from proxyless_jax.run.costs import Calls, keep_tables, make_costs
 from proxyless_jax.run.options import Options, parse
 from proxyless_jax.run.parallel import (
@@ -70,12 +71,13 @@ def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
     KeyboardInterrupt: Ctrl-C came; within a stage, its last step is saved.
   """
   workdir = checked(workdir)
-  options, dataset = _open(config)
+  options, dataset = _open(config, workdir)
   space = options.make_space(dataset.classes)
   _check_drop_path(options, space)
   calls = Calls(space, options.search.costs, workdir)
   stage = search_stage(options, dataset, space, calls)
   _claim(config, workdir, options, dataset)
+  _keep_contents(options, dataset, workdir)
   costs = make_costs(options.search.costs, space)
   hosts.on_first(lambda: keep_tables(workdir, costs))
   state, search_seconds = run_stage(stage, workdir, options.run)
@@ -107,12 +109,13 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   Args, returns, raises: as `search`.
   """
   workdir = checked(workdir)
-  options, dataset = _open(config)
+  options, dataset = _open(config, workdir)
   network = _network(options, dataset, workdir)
   _check_drop_path(options, network)
   variables = load_weights(options, network)
   stage = train_stage(options, dataset, network, variables)
   _claim(config, workdir, options, dataset)
+  _keep_contents(options, dataset, workdir)
   hosts.on_first(lambda: _keep_network(network, workdir))
   state, seconds = run_stage(stage, workdir, options.run)
   seconds = {"train": seconds}
@@ -125,10 +128,11 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   Args, returns, raises: as `search`.
   """
   workdir = checked(workdir)
-  options, dataset = _open(config)
+  options, dataset = _open(config, workdir)
   network = _network(options, dataset, workdir)
   variables = load_weights(options, network)
   _claim(config, workdir, options, dataset)
+  _keep_contents(options, dataset, workdir)
   hosts.on_first(lambda: _keep_network(network, workdir))
   more = {}
   if variables is None:
@@ -150,13 +154,20 @@ def _trained(options, network, workdir) -> tuple[dict, int]:
   return variables, step
 
 
-def _open(config) -> tuple[Options, Any]:
+def _open(config, workdir) -> tuple[Options, Any]:
   check_devices()
   keep_compiled()
   options = parse(config)
   check_main(options.data.workers)
   hosts.check_same("config", _as_dict(config))
-  dataset = load(options.data, test_only=options.job == "evaluate")
+  names = hosts.on_first(lambda: kept_classes(workdir))
+  dataset = load(
+    options.data, test_only=options.job == "evaluate", names=tuple(names)
+  )
+  hosts.check_same("data", {"classes": dataset.names, **dataset.contents})
+  _say(dataset.notes)
+  if options.job == "search":
+    _say(check_search(options.data, dataset))
   _check_batches(options, dataset)
   return options, dataset
 
@@ -201,6 +212,21 @@ def _check_reached(options: Options, images: int, step: int, workdir) -> None:
       f"are {steps} steps, and the training in {os.fspath(workdir)} is at step "
       f"{step}: set more, or use another workdir"
     )
+
+
+def _keep_contents(options: Options, dataset, workdir) -> None:
+  stages = {"search": ["search"], "train": ["train"], "evaluate": []}
+  stages = stages[options.job]
+  if options.job == "search" and options.train.enabled:
+    stages.append("train")
+  about = dataset.names, dataset.contents, stages
+  _say(hosts.on_first(lambda: keep_contents(workdir, *about)))
+
+
+def _say(notes: Iterable[str]) -> None:
+  if hosts.first():
+    for note in notes:
+      print(note, file=sys.stderr, flush=True)
 
 
 def _check_batches(options: Options, dataset) -> None:

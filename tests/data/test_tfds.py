@@ -211,7 +211,7 @@ def test_cifar_format(tmp_path, make_options, name):
   assert (cut >= 8 * 8).all()
   assert (cut <= 16 * 16).all()
   tested = next(iter(eval_batches(dataset.test, options, batch=10)))
-  pixels = decode_image(io.BytesIO(cifar_example(3)["image"]), 3)
+  pixels = decode_image(cifar_example(3)["image"], 3)
   np.testing.assert_allclose(
     (tested["image"][3] * 0.25 + 0.5) * 255, np.asarray(pixels), atol=1e-3
   )

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from proxyless_jax.data import eval_batches, load, train_batches
-from proxyless_jax.data.sources import folder_sources
+from proxyless_jax.data.folders import folder_sources
 
 WAY_ON = "restore it in data.path, and the same command goes on"
 
@@ -77,7 +77,7 @@ def test_an_image_damaged_later_ends_a_pass(root, make_options, workers):
   with open(path, "r+b") as file:
     file.truncate(50)  # After `load` has seen that all are whole.
   _, message = until_it_ends(eval_batches(test, options, batch=5))
-  assert message.startswith(f"{path}: expected a JPEG or PNG image, but")
+  assert message.startswith(f"{path}: expected an image, but")
 
 
 def test_an_unreadable_folder_is_named(root, monkeypatch):
