@@ -1,13 +1,15 @@
 """What a search of the CIFAR-10 space pays: compiling, memory, time.
 
-    python -m experiments.trees [--blocks 54] [--rounds 7] [--out FILE]
+    python -m experiments.trees [--blocks 54] [--rounds 7] [--no_shuffle]
+                                [--out FILE]
 
 Both sides in one process, batch 8, float32, steps interleaved: the supernet's
 weight and architecture steps, and a training step of the plain network of one
 path, that of the published network. Prints seconds of tracing, lowering and
 compiling, XLA's own count of temporaries, and ratios. The small member of the
 family is that of `configs/mnist.py:tree`; it comes first. `--blocks` gives the
-other member's depth: as wide for its depth as the published space.
+other member's depth: as wide for its depth as the published space;
+`--no_shuffle` leaves out its channel shuffles.
 """
 
 import argparse
@@ -36,11 +38,12 @@ STEPS = ("weight", "arch full")
 WIDER, STAGES = 84 / 54, 3
 
 
-def member(blocks):
+def member(blocks, shuffle=True):
   """A space of that many blocks: the published one where they are 54."""
   depths = [blocks // STAGES + (i < blocks % STAGES) for i in range(STAGES)]
   depths = [depth for depth in depths if depth]
-  return tree_space(depths=depths, alpha=round(WIDER * blocks))
+  alpha = round(WIDER * blocks)
+  return tree_space(depths=depths, alpha=alpha, shuffle=shuffle)
 
 
 def digits():
@@ -153,9 +156,11 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--blocks", type=int, default=54)
   parser.add_argument("--rounds", type=int, default=7)
+  parser.add_argument("--no_shuffle", action="store_true")
   parser.add_argument("--out")
   args = parser.parse_args()
-  spaces = {"digits": digits(), f"{args.blocks} blocks": member(args.blocks)}
+  other = member(args.blocks, shuffle=not args.no_shuffle)
+  spaces = {"digits": digits(), f"{args.blocks} blocks": other}
   result = {
     "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores",
     "versions": {"jax": jax.__version__, "python": platform.python_version()},
