@@ -20,7 +20,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from proxyless_jax.space.codec import to_plain
-from proxyless_jax.space.edge import Edge, expect
+from proxyless_jax.space.edge import (
+  Edge,
+  check_path,
+  check_sequence,
+  expect,
+)
 
 VERSION = 1
 
@@ -87,6 +92,7 @@ class Network(abc.ABC):
     Raises:
       ValueError: a wrong number of choices, or a choice that an edge lacks.
     """
+    check_sequence("choices", choices, "names or indices, one per edge")
     if len(choices) != len(self.edges):
       raise ValueError(
         f"choices has {len(choices)} entries: expected {len(self.edges)}, one "
@@ -103,6 +109,7 @@ class Network(abc.ABC):
     header = {"version": VERSION, "family": self.family}
     text = json.dumps({**header, **to_plain(self)}, indent=1)
     if path is not None:
+      check_path("path", path)
       with open(path, "w", encoding="utf-8") as file:
         file.write(text + "\n")
     return text
@@ -110,12 +117,25 @@ class Network(abc.ABC):
 
 def parameters(network: Network) -> int:
   """Trainable parameters of an architecture."""
+  check_network("network", network)
   return sum(edge.op.parameters(edge) for edge in network.layers)
 
 
 def macs(network: Network) -> int:
   """Multiply-accumulates of an architecture for one example."""
+  check_network("network", network)
   return sum(edge.op.macs(edge) for edge in network.layers)
+
+
+def check_network(field: str, value: object) -> None:
+  """Raises a ValueError for what is no network; names the argument."""
+  if isinstance(value, Network):
+    return
+  got = repr(value) if isinstance(value, str) else type(value).__name__
+  raise ValueError(
+    f"{field} is {got}: expected a network, such as pj.zoo(name), "
+    "pj.load_network(path) or pj.mobile_space() gives"
+  )
 
 
 def check_names(layers: Sequence[Edge]) -> None:

@@ -11,14 +11,14 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 
-from proxyless_jax.space.edge import Edge, expect
+from proxyless_jax.space.edge import Edge, check_sequence, expect
 from proxyless_jax.space.ops import (
   Classifier,
   Norm,
   NormConv,
   Op,
   PlainConv,
-  parse_op,
+  parse_candidates,
 )
 from proxyless_jax.space.tree import Block, Tree
 
@@ -67,6 +67,7 @@ def tree_space(
   Raises:
     ValueError: the parts do not fit each other or the image.
   """
+  check_sequence("depths", depths, "integers, one per stage")
   depths = tuple(depths)
   _check_positive(
     image_size=image_size,
@@ -84,7 +85,7 @@ def tree_space(
   expect(fits, "alpha", alpha, "an integer of 0 or more: blocks grow wider")
   expect(stem_width >= halves, "stem_width", stem_width, f"{halves} or more")
   _check_image(image_size, len(depths))
-  form = _Form(expand, halves, levels, branches, _parse_candidates(candidates))
+  form = _Form(expand, halves, levels, branches, parse_candidates(candidates))
   stem = Edge("stem", (PlainConv(3),), channels, stem_width, 1, image_size)
   norm = _keep("stem_norm", Norm(relu=False), stem)
   blocks = tuple(_blocks(norm, alpha, depths, form))
@@ -189,9 +190,3 @@ def _check_image(image_size: int, stages: int):
   smallest = 2 ** (stages - 2) + 1 if stages > 1 else 1
   expected = f"at least {smallest}, for {stages} stages"
   expect(image_size >= smallest, "image_size", image_size, expected)
-
-
-def _parse_candidates(candidates: Sequence[str | Op]) -> tuple[Op, ...]:
-  is_text = isinstance(candidates, str)
-  expect(not is_text, "candidates", candidates, "a tuple of names")
-  return tuple(c if isinstance(c, Op) else parse_op(c) for c in candidates)

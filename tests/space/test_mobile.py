@@ -171,9 +171,18 @@ def test_the_smallest_image_is_told_exactly(strides, stem_stride):
     ({"classes": "10"}, "classes = '10': expected a positive integer"),
     ({"stem_width": -32}, "stem_width = -32: expected a positive integer"),
     ({"stem_stride": 0}, "stem_stride = 0: expected a positive integer"),
-    ({"first_width": -16}, "first_width = -16: expected a positive integer"),
-    ({"first_expand": 0}, "expand = 0: expected a positive integer"),
-    ({"first_kernel": 2}, "kernel = 2: expected an odd positive integer"),
+    ({"first_width": -16}, "first_width = -16: expected an integer of 0 or"),
+    ({"first_width": None}, "first_width = None: expected an integer of 0 or"),
+    ({"first_expand": 0}, "first_expand = 0: expected a positive integer"),
+    ({"first_kernel": 2}, "first_kernel = 2: expected an odd positive integer"),
+    (
+      {"widths": 16},
+      "widths = 16: expected a tuple of integers, one per stage",
+    ),
+    ({"depths": None}, "depths = None: expected a tuple of integers"),
+    ({"strides": "22"}, "strides = '22': expected a tuple of integers"),
+    ({"width_mult": "1"}, "width_mult = '1': expected a positive number"),
+    ({"width_mult": None}, "width_mult = None: expected a positive number"),
     ({"head_width": 0}, "head_width = 0: expected a positive integer"),
     ({"candidates": ()}, "candidates = []: expected different operations"),
     ({"candidates": ("zero",)}, "candidates = ['zero']: expected different"),
@@ -182,8 +191,22 @@ def test_the_smallest_image_is_told_exactly(strides, stem_stride):
       "candidates = ['mbconv3_k3', 'mbconv3_k3']: expected different",
     ),
     ({"candidates": "zero"}, "candidates = 'zero': expected a tuple of names"),
-    ({"candidates": ("zeros",)}, "unknown operation 'zeros'"),
-    ({"candidates": (3,)}, "operation 3: expected its name, as text"),
+    ({"candidates": None}, "candidates = None: expected a tuple of names"),
+    ({"candidates": 3}, "candidates = 3: expected a tuple of names"),
+    (
+      {"candidates": MBConv(3, 3)},
+      "candidates = MBConv(expand=3, kernel=3, squeeze=0, activation='relu6'): "
+      "expected a tuple of names",
+    ),
+    (
+      {"candidates": ("mbconv3_k3", "zeros")},
+      "candidates[1]: unknown operation 'zeros'; did you mean 'zero'?",
+    ),
+    (
+      {"candidates": ("mbconv3_k4",)},
+      "candidates[0]: operation 'mbconv3_k4': kernel = 4: expected an odd",
+    ),
+    ({"candidates": (3,)}, "candidates[0]: operation 3: expected its name"),
   ],
 )
 def test_parts_that_do_not_fit_are_refused(parts, message):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 
 from proxyless_jax.space.ops.base import Op
@@ -30,8 +30,9 @@ from proxyless_jax.space.ops.resnet import BasicBlock
 from proxyless_jax.space.ops.shake import ShakeBlock
 from proxyless_jax.space.ops.shuffle import ShuffleUnit
 from proxyless_jax.space.ops.tree import NormConv, NormSepConv
+from proxyless_jax.space.suggest import did_you_mean
 
-# What a name looks like, as the error prints it: (pattern, operation of match).
+# What a name looks like, for people: (pattern, operation of match).
 Patterns = dict[str, tuple[str, Callable[[re.Match], Op]]]
 PATTERNS: Patterns = {
   "mbconv{expand}_k{kernel}[_se{squeeze}][_relu]": (
@@ -102,6 +103,7 @@ def parse_op(name: str, ops: Iterable[Op] = ()) -> Op:
   Raises:
     ValueError: no operation has this name.
   """
+  ops = tuple(ops)
   for op in ops:
     if op.name == name:
       return op
@@ -109,8 +111,51 @@ def parse_op(name: str, ops: Iterable[Op] = ()) -> Op:
     raise ValueError(f"operation {name!r}: expected its name, as text")
   for pattern, operation in PATTERNS.values():
     if match := re.fullmatch(pattern, name):
-      return operation(match)
+      try:
+        return operation(match)
+      except ValueError as error:
+        raise ValueError(f"operation {name!r}: {error}") from error
+  meant = did_you_mean(name, [*_examples(name), *(op.name for op in ops)])
   raise ValueError(
-    f"unknown operation {name!r}: expected {', '.join(PATTERNS)}, or the name "
-    "of an operation given as `ops`"
+    f"unknown operation {name!r}{meant or ': expected such as mbconv3_k3'}; "
+    f"all names are in {__name__}.PATTERNS; an operation of your own is given "
+    "as an object"
   )
+
+
+def parse_candidates(candidates: object) -> tuple[Op, ...]:
+  """The operations that a space's argument `candidates` gives.
+
+  Args:
+    candidates: names and operations.
+
+  Raises:
+    ValueError: no sequence of them, or an unknown name.
+  """
+  is_one = isinstance(candidates, str | Op | Mapping)
+  if is_one or not isinstance(candidates, Iterable):
+    raise ValueError(
+      f"candidates = {candidates!r}: expected a tuple of names or operations, "
+      "such as ('mbconv3_k3', 'mbconv6_k3')"
+    )
+  return tuple(_candidate(i, given) for i, given in enumerate(candidates))
+
+
+def _candidate(position: int, given: object) -> Op:
+  if isinstance(given, Op):
+    return given
+  try:
+    return parse_op(given)
+  except ValueError as error:
+    raise ValueError(f"candidates[{position}]: {error}") from error
+
+
+def _examples(name: str) -> list[str]:
+  """A name of each pattern, with the numbers that `name` has where they fit."""
+  numbers, examples = re.findall(r"\d+", name), []
+  for pattern in PATTERNS:
+    shortest = re.sub(r"\[.*?\]", "", pattern)
+    shortest, holes = re.subn(r"{\w+}", "{}", shortest)
+    own = numbers if len(numbers) == holes else ["3"] * holes
+    examples.append(shortest.format(*own))
+  return examples
