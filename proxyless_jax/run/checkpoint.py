@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import pathlib
 import shutil
 import warnings
@@ -59,7 +60,13 @@ class Checkpoints(contextlib.AbstractContextManager):
     if keep < 1:
       raise ValueError(f"keep = {keep}: expected 1 or more; set it to 2")
     self._directory = pathlib.Path(directory).absolute()
-    self._directory.mkdir(parents=True, exist_ok=True)
+    try:
+      self._directory.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+      raise NotADirectoryError(
+        f"{self._directory}: expected a folder of checkpoints, got a file, or "
+        "a path through one: move that file away"
+      ) from error
     self._writes = writes
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
@@ -68,7 +75,8 @@ class Checkpoints(contextlib.AbstractContextManager):
       # program from ending for minutes.
       async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
     )
-    self._manager = ocp.CheckpointManager(self._directory, options=options)
+    with _quiet():
+      self._manager = ocp.CheckpointManager(self._directory, options=options)
 
   def save(self, step: int, state, iterators: dict[str, object]) -> None:
     """Saves in the background; what changes after the call is not in it.
@@ -146,8 +154,9 @@ class Checkpoints(contextlib.AbstractContextManager):
           iterator.set_state(positions[name])
       return step, from_host(arrays, state_like, key_impl)
     if damages:
+      found = "; ".join(f"step {step}: {why}" for step, why in damages.items())
       raise OSError(
-        f"every checkpoint in {self._directory} is damaged: {damages}; bring "
+        f"every checkpoint in {self._directory} is damaged ({found}): bring "
         "one back from a copy, or delete the folder to start anew"
       )
     return None
@@ -169,7 +178,9 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   def _read(self, step: int, asked: dict, iterators):
     """Arrays by leaf, positions by iterator, and the kinds of the keys."""
-    with _damage_in("manifest"):
+    if not (self._directory / str(step) / "manifest").is_dir():
+      raise _DamagedError("no checkpoint of this package: it has no manifest")
+    with _damage_in("manifest"), _quiet():
       args = ocp.args.Composite(manifest=ocp.args.JsonRestore())
       sealed = self._manager.restore(step, args=args)["manifest"]["sealed"]
       manifest = _unseal(sealed)
@@ -187,7 +198,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     checksums = manifest["crc32"]
     kinds = dict.fromkeys(checksums, ocp.RestoreArgs(restore_type=np.ndarray))
     state = ocp.args.PyTreeRestore(item=checksums, restore_args=kinds)
-    with _damage_in("state"):
+    with _damage_in("state"), _quiet():
       args = ocp.args.Composite(state=state)
       arrays = self._manager.restore(step, args=args)["state"]
       for name, array in arrays.items():
@@ -226,6 +237,18 @@ def _damage_in(item: str):
   except Exception as error:
     problem, *_ = f"{type(error).__name__}: {error}".splitlines()
     raise _DamagedError(f"{item}: {problem}") from error
+
+
+@contextlib.contextmanager
+def _quiet():
+  """Keeps Orbax's warnings of damaged files back: what they mean is raised."""
+  log = logging.getLogger("absl")
+  before = log.level
+  log.setLevel(logging.ERROR)
+  try:
+    yield
+  finally:
+    log.setLevel(before)
 
 
 def _structure(leaves: dict[str, object], iterators) -> dict[str, str]:

@@ -60,7 +60,8 @@ def _kept(workdir: str) -> str:
   folder = os.path.join(workdir, "checkpoints")
   newest = {}
   for stage in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-    names = os.listdir(os.path.join(folder, stage))
+    path = os.path.join(folder, stage)
+    names = os.listdir(path) if os.path.isdir(path) else ()
     if steps := [int(name) for name in names if name.isdigit()]:
       newest[stage] = max(steps)
   if not newest:

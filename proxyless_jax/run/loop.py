@@ -14,15 +14,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from proxyless_jax.data import load
+from proxyless_jax.data import DataOptions, load
 from proxyless_jax.exchange import from_torch, read_torch
 from proxyless_jax.nn import inherit
 from proxyless_jax.report import draw_architecture
 from proxyless_jax.run import fields, hosts
 from proxyless_jax.run.compilation import keep_compiled
 from proxyless_jax.run.costs import Calls, keep_tables, make_costs
-from proxyless_jax.run.options import Options, parse
-from proxyless_jax.run.parallel import check_shared, make_mesh, place
+from proxyless_jax.run.options import Options, as_dict, parse
+from proxyless_jax.run.parallel import (
+  check_shared,
+  make_mesh,
+  place,
+  shared_by,
+)
 from proxyless_jax.run.result import write_result
 from proxyless_jax.run.searching import derive_network, search_stage
 from proxyless_jax.run.stage import run_stage
@@ -32,8 +37,9 @@ from proxyless_jax.run.training import (
   train_stage,
   trained,
 )
-from proxyless_jax.run.workdir import claim
+from proxyless_jax.run.workdir import check_named, claim
 from proxyless_jax.space import Network, Op, load_network
+from proxyless_jax.space.suggest import nearest
 from proxyless_jax.space.zoo import NETWORKS, zoo
 
 # What may change between two starts on one workdir.
@@ -134,12 +140,12 @@ def _trained(options, network, workdir) -> tuple[dict, int]:
 
 
 def _open(config, workdir) -> tuple[Options, Any]:
-  if not os.fspath(workdir):
-    raise ValueError("workdir = '': expected a folder for the run's files")
-  keep_compiled()
   options = parse(config)
+  check_named(workdir)
+  keep_compiled()
   hosts.check_same("config", _as_dict(config))
-  dataset = load(options.data, test_only=options.job == "evaluate")
+  with fields.in_section("data", DataOptions):
+    dataset = load(options.data, test_only=options.job == "evaluate")
   _check_batches(options, dataset)
   return options, dataset
 
@@ -151,17 +157,43 @@ def _claim(config, workdir) -> None:
 
 def _check_batches(options: Options, dataset) -> None:
   """Of every stage at once: that of training would come after the search."""
-  batches = {}
+  sections = {}
   if options.job != "evaluate":
-    batches["train.batch"] = (options.train.batch, dataset.train)
+    sections["train"] = (options.train, dataset.train)
   if options.job == "search":
-    search = options.search
-    batches["search.batch"] = (search.batch, dataset.weights)
-    batches["search.arch.batch"] = (search.arch.batch, dataset.arch)
-  for field, (batch, subset) in batches.items():
-    fields.at_most(field, batch, len(subset), "the images of its split")
-    section = functools.reduce(getattr, field.split(".")[:-1], options)
-    check_shared(field, batch, section.accumulate)
+    sections["search"] = (options.search, dataset.weights)
+    sections["search.arch"] = (options.search.arch, dataset.arch)
+  large = {
+    name: (section, len(subset))
+    for name, (section, subset) in sections.items()
+    if section.batch > len(subset)
+  }
+  if large:
+    raise ValueError(_too_large(large))
+  for name, (section, _) in sections.items():
+    check_shared(f"{name}.batch", section.batch, section.accumulate)
+
+
+def _too_large(large: Mapping[str, tuple[Any, int]]) -> str:
+  """What is said of batches above their split: all, with flags that would do.
+
+  Args:
+    large: the section of each, and the images of its split.
+  """
+  problems, flags = [], []
+  for name, (section, images) in large.items():
+    problems.append(f"{name}.batch = {section.batch} of {images}")
+    fitting = images - images % shared_by(section.accumulate)
+    if not fitting:
+      fitting = images - images % shared_by(1)
+      flags.append(f"--config.{name}.accumulate=1")
+    if not fitting:
+      return f"{'; '.join(problems)}: fewer images than devices: use fewer"
+    flags.append(f"--config.{name}.batch={fitting}")
+  return (
+    f"{', '.join(problems)} images: expected batches of at most the images of "
+    f"their splits: use more images, or {' '.join(flags)}"
+  )
 
 
 def _check_drop_path(options: Options, network: Network) -> None:
@@ -174,7 +206,7 @@ def _check_drop_path(options: Options, network: Network) -> None:
 
 def _as_dict(config) -> dict:
   """The config as JSON can hold it: operations and functions by names."""
-  plain = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+  plain = as_dict(config)
   space = dict(plain["space"])
   if "candidates" in space:
     space["candidates"] = [
@@ -209,20 +241,60 @@ def _network(options: Options, dataset, workdir) -> Network:
   path = options.network or os.path.join(workdir, f"{ARCHITECTURE}.json")
   if not os.path.exists(path):
     raise ValueError(
-      f"network = {options.network!r}: there is no file {path}: give the path "
-      "of a network's JSON, a workdir where a search has ended, or one of "
-      f"{sorted(NETWORKS)}"
+      f"network = {options.network!r}: there is no file {path}"
+      f"{_nearby(options.network)}"
     )
   candidates = options.space.get("candidates", ())
   own = [op for op in candidates if isinstance(op, Op)]
-  network = load_network(path, own)
-  found = {field: getattr(network, field) for field in shape}
-  if found != shape or not network.is_architecture:
-    raise ValueError(
-      f"{path}: expected one candidate per edge and {shape} as the data have, "
-      f"got {found}"
-    )
+  where = f"network = {path!r}"
+  try:
+    network = load_network(path, own)
+  except (ValueError, OSError) as error:
+    problem = str(error).removeprefix(f"{path}: ")
+    raise ValueError(f"{where}: {problem}") from error
+  _check_network(where, network, shape)
   return network
+
+
+def _nearby(name: str) -> str:
+  """What a network that is not there may have been meant to be."""
+  if not name:
+    return (
+      ": run job 'search' in this workdir first, or name a published network "
+      "(docs/networks.md) or the path of a network's JSON in config.network"
+    )
+  folder, file = os.path.split(name)
+  is_folder = os.path.isdir(folder or ".")
+  there = os.listdir(folder or ".") if is_folder else []
+  there = [entry for entry in there if entry.endswith(".json")]
+  meant = nearest(name, NETWORKS)
+  if not meant and (meant := nearest(file, there)):
+    meant = os.path.join(folder, meant)
+  no_other = ", and no published network of this name (docs/networks.md)"
+  return f"{no_other}; did you mean {meant!r}?" if meant else no_other
+
+
+def _check_network(where: str, network: Network, shape: dict[str, int]) -> None:
+  """Refuses what is no architecture, or not one for the data."""
+  searched = [edge for edge in network.edges if len(edge.ops) > 1]
+  if searched:
+    raise ValueError(
+      f"{where}: expected an architecture, one candidate per edge, got a "
+      f"search space ({len(searched)} of {len(network.edges)} edges have "
+      "several): search it with job 'search', or choose one in Python: "
+      "pj.load_network(path).choose(names).to_json(new_path)"
+    )
+  found = {field: getattr(network, field) for field in shape}
+  if found != shape:
+    wrong = ", ".join(
+      f"{field} = {found[field]} where the data have {value}"
+      for field, value in shape.items()
+      if found[field] != value
+    )
+    raise ValueError(
+      f"{where}: expected a network for the data, got {wrong}: change the "
+      "section data of the config, or use another network"
+    )
 
 
 def _weights(options: Options, network: Network) -> dict | None:

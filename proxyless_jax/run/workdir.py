@@ -11,6 +11,7 @@ import fcntl
 import json
 import math
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 
 CONFIG_FILE = "config.json"
@@ -38,7 +39,7 @@ def claim(
     ValueError: the config is not the one in the workdir; names each field
       that differs. Or a value that JSON cannot hold.
     NotADirectoryError: `workdir`, or a parent of it, is a file.
-    PermissionError: `workdir` cannot be made or written.
+    OSError: `workdir` cannot be made or written.
   """
   workdir = os.path.abspath(workdir)
   config = _plain(config, "config")
@@ -119,11 +120,24 @@ def read_json(path: str | os.PathLike):
     ) from error
 
 
+def check_named(workdir: object) -> None:
+  """Raises a ValueError for what names no folder."""
+  named = isinstance(workdir, str | os.PathLike)
+  if not named or not os.fspath(workdir):
+    got = (
+      f"= {os.fspath(workdir)!r}" if named else f"is a {type(workdir).__name__}"
+    )
+    raise ValueError(
+      f"workdir {got}: expected a folder for the run's files, such as "
+      "'runs/mnist'"
+    )
+
+
 def make_folder(workdir: str) -> None:
   """Makes the folder of a run, where it is missing.
 
   Raises:
-    NotADirectoryError, PermissionError: as `claim`.
+    OSError: as `claim`.
   """
   try:
     os.makedirs(workdir, exist_ok=True)
@@ -132,15 +146,20 @@ def make_folder(workdir: str) -> None:
       f"workdir = {workdir}: expected a folder, got a file, or a path through "
       "one; name another workdir"
     ) from error
-  except PermissionError as error:
-    raise PermissionError(
-      f"workdir = {workdir}: cannot be made ({error}); name another workdir"
+  except OSError as error:  # Such as of /proc, where nothing can be made.
+    raise type(error)(
+      f"workdir = {workdir}: cannot be made ({error.strerror}); name another "
+      "workdir"
     ) from error
-  if not os.access(workdir, os.W_OK | os.X_OK):
-    raise PermissionError(
-      f"workdir = {workdir}: expected a folder that can be written to; change "
-      "its permissions, or name another workdir"
-    )
+  try:
+    # What the permissions say of it is not all: root may write anywhere, and
+    # yet nobody can write in /proc.
+    tempfile.TemporaryFile(dir=workdir).close()
+  except OSError as error:
+    raise type(error)(
+      f"workdir = {workdir}: expected a folder that can be written to "
+      f"({error.strerror}); change its permissions, or name another workdir"
+    ) from error
 
 
 def _plain(value, name: str):

@@ -175,7 +175,9 @@ def test_forms_of_a_config(make_config):
   ]
   assert [c.name for c in costs] == list(options)
   assert costs[3].table is None and costs[0].table.unit == "MACs"
-  with pytest.raises(ValueError, match=r"costs\.d\.reference: .*and its unit"):
+  with pytest.raises(
+    ValueError, match=r"costs\.d\.reference = '9': .*its unit"
+  ):
     make_costs({"d": CostOptions(**cost(len, "absolute", "9"))}, space)
 
 

@@ -117,9 +117,9 @@ def parse_op(name: str, ops: Iterable[Op] = ()) -> Op:
         raise ValueError(f"operation {name!r}: {error}") from error
   meant = did_you_mean(name, [*_examples(name), *(op.name for op in ops)])
   raise ValueError(
-    f"unknown operation {name!r}{meant or ': expected such as mbconv3_k3'}; "
-    f"all names are in {__name__}.PATTERNS; an operation of your own is given "
-    "as an object"
+    f"unknown operation {name!r}: expected a name such as 'mbconv6_k3' "
+    f"({__name__}.PATTERNS has all), or an operation of your own, as an object"
+    f"{meant}"
   )
 
 

@@ -68,7 +68,7 @@ def zoo(name: str, **options) -> Network:
   if not isinstance(name, str) or name not in NETWORKS:
     meant = did_you_mean(name, NETWORKS) or f": expected one of {NAMES}"
     raise ValueError(
-      f"name = {name!r}: no published network{meant}; docs/networks.md has all"
+      f"name = {name!r}: no published network (docs/networks.md){meant}"
     )
   network = NETWORKS[name]
   known = [
