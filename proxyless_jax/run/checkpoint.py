@@ -63,7 +63,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     try:
       self._directory.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-      raise NotADirectoryError(
+      raise type(error)(
         f"{self._directory}: expected a folder of checkpoints, got a file, or "
         "a path through one: move that file away"
       ) from error

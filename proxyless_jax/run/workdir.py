@@ -148,8 +148,8 @@ def make_folder(workdir: str) -> None:
     ) from error
   except OSError as error:  # Such as of /proc, where nothing can be made.
     raise type(error)(
-      f"workdir = {workdir}: cannot be made ({error.strerror}); name another "
-      "workdir"
+      f"workdir = {workdir}: cannot be made ({error.strerror or error}); name "
+      "another workdir"
     ) from error
   try:
     # What the permissions say of it is not all: root may write anywhere, and
@@ -158,7 +158,8 @@ def make_folder(workdir: str) -> None:
   except OSError as error:
     raise type(error)(
       f"workdir = {workdir}: expected a folder that can be written to "
-      f"({error.strerror}); change its permissions, or name another workdir"
+      f"({error.strerror or error}); change its permissions, or name another "
+      "workdir"
     ) from error
 
 

@@ -208,6 +208,35 @@ def test_targets_that_nothing_keeps(make_config, tmp_path, costs, message):
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+  ("form", "reference", "meant"),
+  [
+    ("at_most", "9", "9 k MACs"),
+    ("exactly", "9 MACs", "9 k MACs"),
+    ("linear", "9", "9 k MACs"),
+    ("multiplicative", "9", "9 k MACs"),
+    ("linear", "9 M", "9 k MACs"),
+    ("at_most", "9 M", "9 k MACs"),
+  ],
+)
+def test_a_reference_with_a_wrong_prefix(make_config, form, reference, meant):
+  space = parse(make_config()).make_space(10)
+  options = CostOptions(**cost("macs", form, reference, exponent=0.3))
+  with pytest.raises(
+    ValueError, match=rf"; did you mean '{meant}'\?$"
+  ) as error:
+    make_costs({"a": options}, space)
+  assert f"search.costs.a.reference = '{reference}': " in str(error.value)
+
+
+@pytest.mark.parametrize("reference", ["1 k", "900 k", "1"])
+def test_a_reference_outside_the_costs_is_no_target(make_config, reference):
+  space = parse(make_config()).make_space(10)
+  # One MAC can mean nothing else: with any prefix it is no cost of this space.
+  options = CostOptions(**cost("macs", "linear", reference, 0.1))
+  make_costs({"a": options}, space)
+
+
 def test_forms_that_have_no_value_for_a_table(make_config, tmp_path):
   space = parse(make_config()).make_space(10)
   table = cost_table("macs", space)

@@ -200,7 +200,7 @@ def test_the_smallest_image_is_told_exactly(strides, stem_stride):
     ),
     (
       {"candidates": ("mbconv3_k3", "zeros")},
-      "candidates[1]: unknown operation 'zeros'; did you mean 'zero'?",
+      "candidates[1]: unknown operation 'zeros': expected a name such as",
     ),
     (
       {"candidates": ("mbconv3_k4",)},
