@@ -9,6 +9,8 @@ from proxyless_jax.nn.cells import CellNetworkModule
 from proxyless_jax.nn.chain import ChainModule
 from proxyless_jax.nn.tree import TreeModule
 from proxyless_jax.space import CellNetwork, Chain, Network, Tree
+from proxyless_jax.space.edge import expect
+from proxyless_jax.space.network import check_network
 
 MODULES = {CellNetwork: CellNetworkModule, Chain: ChainModule, Tree: TreeModule}
 
@@ -27,5 +29,17 @@ def build(
     dtype: of activations; parameters stay float32.
     bn_momentum: of the running batch-norm statistics.
     dropout: rate before the classifier; needs `rngs={'dropout': key}`.
+
+  Raises:
+    ValueError: no network, or an option out of its range.
   """
+  check_network("network", network)
+  try:
+    floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+  except TypeError:
+    floating = False
+  expect(floating and dtype is not None, "dtype", dtype, "a floating type")
+  for field, rate in (("bn_momentum", bn_momentum), ("dropout", dropout)):
+    fraction = isinstance(rate, int | float) and 0 <= rate < 1
+    expect(fraction, field, rate, "a number of at least 0 and below 1")
   return MODULES[type(network)](network, dtype, bn_momentum, dropout)

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from proxyless_jax.nn.chain import PlainEdge, check_images
-from proxyless_jax.nn.layers import drop_path
+from proxyless_jax.nn.layers import drop_path, dropout_key
 from proxyless_jax.space import Cell, CellNetwork, Edge, Path
 
 
@@ -66,7 +66,7 @@ class CellNetworkModule(nn.Module):
   def _path(self, path: Path, states: list, train: bool, rate=None):
     x = self._run(path.edges, states[path.source], train)
     if path.edges and rate is not None:
-      x = drop_path(self.make_rng("dropout"), x, rate)
+      x = drop_path(dropout_key(self), x, rate)
     return x
 
   def _run(self, edges: tuple[Edge, ...], x, train: bool):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from proxyless_jax.nn import bank
 from proxyless_jax.nn.family import families_of
-from proxyless_jax.nn.layers import drop_path
+from proxyless_jax.nn.layers import drop_path, dropout_key
 from proxyless_jax.nn.make import make
 from proxyless_jax.nn.mixed import EdgeGates, mixed_edges
 from proxyless_jax.nn.wiring import Line
@@ -68,7 +68,7 @@ class ChainModule(nn.Module):
         x = x.astype(self.dtype)
         y = PlainEdge(edge, options, name=edge.name)(x, train)
         if edge.shortcut and train and drop_rate is not None:
-          y = drop_path(self.make_rng("dropout"), y, drop_rate)
+          y = drop_path(dropout_key(self), y, drop_rate)
         x = x + y if edge.shortcut else y
     return x
 
@@ -86,6 +86,11 @@ class ChainModule(nn.Module):
 
 def check_images(network: Network, images) -> None:
   """Raises a ValueError for images of another shape than the network's."""
+  if not hasattr(images, "shape"):
+    raise ValueError(
+      f"images are of type {type(images).__name__}: expected an array "
+      "f[b, h, w, c]"
+    )
   size, channels = network.image_size, network.channels
   if images.shape[1:] != (size, size, channels):
     raise ValueError(
@@ -100,6 +105,11 @@ def check_gates(network: Network, gates) -> None:
     raise ValueError(
       "the network has edges with several candidates: pass `gates` to "
       "`apply`, or choose an architecture first (`space.choose`)"
+    )
+  if gates is not None and not hasattr(gates, "involved"):
+    raise ValueError(
+      f"gates are of type {type(gates).__name__}: expected a draw, such as "
+      "pj.gates.draw gives"
     )
 
 

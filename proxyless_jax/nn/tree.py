@@ -26,7 +26,7 @@ from proxyless_jax.nn.chain import (
 )
 from proxyless_jax.nn.common import average_cells
 from proxyless_jax.nn.family import families_of
-from proxyless_jax.nn.layers import drop_path
+from proxyless_jax.nn.layers import drop_path, dropout_key
 from proxyless_jax.nn.mixed import EdgeGates, mixed_edges, scan
 from proxyless_jax.nn.tree_runs import BlockRun, block_runs
 from proxyless_jax.nn.wiring import tree_graph
@@ -94,7 +94,7 @@ class TreeModule(nn.Module):
     def tree_edge(edge: Edge, x):
       y = self._edge(edge, x, train)
       if rate is not None and not isinstance(edge.op, Identity):
-        y = drop_path(self.make_rng("dropout"), y, rate)
+        y = drop_path(dropout_key(self), y, rate)
       return y
 
     edge = functools.partial(self._edge, train=train)
