@@ -222,9 +222,9 @@ def test_a_config_that_is_not_there(start, jobs, monkeypatch, path, message):
     (
       "get_config = lambda: None\n",
       "",
-      "get_config.. gave a NoneType: expected",
+      "get_config.. gave .* type NoneType: expected",
     ),
-    ("get_config = lambda: 3\n", "", "get_config.. gave a int: expected"),
+    ("get_config = lambda: 3\n", "", "get_config.. gave .* type int: expected"),
     (
       "def get_config(): pass\n",
       ":x",

@@ -45,7 +45,10 @@ def parse_quantity(text: str, unit: str, field: str = "quantity") -> float:
     return value
   advice = ""
   if other := re.fullmatch(rf"\s*{NUMBER}\s*([^\d.].*)", text):
-    advice = f": {other[2]!r} is another unit, and needs a table of its own"
+    advice = (
+      f": {other[2]!r} is none of these, and costs in another unit need a "
+      "table in it"
+    )
   raise ValueError(
     f"{field} = {text!r}: expected a positive number of {unit}, such as "
     f"{known}{advice}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from proxyless_jax.nn.chain import PlainEdge, check_images
+from proxyless_jax.nn.chain import PlainEdge, check_images, check_variables
 from proxyless_jax.nn.layers import drop_path, dropout_key
 from proxyless_jax.space import Cell, CellNetwork, Edge, Path
 
@@ -48,6 +48,7 @@ class CellNetworkModule(nn.Module):
     """
     del gates
     check_images(self.network, images)
+    check_variables(self)
     rate = drop_rate if train else None
     x = self._run(self.network.before, images, train)
     before = [x, x]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -55,6 +56,7 @@ class ChainModule(nn.Module):
     """
     check_images(self.network, images)
     check_gates(self.network, gates)
+    check_variables(self)
     positions = {edge.name: i for i, edge in enumerate(self.network.edges)}
     options = (("bn_momentum", self.bn_momentum), ("dropout", self.dropout))
     x = images.astype(self.dtype)
@@ -111,6 +113,26 @@ def check_gates(network: Network, gates) -> None:
       f"gates are of type {type(gates).__name__}: expected a draw, such as "
       "pj.gates.draw gives"
     )
+
+
+def check_variables(module: nn.Module) -> None:
+  """Raises a ValueError for variables that are not an architecture's own."""
+  network = module.network
+  if module.is_initializing() or not network.is_architecture:
+    return
+  params = module.variables.get("params", {})
+  if not params and any(edge.op.parameters(edge) for edge in network.layers):
+    raise ValueError(
+      "variables have no 'params': expected {'params', 'batch_stats'}, as "
+      "pj.init(module, key) gives"
+    )
+  for edge in network.layers:
+    if not isinstance(params.get(edge.name, {}), Mapping):
+      raise ValueError(
+        f"variables of edge {edge.name!r} are a bank, as of a search space: "
+        "expected an architecture's own, as pj.inherit(space, variables, "
+        "network) gives"
+      )
 
 
 def get_banks(module: nn.Module, name: str):

@@ -21,6 +21,7 @@ from proxyless_jax.nn.chain import (
   PlainEdge,
   check_gates,
   check_images,
+  check_variables,
   get_banks,
   slice_gates,
 )
@@ -75,6 +76,7 @@ class TreeModule(nn.Module):
     """
     check_images(self.network, images)
     check_gates(self.network, gates)
+    check_variables(self)
     x = images.astype(self.dtype)
     for edge in self.network.before:
       x = self._edge(edge, x, train)

@@ -124,8 +124,8 @@ def _load(file: str) -> dict:
   config = get_config(*arguments)
   if not hasattr(config, "items"):
     raise ValueError(
-      f"get_config() gave a {type(config).__name__}: expected a ConfigDict; "
-      "does it end with `return config`?"
+      f"get_config() gave what is of type {type(config).__name__}: expected a "
+      "ConfigDict; does it end with `return config`?"
     )
   return config.to_dict() if hasattr(config, "to_dict") else dict(config)
 

@@ -122,15 +122,16 @@ def read_json(path: str | os.PathLike):
 
 def check_named(workdir: object) -> None:
   """Raises a ValueError for what names no folder."""
-  named = isinstance(workdir, str | os.PathLike)
-  if not named or not os.fspath(workdir):
-    got = (
-      f"= {os.fspath(workdir)!r}" if named else f"is a {type(workdir).__name__}"
-    )
-    raise ValueError(
-      f"workdir {got}: expected a folder for the run's files, such as "
-      "'runs/mnist'"
-    )
+  if isinstance(workdir, str | os.PathLike):
+    if os.fspath(workdir):
+      return
+    got = "= ''"
+  else:
+    got = f"is of type {type(workdir).__name__}"
+  raise ValueError(
+    f"workdir {got}: expected a folder for the run's files, such as "
+    "'runs/mnist'"
+  )
 
 
 def make_folder(workdir: str) -> None:

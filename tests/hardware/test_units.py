@@ -89,7 +89,7 @@ def test_quantities_that_are_none(text, unit):
 def test_the_error_says_which_units_there_are():
   with pytest.raises(ValueError, match="'20 ms', in one of s, ms, us, µs"):
     parse_quantity("20 MACs", "ms")
-  match = "such as '40 M MACs', in k, M or G: '{}' is another unit, and needs a"
+  match = "such as '40 M MACs', in k, M or G: '{}' is none of these, and costs"
   for other in ("ms", "seconds", "M parameters"):
     with pytest.raises(ValueError, match=match.format(other)):
       parse_quantity(f"20 {other}", "MACs")

@@ -115,3 +115,14 @@ def test_make_wants_an_operation():
 def test_activations_of_batch_norm():
   with pytest.raises(ValueError, match="activation = 'rleu': expected linear"):
     pj.BatchNorm("rleu").init(jax.random.key(0), IMAGES, False)
+
+
+def test_variables_of_others(variables, of_space):
+  module = pj.build(NETWORK)
+  for wrong in ({}, variables["params"]):
+    with pytest.raises(ValueError, match="variables have no 'params': expect"):
+      module.apply(wrong, IMAGES, train=False)
+  with pytest.raises(ValueError, match="'block01' are a bank, as of a search"):
+    module.apply(of_space, IMAGES, train=False)
+  own = pj.inherit(SPACE, of_space, NETWORK)
+  assert module.apply(own, IMAGES, train=False).shape == (2, 3)

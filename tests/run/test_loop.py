@@ -177,7 +177,7 @@ class TestBadInput:
       ),
       (
         {"search__costs__macs__reference": "9 ms"},
-        r"search\.costs\.macs\.reference = '9 ms': .* 'ms' is another unit",
+        r"search\.costs\.macs\.reference = '9 ms': .* 'ms' is none of these",
       ),
       (
         {"search__costs__macs__reference": "9"},

@@ -212,7 +212,7 @@ def test_what_is_no_config(config, message):
 
 @pytest.mark.parametrize(
   "workdir, got",
-  [("", "= ''"), (None, "is a NoneType"), (3, "is a int"), ({}, "is a dict")],
+  [("", "= ''"), (None, "is of type NoneType"), (3, "is of type int")],
 )
 def test_what_is_no_workdir(make_config, workdir, got):
   from proxyless_jax.run import loop, measuring
