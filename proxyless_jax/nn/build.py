@@ -39,7 +39,8 @@ def build(
   except TypeError:
     floating = False
   expect(floating and dtype is not None, "dtype", dtype, "a floating type")
-  for field, rate in (("bn_momentum", bn_momentum), ("dropout", dropout)):
-    fraction = isinstance(rate, int | float) and 0 <= rate < 1
-    expect(fraction, field, rate, "a number of at least 0 and below 1")
+  fraction = isinstance(bn_momentum, int | float) and 0 <= bn_momentum <= 1
+  expect(fraction, "bn_momentum", bn_momentum, "a number from 0 to 1")
+  fraction = isinstance(dropout, int | float) and 0 <= dropout < 1
+  expect(fraction, "dropout", dropout, "a number of at least 0 and below 1")
   return MODULES[type(network)](network, dtype, bn_momentum, dropout)

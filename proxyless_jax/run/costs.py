@@ -65,9 +65,9 @@ def _make(name: str, options: CostOptions, space: Network) -> objective.Cost:
   try:
     form = form()
   except ValueError as error:
-    name, _, problem = str(error).partition(" ")
-    field = f"{where}.{IN_CONFIG.get(name, name)}"
-    raise ValueError(f"{field} {problem}") from error
+    called, _, problem = str(error).partition(" ")
+    called = IN_CONFIG.get(called, called)
+    raise ValueError(f"{where}.{called} {problem}") from error
   if table is not None:
     _check_form(f"{where}.form = {options.form!r}", form, table)
     _check_reference(field, options, table, reference)
