@@ -6,7 +6,7 @@ released; where this project departs from them, a comment says so.
 
 import os
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 VARIANTS = ("", "train", "evaluate", "measure", "smoke")
@@ -56,7 +56,8 @@ def _data() -> ConfigDict:
       name="imagenet2012",
       generated_classes=0,
       generated_images=0,
-      image_size=224,
+      # An integer or (height, width): as an int it would refuse the latter.
+      image_size=FieldReference(224, field_type=object),
       channels=3,
       mean=MEAN,
       std=STD,
@@ -123,6 +124,7 @@ def _train(dropout: float) -> ConfigDict:
   return ConfigDict(
     dict(
       enabled=False,
+      freeze=False,
       inherit=False,
       batch=256,
       accumulate=1,

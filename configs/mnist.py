@@ -8,7 +8,7 @@ of the CIFAR-10 space, blocks with trees. `:quick` runs the same stages in a few
 dozen steps each.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 VARIANTS = ("", "reinforce", "tree", "quick")
 
@@ -31,7 +31,8 @@ def get_config(variant: str = "") -> ConfigDict:
       name="",
       generated_classes=0,
       generated_images=0,
-      image_size=28,
+      # An integer or (height, width): as an int it would refuse the latter.
+      image_size=FieldReference(28, field_type=object),
       channels=1,
       mean=(0.1307,),
       std=(0.3081,),
@@ -112,6 +113,7 @@ def get_config(variant: str = "") -> ConfigDict:
   config.train = ConfigDict(
     dict(
       enabled=True,
+      freeze=False,
       inherit=False,
       batch=64,
       accumulate=1,

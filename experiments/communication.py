@@ -30,7 +30,7 @@ from jax.sharding import PartitionSpec as P
 from configs import imagenet_gpu
 from experiments import hlo
 from experiments.kinds import KINDS, summary
-from experiments.supernet import optimizer
+from experiments.workloads import optimizer
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nn import bank, build, init
 from proxyless_jax.nn.family import families_of
@@ -78,9 +78,8 @@ def program(step, held, network: Network, mesh: Mesh) -> str:
     sharding = NamedSharding(mesh, spec)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-  size = network.image_size
   batch = {
-    "image": jnp.zeros((BATCH, size, size, network.channels)),
+    "image": jnp.zeros((BATCH, *network.image_shape)),
     "label": jnp.zeros(BATCH, jnp.int32),
     "mask": jnp.ones(BATCH),
   }

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.hlo import Instruction, bytes_of, executed
-from experiments.supernet import optimizer
+from experiments.workloads import optimizer
 from proxyless_jax.nn import bank, build, init
 from proxyless_jax.nn.make import make
 from proxyless_jax.nn.shapes import boxed_shapes
@@ -127,8 +127,7 @@ def _total(text: str, see) -> int:
 
 def batch_of(network: Network) -> dict:
   """The shapes of a batch of `BATCH` images."""
-  size = network.image_size
-  image = (BATCH, size, size, network.channels)
+  image = (BATCH, *network.image_shape)
   return {
     "image": jax.ShapeDtypeStruct(image, jnp.float32),
     "label": jax.ShapeDtypeStruct((BATCH,), jnp.int32),
@@ -196,7 +195,7 @@ def candidates(place: Edge):
     return outputs
 
   shapes = [nn.meta.unbox(boxed_shapes(op, place)) for op in ops]
-  image = (BATCH, place.size, place.size, place.features_in)
+  image = (BATCH, *place.shape_in)
   return forward, shapes, jax.ShapeDtypeStruct(image, jnp.float32)
 
 

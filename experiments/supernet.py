@@ -11,7 +11,6 @@ space and of that of the embedded job (`--compile-only NAME`).
 """
 
 import argparse
-import functools
 import json
 import os
 import platform
@@ -25,117 +24,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import mnist
-from proxyless_jax.hardware import cost_table
-from proxyless_jax.nn import build, init
-from proxyless_jax.run.options import parse
-from proxyless_jax.search import gates as gates_lib
-from proxyless_jax.search import objective, optim, state, steps
-from proxyless_jax.space import mobile_space
+from experiments.workloads import (
+  SPACES,
+  features,
+  force_path,
+  make_batch,
+  plain_step,
+  search_steps,
+)
 
-BATCH = 32
-# Every kernel and expansion, in every stage; no skipped block, so that the
-# plain network is as large as a drawn one can be.
-PATH = [f"mbconv{e}_k{k}" for e, k in ((6, 3), (3, 7), (6, 5), (3, 3), (6, 7))]
-
-
-def workload():
-  """The network of the module's docstring."""
-  return mobile_space(
-    image_size=32, classes=10, stem_stride=1, strides=(1, 2, 2, 1, 2, 1)
-  )
-
-
-def optimizer():
-  """SGD as released; both sides use it."""
-  return optim.weight_optimizer(
-    0.01, momentum=0.9, nesterov=True, decay=4e-5, kernels_only=False
-  )
-
-
-def digits():
-  """The space of `configs/mnist.py`."""
-  options = parse(mnist.get_config())
-  return options.make_space(classes=10)
-
-
-SPACES = {"workload": workload, "digits": digits}
-
-
-def make_batch(space, key):
-  """Random images and labels."""
-  shape = (BATCH, space.image_size, space.image_size, space.channels)
-  image = jax.random.normal(key, shape)
-  label = jnp.arange(BATCH, dtype=jnp.int32) % 10
-  return {"image": image, "label": label, "mask": jnp.ones(BATCH)}
-
-
-def search_steps(space):
-  """The state, and the jitted weight and architecture steps of a search."""
-  module, mask = build(space), gates_lib.candidate_mask(space)
-  tx = optimizer()
-  arch_tx = optim.arch_optimizer(1e-3, b1=0.0, b2=0.999, decay=0.0)
-  search = state.search_state(
-    jax.random.key(0),
-    init(module, jax.random.key(1)),
-    mask,
-    tx,
-    arch_tx,
-    1e-3,
-    costs=1,
-  )
-  weight = functools.partial(
-    steps.weight_step,
-    module=module,
-    mask=mask,
-    tx=tx,
-    smoothing=0.1,
-    accumulate=1,
-  )
-  table = cost_table("macs", space)
-  target = objective.AtMost(table.cheapest * 2, 0.01)
-  arch = functools.partial(
-    steps.arch_step,
-    module=module,
-    mask=mask,
-    tx=arch_tx,
-    costs=(objective.Cost("macs", table, target),),
-    smoothing=0.1,
-    accumulate=1,
-  )
-  jitted = {"weight": jax.jit(weight, donate_argnums=0)}
-  for mode in gates_lib.MODES:
-    step = functools.partial(arch, mode=mode)
-    jitted[f"arch {mode}"] = jax.jit(step, donate_argnums=0)
-  return search, jitted
-
-
-def plain_step(space):
-  """The state and the jitted training step of the network of `PATH`."""
-  names = [PATH[i % len(PATH)] for i in range(len(space.edges))]
-  module, tx = build(space.choose(names)), optimizer()
-  variables = init(module, jax.random.key(1))
-  train = state.train_state(jax.random.key(0), variables, tx)
-  step = functools.partial(
-    steps.train_step,
-    module=module,
-    tx=tx,
-    smoothing=0.1,
-    average_decay=0.0,
-    drop_rate=None,
-    accumulate=1,
-  )
-  return train, jax.jit(step, donate_argnums=0)
-
-
-def force_path(search, space):
-  """The state with all probability on `PATH`: what the plain network runs."""
-  choice = [
-    edge.index(PATH[i % len(PATH)]) for i, edge in enumerate(space.edges)
-  ]
-  return search.replace(
-    arch=50.0 * jax.nn.one_hot(jnp.array(choice), search.arch.shape[1])
-  )
+# Of which compiling is timed.
+COMPILED = ("features", "digits")
 
 
 def compile_times(space, batch):
@@ -151,7 +50,7 @@ def compile_times(space, batch):
 
 def measure(rounds):
   """Seconds of each step in each round, and megabytes of temporaries."""
-  space = workload()
+  space = features()
   batch = make_batch(space, jax.random.key(2))
   search, jitted = search_steps(space)
   search = force_path(search, space)
@@ -201,7 +100,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--rounds", type=int, default=7)
   parser.add_argument("--out")
-  parser.add_argument("--compile-only", choices=SPACES)
+  parser.add_argument("--compile-only", choices=COMPILED)
   args = parser.parse_args()
   if args.compile_only:
     space = SPACES[args.compile_only]()
@@ -209,7 +108,7 @@ def main():
     print(json.dumps(compile_times(space, batch)))
     return
   compiling = {}
-  for name in SPACES:
+  for name in COMPILED:
     with tempfile.TemporaryDirectory() as cache:
       for state_of_cache in ("empty cache", "filled cache"):
         seconds = in_fresh_process(name, cache)

@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 
 from configs import mnist
-from experiments import supernet
+from experiments import workloads
+from experiments.supernet import ratios_of
 from proxyless_jax.nn import build, init
 from proxyless_jax.run.options import parse
 from proxyless_jax.search import state, steps
@@ -55,7 +56,7 @@ def published_path(space):
 
 def make_batch(space, key):
   """Random images and labels."""
-  shape = (BATCH, space.image_size, space.image_size, space.channels)
+  shape = (BATCH, *space.image_shape)
   label = jnp.arange(BATCH, dtype=jnp.int32) % 10
   image = jax.random.normal(key, shape)
   return {"image": image, "label": label, "mask": jnp.ones(BATCH)}
@@ -63,7 +64,7 @@ def make_batch(space, key):
 
 def plain_step(network):
   """The state and the jitted training step of an architecture."""
-  module, tx = build(network), supernet.optimizer()
+  module, tx = build(network), workloads.optimizer()
   variables = init(module, jax.random.key(1))
   train = state.train_state(jax.random.key(0), variables, tx)
   step = functools.partial(
@@ -98,7 +99,7 @@ def measure(space, rounds):
   """Seconds and megabytes of each step of a space, and their ratios."""
   path, batch = published_path(space), make_batch(space, jax.random.key(2))
   start = time.perf_counter()
-  search, jitted = supernet.search_steps(space)
+  search, jitted = workloads.search_steps(space)
   phases = {"init": time.perf_counter() - start}
   choice = [edge.index(name) for edge, name in zip(space.edges, path)]
   one_hot = jax.nn.one_hot(jnp.array(choice), search.arch.shape[1])
@@ -124,10 +125,8 @@ def measure(space, rounds):
     "seconds": {name: statistics.median(t) for name, t in times.items()},
     "temporaries_mb": temporaries,
     "ratios": {
-      "time: weight step / plain step": supernet.ratios_of(
-        times, "weight", "plain"
-      ),
-      "time: arch step full / weight step": supernet.ratios_of(
+      "time: weight step / plain step": ratios_of(times, "weight", "plain"),
+      "time: arch step full / weight step": ratios_of(
         times, "arch full", "weight"
       ),
       "temporaries: weight step / plain step": temporaries["weight"]

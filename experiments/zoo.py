@@ -10,9 +10,9 @@ def main():
   print("|---|---|---|---|---|")
   for name in sorted(NETWORKS):
     network = pj.zoo(name)
-    size = network.image_size
+    height, width, _ = network.image_shape
     print(
-      f"| `{name}` | {size}x{size} | {network.classes} "
+      f"| `{name}` | {height}x{width} | {network.classes} "
       f"| {pj.parameters(network):,} | {pj.macs(network):,} |"
     )
 

@@ -49,7 +49,10 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells each file it writes.
   try:
     if len(argv) > 1:
-      raise ValueError(f"unexpected arguments {argv[1:]}: expected flags alone")
+      raise ValueError(
+        f"unexpected arguments {argv[1:]}: expected flags alone, each as "
+        "--flag=value"
+      )
     job = _CONFIG.value.get("job")
     one_of("job", job, tuple(JOBS))
     hosts.start(place())

@@ -30,8 +30,8 @@ IMPORT_WITHOUT = """
 import importlib, pkgutil, sys
 
 BLOCKED = {
-  "PIL", "grain", "matplotlib", "ml_collections", "mlxtend",
-  "tensorboardX", "tensorflow_datasets",
+  "PIL", "grain", "matplotlib", "ml_collections", "mlxtend", "onnx",
+  "onnxruntime", "tensorboardX", "tensorflow", "tensorflow_datasets", "torch",
 }
 
 class Blocker:
@@ -44,6 +44,10 @@ for part in ("space", "nn", "search", "hardware"):
   package = importlib.import_module(f"proxyless_jax.{part}")
   for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
     importlib.import_module(module.name)
+# What is measured on a machine without them.
+importlib.import_module("experiments.on_gpu")
+for name in ("depthwise", "latency", "steps", "switch"):
+  importlib.import_module(f"experiments.gpu.{name}")
 assert not BLOCKED & set(sys.modules)
 """
 

@@ -12,6 +12,7 @@ from absl import flags
 
 import proxyless_jax as pj
 from proxyless_jax import main
+from proxyless_jax.run.options import parse
 
 ROOT = pathlib.Path(main.__file__).parents[1]
 CONFIG = f"--config={ROOT}/configs/mnist.py"
@@ -91,6 +92,30 @@ def test_a_job_gets_config_and_workdir(start, jobs):
   )
 
 
+@pytest.mark.parametrize(
+  "text, size",
+  [("64", 64), ("(96, 160)", (96, 160)), ("96,160", (96, 160))],
+)
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "imagenet_gpu"])
+def test_images_are_squares_or_rectangles(start, jobs, name, text, size):
+  config = f"--config={ROOT}/configs/{name}.py"
+  start(config, "--workdir=w", f"--config.data.image_size={text}")
+  ((_, config, _),) = jobs
+  options = parse(config)
+  assert options.data.image_size == size
+  assert options.make_space(10).image_size == size
+
+
+def test_the_size_of_images_is_no_word(start, jobs):
+  start(CONFIG, "--workdir=w", "--config.data.image_size=96x160")
+  ((_, config, _),) = jobs
+  message = (
+    r"data\.image_size='96x160': expected an integer .*\(height, width\)"
+  )
+  with pytest.raises(ValueError, match=message):
+    parse(config)
+
+
 def test_what_a_measurement_prints(start, monkeypatch):
   figures = {
     "job": "measure",
@@ -137,6 +162,10 @@ def test_the_config_names_the_job(start, jobs):
       "--debug=maybe: expected True o",
     ),
     ([CONFIG, "--workdir=w", "fast"], "unexpected arguments ['fast']"),
+    (
+      [CONFIG, "--workdir=w", "--config.data.image_size", "64"],
+      "unexpected arguments ['64']: expected flags alone, each as --flag=value",
+    ),
     ([CONFIG + ":bad", "--workdir=w"], "variant 'bad': expected none, or"),
     (["--config=no/file.py", "--workdir=w"], "no/file.py: there is no such fi"),
     ([CONFIG, "--workdir=w", "--config.job=fly"], "job = 'fly': expected one"),

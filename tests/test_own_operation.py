@@ -50,7 +50,7 @@ class Dense(pj.Op):
 
   def macs(self, edge):
     weights = self.kernel**2 * edge.features_in * edge.features_out
-    return weights * edge.size_out**2
+    return weights * edge.pixels_out
 
 
 class DenseModule(nn.Module):

@@ -43,11 +43,11 @@ def pixels(image):
 
 
 def resize(image, size, box=None):
-  """Resizes the box (left, top, right, bottom) of an image to a square.
+  """Resizes the box (left, top, right, bottom) of an image.
 
   Args:
     image: an array or a Pillow image.
-    size: height and width of the result.
+    size: (height, width) of the result, whatever the aspect of the box.
     box: in pixels, may be fractional; None: the whole image. The pixels
       around it take part in the antialiasing at its borders.
 
@@ -59,11 +59,11 @@ def resize(image, size, box=None):
   height, width = height_width(image)
   whole = (0, 0, width, height)
   box = whole if box is None else box
-  if (height, width) == (size, size) and box == whole:
+  if (height, width) == size and box == whole:
     return image
   from PIL import Image
 
-  return _picture(image).resize((size, size), Image.Resampling.BILINEAR, box)
+  return _picture(image).resize(size[::-1], Image.Resampling.BILINEAR, box)
 
 
 def crop_and_resize(image, size, box):
@@ -76,45 +76,57 @@ def crop_and_resize(image, size, box):
 def centre_box(height, width, size):
   """The box that an image is evaluated on.
 
-  To resize it is to resize the shorter side to size / 0.875, the other one in
-  proportion, and to crop the centre, with all rounding as in torchvision's
-  Resize and CenterCrop, with which published networks were evaluated.
+  To resize it is to resize it, in proportion, to the least that covers
+  size / 0.875, and to crop the centre. Where size is a square, one side fits
+  it, the shorter one: all rounding is then as in torchvision's Resize and
+  CenterCrop, with which published networks were evaluated. (For a rectangle
+  torchvision's Resize would change the aspect.)
+
+  Args:
+    height, width: of the image.
+    size: (height, width) of the result.
   """
-  short = round(size / CENTRE_FRACTION)
-  if width <= height:
-    sides = short, int(short * height / width)
+  high, wide = (round(side / CENTRE_FRACTION) for side in size)
+  if width * high <= height * wide:
+    high = int(wide * height / width)
   else:
-    sides = int(short * width / height), short
-  left, top = (round((side - size) / 2) for side in sides)
-  across, down = width / sides[0], height / sides[1]
-  return left * across, top * down, (left + size) * across, (top + size) * down
+    wide = int(high * width / height)
+  top, left = (round((n - m) / 2) for n, m in zip((high, wide), size))
+  down, across = height / high, width / wide
+  bottom, right = top + size[0], left + size[1]
+  return left * across, top * down, right * across, bottom * down
 
 
-def random_box(height, width, min_scale, draws):
+def random_box(height, width, min_scale, draws, size):
   """A box of random area and aspect (Szegedy et al. 2014, section 6).
 
   The area is uniform in [min_scale, 1] of the image's, the logarithm of the
-  aspect uniform in that of 3/4..4/3. After ten attempts that do not fit, the
-  largest centred box whose aspect is in the range. In whole pixels.
+  aspect, over that of `size`, uniform in that of 3/4..4/3. After ten attempts
+  that do not fit, the largest centred box whose aspect is in the range. In
+  whole pixels.
 
   Args:
     height: of the image.
     width: of the image.
     min_scale: least area of the box over that of the image.
     draws: f64[BOX_DRAWS], uniform in [0, 1).
+    size: (height, width) that the box is resized to.
   """
+  # torchvision's RandomResizedCrop has aspects of 3/4..4/3 for rectangles too:
+  # it would train on images that are stretched as evaluation's never are.
+  stretch = size[1] / size[0]
   *shapes, across, down = draws.tolist()
   for of_area, of_aspect in zip(shapes[::2], shapes[1::2]):
     area = _between(min_scale, 1, of_area) * height * width
-    aspect = math.exp(_between(*LOG_ASPECTS, of_aspect))
+    aspect = stretch * math.exp(_between(*LOG_ASPECTS, of_aspect))
     box_width = round(math.sqrt(area * aspect))
     box_height = round(math.sqrt(area / aspect))
     if 0 < box_width <= width and 0 < box_height <= height:
       left = int(across * (width - box_width + 1))
       top = int(down * (height - box_height + 1))
       return left, top, left + box_width, top + box_height
-  box_width = min(width, round(height * ASPECTS[1]))
-  box_height = min(height, round(width / ASPECTS[0]))
+  box_width = min(width, max(1, round(height * ASPECTS[1] * stretch)))
+  box_height = min(height, max(1, round(width / (ASPECTS[0] * stretch))))
   left, top = (width - box_width) // 2, (height - box_height) // 2
   return left, top, left + box_width, top + box_height
 
@@ -158,15 +170,15 @@ def pad_and_crop(images, padding, corners):
   """Pads with black, then crops to the size before.
 
   Args:
-    images: uint8[b, s, s, c].
+    images: uint8[b, h, w, c].
     padding: on each side, in pixels.
     corners: i64[b, 2], top and left of each crop, in 0..2 * padding.
   """
-  batch, size = images.shape[:2]
+  batch, *size, _ = images.shape
   sides = (padding, padding)
   padded = np.pad(images, ((0, 0), sides, sides, (0, 0)))
   tops, lefts = corners.T
-  windows = sliding_window_view(padded, (size, size), axis=(1, 2))
+  windows = sliding_window_view(padded, size, axis=(1, 2))
   crops = windows[np.arange(batch), tops, lefts]
   return np.ascontiguousarray(crops.transpose(0, 2, 3, 1))
 
@@ -181,7 +193,7 @@ def flip(image):
 
 
 def cut(images, centres, side):
-  """Sets a square of each normalised image, f32[b, s, s, c], to 0, in place.
+  """Sets a square of each normalised image, f32[b, h, w, c], to 0, in place.
 
   DeVries and Taylor 2017 (Cutout): the centre, i32[b, 2], is any pixel, so
   that the square, of `side` pixels, may stick out of the image.

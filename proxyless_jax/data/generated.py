@@ -23,13 +23,14 @@ class GeneratedSource:
   Attributes:
     classes: how many there are; image i is of class i % classes.
     images: how many there are.
-    image_size: that they are cropped to; they are larger, of varied shapes.
+    image_size: that they are cropped to, as in `DataOptions`; they are larger,
+      of varied shapes.
     channels: 1 or 3.
   """
 
   classes: int
   images: int
-  image_size: int
+  image_size: int | tuple[int, int]
   channels: int
 
   @property
@@ -49,7 +50,7 @@ class GeneratedSource:
       raise IndexError(f"index {index}: expected 0..{self.images - 1}")
     rng = np.random.Generator(np.random.PCG64(index))
     label = index % self.classes
-    sides = self.image_size * rng.uniform(SMALLEST, LARGEST, 2)
+    sides = np.multiply(self.image_size, rng.uniform(SMALLEST, LARGEST, 2))
     height, width = np.ceil(sides).astype(int)
     waves = _stripes(label, self.classes, height, width, rng)
     values = rng.uniform(90, 150) + rng.uniform(30, 60) * (

@@ -27,13 +27,16 @@ class DataOptions:
     name: the name of a tfds dataset, such as "cifar10"; "" otherwise.
     generated_classes: classes of source generated; 0 otherwise.
     generated_images: images of source generated; 0 otherwise.
-    image_size: height and width of the images in a batch, in pixels.
+    image_size: of the images in a batch, in pixels: an integer, or a tuple
+      (height, width). Equal ones become one integer.
     channels: 1 (grey) or 3 (RGB); images are converted to it.
     mean: one per channel, of pixels scaled to 0..1.
     std: one per channel, of pixels scaled to 0..1.
     crop: of training images. "none": resize only. "pad": resize, pad with
       black by `crop_padding` on each side, crop at random. "resized": crop a
-      random area and aspect, then resize; evaluation then takes the centre.
+      random area and aspect, then resize; evaluation then takes the centre,
+      in the aspect of `image_size`. The others resize each image to
+      `image_size` whatever its aspect.
     crop_padding: in pixels of the resized image; read by crop "pad".
     crop_min_scale: least area of a crop over that of the image; read by crop
       "resized".
@@ -60,7 +63,7 @@ class DataOptions:
   name: str
   generated_classes: int
   generated_images: int
-  image_size: int
+  image_size: int | tuple[int, int]
   channels: int
   mean: tuple[float, ...]
   std: tuple[float, ...]
@@ -82,6 +85,12 @@ class DataOptions:
     self._check_crop()
     self._check_colours()
     self._check_splits()
+
+  @property
+  def height_width(self) -> tuple[int, int]:
+    """Height and width of the images in a batch, in pixels."""
+    size = self.image_size
+    return size if isinstance(size, tuple) else (size, size)
 
   def _check_source(self):
     self._need(
@@ -135,7 +144,7 @@ class DataOptions:
         )
 
   def _check_pixels(self):
-    self._need_integer("image_size", 1)
+    self._check_size()
     self._need(
       is_integer(self.channels) and self.channels in (1, 3),
       "channels",
@@ -165,6 +174,17 @@ class DataOptions:
       "divide by 255 if they are of pixels in 0..255",
     )
 
+  def _check_size(self):
+    sides = self.height_width
+    self._need(
+      len(sides) == 2 and all(is_integer(n) and n >= 1 for n in sides),
+      "image_size",
+      "an integer of 1 or more, or a tuple of two, (height, width)",
+      "write 224 or (96, 160)",
+    )
+    if sides[0] == sides[1]:
+      object.__setattr__(self, "image_size", sides[0])
+
   def _check_crop(self):
     self._need(
       self.crop in CROPS, "crop", f"one of {CROPS}", "pick one of them"
@@ -181,9 +201,9 @@ class DataOptions:
     )
     self._need_integer("cutout", 0)
     self._need(
-      self.cutout < self.image_size,
+      self.cutout < min(self.height_width),
       "cutout",
-      f"below image_size={self.image_size}",
+      f"below the shorter side of image_size={self.image_size}",
       "16 is usual for images of 32 pixels",
     )
 

@@ -44,7 +44,7 @@ def train_batches(
       the index-th of count equal parts of its rows.
 
   Returns:
-    A Grain iterator of {"image": f32[b, s, s, c], "label": i32[b], "mask":
+    A Grain iterator of {"image": f32[b, h, w, c], "label": i32[b], "mask":
     f32[b] of ones}, where b is batch // count. `get_state` and `set_state`, and
     Orbax through `grain.checkpoint`, save and restore its position, whatever
     `workers` and `share` are then: the state is the same on all hosts. `close`

@@ -11,7 +11,7 @@ from proxyless_jax.data.options import DataOptions
 
 @dataclasses.dataclass(frozen=True)
 class Augment(grain.transforms.RandomMap):
-  """Positions i64[n] to {"image": u8[n, s, s, c], "label": i32[n]}.
+  """Positions i64[n] to {"image": u8[n, h, w, c], "label": i32[n]}.
 
   And the "cutout": i32[n, 2], where there is one. The positions are those of
   `rows` of a batch of `batch`, and the random numbers are drawn for all of it:
@@ -57,10 +57,12 @@ class Augment(grain.transforms.RandomMap):
     return {name: values[self.rows] for name, values in drawn.items()}
 
   def _changed(self, image, i, drawn):
-    options, size = self.options, self.options.image_size
+    options, size = self.options, self.options.height_width
     if "box" in drawn:
       shape = augment.height_width(image)
-      box = augment.random_box(*shape, options.crop_min_scale, drawn["box"][i])
+      box = augment.random_box(
+        *shape, options.crop_min_scale, drawn["box"][i], size
+      )
       image = augment.crop_and_resize(image, size, box)
     else:
       image = augment.resize(image, size)
@@ -75,7 +77,7 @@ class Augment(grain.transforms.RandomMap):
 
 @dataclasses.dataclass(frozen=True)
 class Centre(grain.transforms.Map):
-  """Positions i64[n] to {"image": u8[n, s, s, c], "label": i32[n]}."""
+  """Positions i64[n] to {"image": u8[n, h, w, c], "label": i32[n]}."""
 
   source: object
   options: DataOptions
@@ -86,7 +88,7 @@ class Centre(grain.transforms.Map):
     )
 
   def _resized(self, image):
-    size, box = self.options.image_size, None
+    size, box = self.options.height_width, None
     if self.options.crop == "resized":
       box = augment.centre_box(*augment.height_width(image), size)
     return augment.resize(image, size, box)
@@ -124,8 +126,7 @@ def _read(source, positions, options, change):
 
   One image after the other: a core's own cache holds one, but not a batch.
   """
-  size = options.image_size
-  shape = len(positions), size, size, options.channels
+  shape = len(positions), *options.height_width, options.channels
   images, labels = np.empty(shape, np.uint8), np.empty(shape[0], np.int32)
   for i, position in enumerate(positions.tolist()):
     record = source[position]

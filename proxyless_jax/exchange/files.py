@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from proxyless_jax.exchange.containers import find_state_dict, outline
 from proxyless_jax.exchange.torch import as_array
 
 # Files could make older ones run code in spite of weights_only: CVE-2025-32434.
@@ -25,6 +26,10 @@ PICKLES = 5
 # What training often saves beside the weights, both names of NumPy's own.
 LEFTOVERS = (
   "argparse.Namespace",
+  "pathlib.PosixPath",
+  "pathlib.WindowsPath",
+  "pathlib._local.PosixPath",  # Python 3.13's name of it.
+  "pathlib._local.WindowsPath",
   "numpy.dtype",
   "numpy.ndarray",
   *(
@@ -48,43 +53,47 @@ class _Leftover:
     pass
 
 
-def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_torch(
+  path: str | os.PathLike, part: str = ""
+) -> dict[str, np.ndarray]:
   """The state dict in a .pth file, as arrays.
 
-  Loads tensors alone: what else a pickle may hold is never run. Takes the
-  released form, {'state_dict': ...}, or a bare state dict; drops the prefix
-  `module.` that DataParallel puts before every name.
+  Loads tensors alone: what else a pickle may hold is never run. Takes a bare
+  state dict, or one under a usual name, such as `state_dict`, `model` or `net`,
+  and drops the prefixes of wrappers, such as `module.` and `_orig_mod.`. Of
+  raw and averaged weights it takes the averaged ones, and logs a line.
 
   Args:
     path: of the file.
+    part: which of the weights in the file: a name, or names joined by dots,
+      such as 'state_dict' or 'state_dict.model'; '' for the usual names.
 
   Raises:
-    ValueError: there is no such file, or it is damaged, or holds anything but
-      that, or a tensor that NumPy can not hold.
+    ValueError: there is no such file or part, or the file is damaged, or holds
+      anything but that, or a tensor that NumPy can not hold.
     ImportError: PyTorch is missing, or too old to be trusted with files.
   """
-  torch = _import_torch()
-  where = os.fspath(path)
+  where = _path(path)
   if not os.path.isfile(where):
+    found = "a folder" if os.path.isdir(where) else "none"
     raise ValueError(
-      f"{where}: expected a .pth file, found none: correct the path"
+      f"{where}: expected a .pth file, found {found}: correct the path"
     )
+  torch = _import_torch()
   _check_whole(where)
   data = _load(torch, where)
-  if isinstance(data, dict) and "state_dict" in data:
-    data = data["state_dict"]
-  is_state = isinstance(data, dict) and all(
-    isinstance(name, str) and isinstance(value, torch.Tensor)
-    for name, value in data.items()
-  )
-  if not is_state or not data:
+  is_dict = isinstance(data, Mapping)
+  state_dict = find_state_dict(where, data, part) if is_dict else {}
+  is_state = all(isinstance(v, torch.Tensor) for v in state_dict.values())
+  if not is_state or not state_dict:
+    got = outline(data) if is_dict else f"a {type(data).__name__}"
     raise ValueError(
-      f"{where}: expected names and tensors, or {{'state_dict': ...}} with them"
+      f"{where}: expected names and tensors, or {{'state_dict': ...}} with "
+      f"them, got {got}: where they are under another name, pass it as `part`"
     )
-  prefix = "module." if all(n.startswith("module.") for n in data) else ""
   return {
-    name.removeprefix(prefix): as_array(f"{where}: {name}", tensor)
-    for name, tensor in data.items()
+    name: as_array(f"{where}: {name}", tensor)
+    for name, tensor in state_dict.items()
   }
 
 
@@ -101,16 +110,25 @@ def write_torch(
     ValueError: the folder does not exist.
     ImportError: PyTorch is missing.
   """
-  torch = _import_torch()
-  folder = os.path.dirname(os.fspath(path)) or "."
+  where = _path(path)
+  folder = os.path.dirname(where) or "."
   if not os.path.isdir(folder):
     raise ValueError(
-      f"{os.fspath(path)}: expected a folder {folder}, found none: make it, or "
-      "correct the path"
+      f"{where}: expected a folder {folder}, found none: make it, or correct "
+      "the path"
     )
+  torch = _import_torch()
   # Copies: PyTorch warns of arrays that can not be written to.
   tensors = {n: torch.from_numpy(np.array(a)) for n, a in state_dict.items()}
-  torch.save({"state_dict": tensors}, path)
+  torch.save({"state_dict": tensors}, where)
+
+
+def _path(path) -> str:
+  if not isinstance(path, str | os.PathLike):
+    raise ValueError(
+      f"path is a {type(path).__name__}: expected the path of a .pth file"
+    )
+  return os.path.expanduser(path)
 
 
 def _import_torch():

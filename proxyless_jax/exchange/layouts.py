@@ -8,6 +8,7 @@ made of the same operations.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ from proxyless_jax.space import (
   PlainConv,
   Tree,
   Zero,
+  named,
 )
 
 
@@ -63,20 +65,26 @@ def entries(network: Network) -> list[Entry]:
 
 
 def _chain(network: Chain) -> Iterator[Entry]:
-  if len(network.layers) < 3:
-    raise ValueError("expected a chain with a stem, a head and a classifier")
-  stem, *blocks, head, classifier = network.layers
+  if len(network.layers) < 2:
+    raise ValueError("expected a chain with a stem and a classifier")
+  stem, *blocks, classifier = network.layers
+  # MCUNet's networks have the same layout, and no head.
+  heads = [blocks.pop()] if blocks and _is_head(blocks[-1]) else []
   yield from _conv_bn("first_conv", stem)
   for number, edge in enumerate(blocks):
     if edge.op != Zero():
       yield from _mbconv(f"blocks.{number}.mobile_inverted_conv", edge)
-  yield from _conv_bn("feature_mix_layer", head)
+  for head in heads:
+    yield from _conv_bn("feature_mix_layer", head)
   yield from _classifier(classifier)
 
 
+def _is_head(edge: Edge) -> bool:
+  return isinstance(edge.op, ConvBN)
+
+
 def _conv_bn(name: str, edge: Edge) -> Iterator[Entry]:
-  fits = isinstance(edge.op, ConvBN) and edge.op == ConvBN(edge.op.kernel)
-  _check(fits, edge, "'conv_k{kernel}'")
+  _check(isinstance(edge.op, ConvBN), edge, "'conv_k{kernel}'")
   at = (edge.name, edge.op.name)
   shape = (edge.features_out, edge.features_in, *[edge.op.kernel] * 2)
   yield Entry(f"{name}.conv.weight", shape, ("params", *at, "conv", "kernel"))
@@ -85,14 +93,14 @@ def _conv_bn(name: str, edge: Edge) -> Iterator[Entry]:
 
 def _mbconv(name: str, edge: Edge) -> Iterator[Entry]:
   op = edge.op
-  fits = isinstance(op, MBConv) and op == MBConv(op.expand, op.kernel)
+  fits = isinstance(op, MBConv) and not op.squeeze
   _check(fits, edge, "'mbconv{expand}_k{kernel}' or 'zero'")
   hidden, at = op.hidden(edge), (edge.name, op.name)
   convs = [
     ("depth_conv", (hidden, 1, op.kernel, op.kernel), "depthwise", ()),
     ("point_linear", (edge.features_out, hidden, 1, 1), "project", ("kernel",)),
   ]
-  if op.expand > 1:
+  if op.expands:
     shape = (hidden, edge.features_in, 1, 1)
     convs.insert(0, ("inverted_bottleneck", shape, "expand", ("kernel",)))
   for theirs, shape, ours, leaf in convs:
@@ -140,7 +148,11 @@ def _tree(network: Tree) -> Iterator[Entry]:
 def _block(name: str, block: Block) -> Iterator[Entry]:
   halves = len(block.branch_norms)
   _check_is(block.in_bottleneck, NormConv(1, relu=False))
-  _check_is(block.conv, NormConv(3, groups=halves))
+  conv, plain = block.conv.op, NormConv(3, groups=halves)
+  if isinstance(conv, NormConv):
+    # A shuffle has no entries: the layout is the same without it.
+    conv = dataclasses.replace(named(conv), shuffle=False)
+  _check(conv == plain, block.conv, repr(plain.name))
   _check_is(block.out_bottleneck, NormConv(1))
   yield from _norm_conv(f"{name}.in_bottle", block.in_bottleneck)
   yield from _norm_conv(f"{name}.cell.edges.0", block.conv)
@@ -193,7 +205,7 @@ def _plain_norm(name: str, edge: Edge, relu: bool = False) -> Iterator[Entry]:
 
 
 def _check_is(edge: Edge, op: Op) -> None:
-  _check(edge.op == op, edge, repr(op.name))
+  _check(named(edge.op) == op, edge, repr(op.name))
 
 
 def _check(fits: bool, edge: Edge, expected: str) -> None:

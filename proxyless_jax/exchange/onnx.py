@@ -34,8 +34,6 @@ from proxyless_jax.space.network import check_network
 
 OPSET = 17
 INPUT, OUTPUT = "images", "logits"
-# Of batch norm, in nn/layers.py and, for `Norm`, in nn/common.py.
-EPSILON, NORM_EPSILON = 1e-3, 1e-5
 CEILINGS = {"relu6": 6.0, "relu": None}
 
 
@@ -82,9 +80,11 @@ class Graph:
       return self.add("Relu", x)
     return self.add("Clip", x, self.weight(0.0), self.weight(ceiling))
 
-  def conv_norm(self, x: str, kernel, norm, activation: str, **options) -> str:
+  def conv_norm(
+    self, x: str, kernel, norm, *, epsilon: float, activation: str, **options
+  ) -> str:
     """A convolution, the batch norm after it folded in, and an activation."""
-    scale, bias = fold(norm, EPSILON)
+    scale, bias = fold(norm, epsilon)
     kernel = np.asarray(kernel, np.float64) * scale
     return self.activate(self.conv(x, kernel, bias, **options), activation)
 
@@ -122,14 +122,13 @@ def to_onnx(
   last = network.layers[-1]
   shape = [batch, last.features_out]
   if not isinstance(last.op, Classifier):
-    shape[1:] = [last.size_out, last.size_out, last.features_out]
+    shape[1:] = last.shape_out
     x = graph.add("Transpose", x, perm=[0, 2, 3, 1])
   graph.nodes.append(helper.make_node("Identity", [x], [OUTPUT]))
-  size, channels = network.image_size, network.channels
   body = helper.make_graph(
     graph.nodes,
     "network",
-    [_value(INPUT, [batch, size, size, channels])],
+    [_value(INPUT, [batch, *network.image_shape])],
     [_value(OUTPUT, shape)],
     graph.weights,
   )
@@ -249,7 +248,7 @@ def _(op: PlainConv, edge, graph, x, weights):
 def _(op: Norm, edge, graph, x, weights):
   del edge
   scale, bias = (
-    graph.weight(v[:, None, None]) for v in fold(weights["bn"], NORM_EPSILON)
+    graph.weight(v[:, None, None]) for v in fold(weights["bn"], op.epsilon)
   )
   x = graph.add("Add", graph.add("Mul", x, scale), bias)
   return graph.add("Relu", x) if op.relu else x
@@ -259,21 +258,24 @@ def _(op: Norm, edge, graph, x, weights):
 def _(op: ConvBN, edge, graph, x, weights):
   kernel = weights["conv"]["kernel"]
   options = dict(activation=op.activation, stride=edge.stride)
-  return graph.conv_norm(x, kernel, weights["bn"], **options)
+  return graph.conv_norm(
+    x, kernel, weights["bn"], epsilon=op.epsilon, **options
+  )
 
 
 @convert.register
 def _(op: MBConv, edge, graph, x, weights):
-  if op.expand > 1:
+  conv_norm = functools.partial(graph.conv_norm, epsilon=op.epsilon)
+  if op.expands:
     kernel, norm = weights["expand"]["kernel"], weights["expand_bn"]
-    x = graph.conv_norm(x, kernel, norm, op.activation)
+    x = conv_norm(x, kernel, norm, activation=op.activation)
   options = dict(stride=edge.stride, groups=op.hidden(edge))
-  norm = weights["depthwise_bn"]
-  x = graph.conv_norm(x, weights["depthwise"], norm, op.activation, **options)
+  kernel, norm = weights["depthwise"], weights["depthwise_bn"]
+  x = conv_norm(x, kernel, norm, activation=op.activation, **options)
   if op.squeeze:
     x = _excite(graph, x, weights["excite"])
   kernel, norm = weights["project"]["kernel"], weights["project_bn"]
-  return graph.conv_norm(x, kernel, norm, "linear")
+  return conv_norm(x, kernel, norm, activation="linear")
 
 
 def _excite(graph: Graph, x: str, weights: dict) -> str:

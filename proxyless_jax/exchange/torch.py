@@ -16,8 +16,12 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from proxyless_jax.exchange import layouts
+from proxyless_jax.exchange.containers import find_state_dict
+from proxyless_jax.exchange.fine_tuning import describe, unlike
+from proxyless_jax.nn import build, init
 from proxyless_jax.space import Network
 
 # What a message lists of each kind of what does not fit.
@@ -27,15 +31,27 @@ TO_OURS = {4: (2, 3, 1, 0), 2: (1, 0)}
 TO_THEIRS = {4: (3, 2, 0, 1), 2: (1, 0)}
 
 
-def from_torch(network: Network, state_dict: Mapping[str, Any]) -> dict:
+def from_torch(
+  network: Network,
+  state_dict: Mapping[str, Any],
+  *,
+  part: str = "",
+  key: jax.Array | None = None,
+) -> dict:
   """Our variables from a PyTorch state dict.
 
   Args:
     network: an architecture: a released one, or any other of `mobile_space`
       or `tree_space`.
     state_dict: names and arrays: NumPy's, tensors, parameters, or whatever
-      `np.asarray` takes; such as `read_torch` gives. The counters of batch
-      norms, `num_batches_tracked`, are ignored.
+      `np.asarray` takes; such as `read_torch` gives. Or a checkpoint with such
+      a dict under a usual name; prefixes of wrappers are dropped. Counters,
+      such as `num_batches_tracked`, are ignored.
+    part: which of the weights in a checkpoint, see `read_torch`.
+    key: for fine-tuning: PRNG key of a fresh classifier, where that of the
+      state dict is missing or for another number of classes, and of a fresh
+      stem, where that is for other input channels; a line in the log says so.
+      None refuses such a state dict.
 
   Returns:
     {'params', 'batch_stats'} of `build(network)`, float32.
@@ -45,24 +61,35 @@ def from_torch(network: Network, state_dict: Mapping[str, Any]) -> dict:
       to another network, or are not finite: all are named.
   """
   _check_mapping("state_dict", state_dict)
+  state_dict = find_state_dict("state_dict", state_dict, part)
+  fresh = unlike(network, state_dict)
   entries = layouts.entries(network)
-  counters = {entry.name for entry in entries if not entry.path}
+  taken = [e for e in entries if e.path and e.path[1] not in fresh]
+  ignored = {e.name for e in entries} - {e.name for e in taken}
   _check_shapes(
     "state_dict",
-    {entry.name: entry.shape for entry in entries if entry.path},
-    {n: np.shape(v) for n, v in state_dict.items() if n not in counters},
+    {entry.name: entry.shape for entry in taken},
+    {n: np.shape(v) for n, v in state_dict.items() if n not in ignored},
   )
-  arrays = {
-    entry.name: _real(entry.name, state_dict[entry.name])
-    for entry in entries
-    if entry.path
-  }
+  if fresh and key is None:
+    raise ValueError(
+      f"state_dict is for another task: {describe(fresh)}: to fine-tune, with "
+      "those fresh, pass `key`, or use job 'train'"
+    )
+  arrays = {e.name: _real(e.name, state_dict[e.name]) for e in taken}
   _check_finite(arrays)
   flat = {
     entry.path: np.ascontiguousarray(_transposed(arrays[entry.name], TO_OURS))
-    for entry in entries
-    if entry.path
+    for entry in taken
   }
+  if fresh:
+    own = flax.traverse_util.flatten_dict(init(build(network), key))
+    added = {path: own[path] for path in own if path[1] in fresh}
+    logging.warning(
+      "fine-tuning: %d of %d tensors are taken from the state dict; fresh: %s",
+      *(len(flat), len(flat) + len(added), describe(fresh)),
+    )
+    flat |= added
   # Copies: what is donated to a step must not be memory of NumPy.
   variables = flax.traverse_util.unflatten_dict(flat)
   return jax.device_put(variables, may_alias=False)

@@ -241,10 +241,10 @@ def describe(network: Network) -> tuple[str, ...]:
 
 
 def _describe(edge: Edge, searched: bool) -> str:
-  shapes = (
-    f"{edge.name} {edge.size}x{edge.size}x{edge.features_in} -> "
-    f"{edge.size_out}x{edge.size_out}x{edge.features_out}"
+  before, after = (
+    "x".join(map(str, shape)) for shape in (edge.shape_in, edge.shape_out)
   )
+  shapes = f"{edge.name} {before} -> {after}"
   shapes += " + shortcut" if edge.shortcut else ""
   return shapes if searched else f"{shapes} {edge.op.name}"
 

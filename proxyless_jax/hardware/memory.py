@@ -55,7 +55,7 @@ def peak_elements(op: Op, edge: Edge, around: Beside = CHAIN) -> int:
   Raises:
     ValueError: an operation that is not registered in `alive`.
   """
-  whole = edge.size**2 * edge.features_in
+  whole = edge.pixels_in * edge.features_in
   keeps = edge.shortcut or around.keeps_input
   own = max(
     others + (whole if reads or keeps else 0)
@@ -119,7 +119,7 @@ def _sizes(block: Block, nodes: int) -> dict:
   one = _output(block.branch_norms[0])
   edge = block.in_bottleneck
   return dict.fromkeys(range(nodes), one) | {
-    "x": edge.size**2 * edge.features_in,
+    "x": edge.pixels_in * edge.features_in,
     "inner": _output(edge),
     "sum": one,
     "out": _output(block.out_bottleneck),
@@ -144,7 +144,7 @@ def alive(op: Op, edge: Edge) -> list[tuple[bool, int]]:
 
 
 def _output(edge: Edge) -> int:
-  return edge.size_out**2 * edge.features_out
+  return edge.pixels_out * edge.features_out
 
 
 @alive.register(Zero)
@@ -177,16 +177,16 @@ def _(op: Classifier, edge: Edge):
 @alive.register
 def _(op: NormSepConv, edge: Edge):
   del op
-  inner = edge.size_out**2 * edge.features_in
+  inner = edge.pixels_out * edge.features_in
   return [(True, inner), (False, inner + _output(edge))]
 
 
 @alive.register
 def _(op: MBConv, edge: Edge):
   hidden, squeezed = op.hidden(edge), op.squeezed(edge)
-  inner = edge.size_out**2 * hidden
-  if op.expand > 1:
-    expanded = edge.size**2 * hidden
+  inner = edge.pixels_out * hidden
+  if op.expands:
+    expanded = edge.pixels_in * hidden
     steps = [(True, expanded), (False, expanded + inner)]
   else:
     steps = [(True, inner)]

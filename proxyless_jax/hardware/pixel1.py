@@ -20,6 +20,7 @@ from proxyless_jax.space import (
   Network,
   Op,
   Zero,
+  named,
 )
 
 SOURCE = "Pixel 1, measured by the authors of ProxylessNAS"
@@ -55,8 +56,10 @@ def pixel1_table(space: Network) -> CostTable:
 
 def _key(op: Op, edge: Edge) -> str:
   """As `_row_key`; '' for an operation of no kind that was measured."""
-  one = f"{edge.size}x{edge.size}x{edge.features_in}"
-  other = f"{edge.size_out}x{edge.size_out}x{edge.features_out}"
+  op = named(op)  # No time depends on epsilon.
+  one, other = (
+    "x".join(map(str, shape)) for shape in (edge.shape_in, edge.shape_out)
+  )
   if isinstance(op, MBConv) and op == MBConv(op.expand, op.kernel):
     inner = op.expand, op.kernel, edge.stride, int(edge.shortcut)
     return " ".join(map(str, ("mbconv", one, other, *inner)))

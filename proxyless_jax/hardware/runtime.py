@@ -175,6 +175,5 @@ def check_batch(batch: int) -> None:
 
 def random_images(network: Network, batch: int) -> np.ndarray:
   """f32[batch, h, w, c] of the shape that a network reads."""
-  size, channels = network.image_size, network.channels
   rng = np.random.default_rng(0)
-  return rng.standard_normal((batch, size, size, channels), np.float32)
+  return rng.standard_normal((batch, *network.image_shape), np.float32)

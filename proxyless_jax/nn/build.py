@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -19,19 +21,23 @@ def build(
   network: Network,
   *,
   dtype: jnp.dtype = jnp.float32,
-  bn_momentum: float = 0.9,
+  bn_momentum: float | None = None,
   dropout: float = 0.0,
+  frozen: Collection[str] = (),
 ) -> nn.Module:
   """The Linen module of a network: `apply(variables, images, train=False)`.
 
   Args:
     network: a space, whose `apply` also takes `gates`, or an architecture.
     dtype: of activations; parameters stay float32.
-    bn_momentum: of the running batch-norm statistics.
+    bn_momentum: of the running batch-norm statistics; None for the network's.
     dropout: rate before the classifier; needs `rngs={'dropout': key}`.
+    frozen: names of an architecture's edges that training leaves as they are:
+      they run as in evaluation, and `train_step` trains the others.
 
   Raises:
-    ValueError: no network, or an option out of its range.
+    ValueError: no network, an option out of its range, or a name of no edge,
+      or of a space's.
   """
   check_network("network", network)
   try:
@@ -39,8 +45,16 @@ def build(
   except TypeError:
     floating = False
   expect(floating and dtype is not None, "dtype", dtype, "a floating type")
+  if bn_momentum is None:
+    bn_momentum = network.bn_momentum
   fraction = isinstance(bn_momentum, int | float) and 0 <= bn_momentum <= 1
   expect(fraction, "bn_momentum", bn_momentum, "a number from 0 to 1")
   fraction = isinstance(dropout, int | float) and 0 <= dropout < 1
   expect(fraction, "dropout", dropout, "a number of at least 0 and below 1")
-  return MODULES[type(network)](network, dtype, bn_momentum, dropout)
+  frozen = frozenset(frozen)
+  unknown = frozen - {edge.name for edge in network.layers}
+  if unknown or (frozen and not network.is_architecture):
+    raise ValueError(
+      f"frozen = {sorted(frozen)}: expected names of an architecture's edges"
+    )
+  return MODULES[type(network)](network, dtype, bn_momentum, dropout, frozen)

@@ -20,19 +20,22 @@ class CellNetworkModule(nn.Module):
     dtype: of activations; parameters stay float32.
     bn_momentum: of the running batch-norm statistics.
     dropout: rate before the classifier.
+    frozen: names of an architecture's edges that run as in evaluation when
+      others train: with running statistics, and without drop path.
   """
 
   network: CellNetwork
   dtype: jnp.dtype = jnp.float32
   bn_momentum: float = 0.9
   dropout: float = 0.0
+  frozen: frozenset[str] = frozenset()
 
   @nn.compact
   def __call__(self, images, train: bool, gates=None, drop_rate=None):
     """Logits of images.
 
     Args:
-      images: f[b, image_size, image_size, channels].
+      images: f[b, *network.image_shape].
       train: batch statistics and dropout, or running statistics.
       gates: unused: nothing is searched.
       drop_rate: f[], of the paths into nodes in training, of one example each,
@@ -66,7 +69,8 @@ class CellNetworkModule(nn.Module):
 
   def _path(self, path: Path, states: list, train: bool, rate=None):
     x = self._run(path.edges, states[path.source], train)
-    if path.edges and rate is not None:
+    trains = any(edge.name not in self.frozen for edge in path.edges)
+    if trains and rate is not None:
       x = drop_path(dropout_key(self), x, rate)
     return x
 
@@ -75,5 +79,6 @@ class CellNetworkModule(nn.Module):
     for edge in edges:
       # Linen's own layers give float32 for bfloat16, by their parameters.
       x = x.astype(self.dtype)
-      x = PlainEdge(edge, options, name=edge.name)(x, train)
+      trains = train and edge.name not in self.frozen
+      x = PlainEdge(edge, options, name=edge.name)(x, trains)
     return x

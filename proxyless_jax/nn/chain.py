@@ -29,19 +29,22 @@ class ChainModule(nn.Module):
     dtype: of activations; parameters stay float32.
     bn_momentum: of the running batch-norm statistics.
     dropout: rate before the classifier.
+    frozen: names of an architecture's edges that run as in evaluation when
+      others train: with running statistics, and without drop path.
   """
 
   network: Chain
   dtype: jnp.dtype = jnp.float32
   bn_momentum: float = 0.9
   dropout: float = 0.0
+  frozen: frozenset[str] = frozenset()
 
   @nn.compact
   def __call__(self, images, train: bool, gates=None, drop_rate=None):
     """Logits of images.
 
     Args:
-      images: f[b, image_size, image_size, channels].
+      images: f[b, *network.image_shape].
       train: batch statistics and dropout, or running statistics.
       gates: of a draw (`proxyless_jax.search.gates.Gates`): its leading axis
         counts the searched edges. None for an architecture.
@@ -68,8 +71,9 @@ class ChainModule(nn.Module):
       for edge in run:
         # Linen's own layers give float32 for bfloat16, by their parameters.
         x = x.astype(self.dtype)
-        y = PlainEdge(edge, options, name=edge.name)(x, train)
-        if edge.shortcut and train and drop_rate is not None:
+        trains = train and edge.name not in self.frozen
+        y = PlainEdge(edge, options, name=edge.name)(x, trains)
+        if edge.shortcut and trains and drop_rate is not None:
           y = drop_path(dropout_key(self), y, drop_rate)
         x = x + y if edge.shortcut else y
     return x
@@ -93,11 +97,11 @@ def check_images(network: Network, images) -> None:
       f"images are of type {type(images).__name__}: expected an array "
       "f[b, h, w, c]"
     )
-  size, channels = network.image_size, network.channels
-  if images.shape[1:] != (size, size, channels):
+  if images.shape[1:] != network.image_shape:
+    expected = ", ".join(map(str, network.image_shape))
     raise ValueError(
-      f"images have shape {images.shape}: expected "
-      f"[b, {size}, {size}, {channels}], as the network's first edge says"
+      f"images have shape {images.shape}: expected [b, {expected}], as the "
+      "network's first edge says"
     )
 
 

@@ -94,7 +94,7 @@ class NormModule(nn.Module):
   @nn.compact
   def __call__(self, x, train: bool):
     activation = "relu" if self.op.relu else "linear"
-    norm = BatchNorm(activation, self.bn_momentum, 1e-5, name="bn")
+    norm = BatchNorm(activation, self.bn_momentum, self.op.epsilon, name="bn")
     return norm(x, train)
 
 

@@ -1,4 +1,4 @@
-"""Layers that every family is built from: convolutions, dropout.
+"""Layers that every family is built from: convolutions, shuffle, dropout.
 
 Parameters are float32, whatever the compute dtype. Padding is kernel // 2 on
 each side at every stride, as in the released networks, not TensorFlow's SAME.
@@ -57,6 +57,17 @@ class Conv(nn.Module):
     # XLA:CPU takes 7 times as long for a grouped convolution as for its parts.
     parts = zip(*(jnp.split(a, self.groups, -1) for a in (x, kernel)))
     return jnp.concatenate([conv(*part, self.stride) for part in parts], -1)
+
+
+def channel_shuffle(x, groups: int):
+  """Interleaves the groups of channels: f[b, h, w, c] -> the same shape.
+
+  Channel j of group i goes to position j * groups + i: Zhang et al.,
+  ShuffleNet, CVPR 2018, section 3.1.
+  """
+  shape = x.shape
+  x = x.reshape(*shape[:-1], groups, shape[-1] // groups)
+  return jnp.swapaxes(x, -1, -2).reshape(shape)
 
 
 def depthwise(

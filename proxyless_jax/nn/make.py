@@ -19,8 +19,8 @@ def make(
 ) -> nn.Module:
   """The module of `op` on `edge`, called as `module(x, train)`.
 
-  f[b, size, size, features_in] -> f[b, size_out, size_out, features_out]. For
-  an operation of your own, register a function with the same arguments:
+  f[b, *edge.shape_in] -> f[b, *edge.shape_out]. For an operation of your own,
+  register a function with the same arguments:
 
       @pj.make.register
       def _(op: FusedConv, edge, *, name, bn_momentum, dropout):

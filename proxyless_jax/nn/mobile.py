@@ -53,10 +53,12 @@ class MBConvModule(nn.Module):
 
   @nn.compact
   def __call__(self, x, train: bool, member=None):
-    norm = functools.partial(BatchNorm, momentum=self.bn_momentum)
+    norm = functools.partial(
+      BatchNorm, momentum=self.bn_momentum, epsilon=self.ops[0].epsilon
+    )
     hidden = self.ops[0].hidden(self.edge)
     activation = self.ops[0].activation
-    if self.ops[0].expand > 1:
+    if self.ops[0].expands:
       x = Conv1x1(hidden, name="expand")(x)
       x = norm(activation, name="expand_bn")(x, train)
     forms = tuple((op.kernel, 1) for op in self.ops)
@@ -88,8 +90,8 @@ class ConvBNModule(nn.Module):
     else:
       sizes = self.edge.features_out, self.op.kernel, self.edge.stride
       x = Conv(*sizes, name="conv")(x)
-    norm = BatchNorm(self.op.activation, self.bn_momentum, name="bn")
-    return norm(x, train)
+    norm = self.op.activation, self.bn_momentum, self.op.epsilon
+    return BatchNorm(*norm, name="bn")(x, train)
 
 
 @make.register
@@ -105,8 +107,7 @@ class ZeroModule(nn.Module):
 
   def __call__(self, x, train: bool):
     del train
-    size, features = self.edge.size_out, self.edge.features_out
-    return jnp.zeros((x.shape[0], size, size, features), x.dtype)
+    return jnp.zeros((x.shape[0], *self.edge.shape_out), x.dtype)
 
 
 @make.register

@@ -28,7 +28,7 @@ def boxed_variables(op: Op, place: Edge, key: jax.Array) -> dict:
       "expected that of the operation, under which a derived network looks for "
       "its parameters: pass on the argument `name` of `make`"
     )
-  x = jnp.zeros((1, place.size, place.size, place.features_in))
+  x = jnp.zeros((1, *place.shape_in))
   with declarations():
     y, variables = module.init_with_output(key, x, False)
   _check_output(op, place, y.shape[1:])
@@ -36,13 +36,13 @@ def boxed_variables(op: Op, place: Edge, key: jax.Array) -> dict:
 
 
 def _check_output(op: Op, place: Edge, shape: tuple[int, ...]) -> None:
-  expected = (place.size_out, place.size_out, place.features_out)
+  expected = place.shape_out
   if shape not in (expected, expected[2:]):
+    height, width, _ = place.shape_in
     raise ValueError(
       f"operation {op.name!r}: its module gives [b, *{shape}]: expected "
       f"[b, *{expected}] at stride {place.stride} from a map of "
-      f"{place.size}x{place.size}, or [b, {place.features_out}] where it is "
-      "the last"
+      f"{height}x{width}, or [b, {place.features_out}] where it is the last"
     )
 
 
@@ -58,7 +58,7 @@ def told_in_training(op: Op, place: Edge) -> dict:
   """The shapes of what a candidate tells of a batch, by `TOLD`."""
   # Without a name: a module that is being traced may have one of its name.
   module = make(op, place, name=None, bn_momentum=0.0, dropout=0.0)
-  x = jnp.zeros((1, place.size, place.size, place.features_in))
+  x = jnp.zeros((1, *place.shape_in))
   keys = {"dropout": jax.random.key(0)}
   _, told = jax.eval_shape(
     lambda v: module.apply(v, x, True, mutable=TOLD, rngs=keys),

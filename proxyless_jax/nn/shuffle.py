@@ -10,20 +10,9 @@ import jax.numpy as jnp
 from proxyless_jax.nn.batch_norm import BatchNorm
 from proxyless_jax.nn.declare import he_fan_out
 from proxyless_jax.nn.depthwise import depthwise_conv
-from proxyless_jax.nn.layers import Conv1x1
+from proxyless_jax.nn.layers import Conv1x1, channel_shuffle
 from proxyless_jax.nn.make import make
 from proxyless_jax.space import Edge, ShuffleUnit
-
-
-def channel_shuffle(x, groups: int):
-  """Interleaves the groups of channels: f[b, h, w, c] -> the same shape.
-
-  Channel j of group i goes to position j * groups + i: Zhang et al.,
-  ShuffleNet, CVPR 2018, section 3.1.
-  """
-  shape = x.shape
-  x = x.reshape(*shape[:-1], groups, shape[-1] // groups)
-  return jnp.swapaxes(x, -1, -2).reshape(shape)
 
 
 class ShuffleUnitModule(nn.Module):

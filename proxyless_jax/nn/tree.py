@@ -31,7 +31,7 @@ from proxyless_jax.nn.layers import drop_path, dropout_key
 from proxyless_jax.nn.mixed import EdgeGates, mixed_edges, scan
 from proxyless_jax.nn.tree_runs import BlockRun, block_runs
 from proxyless_jax.nn.wiring import tree_graph
-from proxyless_jax.space import Block, Edge, Identity, Tree
+from proxyless_jax.space import Block, Edge, Identity, NormConv, Tree
 
 MOMENTS_ALONE = jax.checkpoint_policies.save_only_these_names(MOMENTS)
 
@@ -48,19 +48,22 @@ class TreeModule(nn.Module):
     dtype: of activations; parameters stay float32.
     bn_momentum: of the running batch-norm statistics.
     dropout: rate before the classifier.
+    frozen: names of an architecture's edges that run as in evaluation when
+      others train: with running statistics, and without drop path.
   """
 
   network: Tree
   dtype: jnp.dtype = jnp.float32
   bn_momentum: float = 0.9
   dropout: float = 0.0
+  frozen: frozenset[str] = frozenset()
 
   @nn.compact
   def __call__(self, images, train: bool, gates=None, drop_rate=None):
     """Logits of images.
 
     Args:
-      images: f[b, image_size, image_size, channels].
+      images: f[b, *network.image_shape].
       train: batch statistics and dropout, or running statistics.
       gates: of a draw (`proxyless_jax.search.gates.Gates`): its leading axis
         counts the searched edges. None for an architecture.
@@ -95,7 +98,8 @@ class TreeModule(nn.Module):
 
     def tree_edge(edge: Edge, x):
       y = self._edge(edge, x, train)
-      if rate is not None and not isinstance(edge.op, Identity):
+      drops = rate is not None and edge.name not in self.frozen
+      if drops and not isinstance(edge.op, Identity):
         y = drop_path(dropout_key(self), y, rate)
       return y
 
@@ -106,7 +110,8 @@ class TreeModule(nn.Module):
   def _edge(self, edge: Edge, x, train: bool):
     # Linen's own layers give float32 for bfloat16, by their parameters.
     x = x.astype(self.dtype)
-    return PlainEdge(edge, self._options, name=edge.name)(x, train)
+    trains = train and edge.name not in self.frozen
+    return PlainEdge(edge, self._options, name=edge.name)(x, trains)
 
   @property
   def _options(self):
@@ -130,7 +135,12 @@ class TreeModule(nn.Module):
     per_block = jax.tree.map(
       lambda a: a.reshape(len(run.blocks), -1, *a.shape[1:]), (banks, gates)
     )
-    widths = jnp.array([b.final_norm.features_out for b in run.blocks])
+    widths = jnp.array(
+      [
+        (b.branch_norms[0].features_in, b.final_norm.features_out)
+        for b in run.blocks
+      ]
+    )
     x, new = scan(step, x, (*per_block, widths))
     if train and self.is_mutable_collection("batch_stats"):
       for name, rows in new.items():
@@ -148,13 +158,13 @@ def _searched_block(form: Block, options, train: bool, x, own):
     train: as in a module's call.
     x: f[b, h, w, c].
     own: the block's rows of each bank, by name: parameters and statistics
-      f[n, k, .]; the gates of its edges; and i32[], how many channels the block
-      has.
+      f[n, k, .]; the gates of its edges; and i32[2], how many channels each of
+      its halves and its output have.
 
   Returns:
     The block's output; its rows of statistics, by the names of the banks.
   """
-  (banks, gates, width), new = own, {}
+  (banks, gates, (half, width)), new = own, {}
 
   def families(edge: Edge):
     return families_of(edge.ops, bank.nameless(edge), options, train)
@@ -165,6 +175,8 @@ def _searched_block(form: Block, options, train: bool, x, own):
     run = jax.checkpoint(family.run, policy=MOMENTS_ALONE)
     y, row, _ = run(jnp.int32(0), params[0, 0], stats[0, 0], x)
     new[edge.name] = row[None, None]
+    if edge is form.conv and isinstance(edge.op, NormConv) and edge.op.shuffle:
+      return _spread(y, len(form.branch_norms), half)
     if edge is not form.final_norm:
       return y
     # The next block's shortcut adds channels that this one lacks to some that
@@ -181,6 +193,29 @@ def _searched_block(form: Block, options, train: bool, x, own):
     return list(y)
 
   return _run_block(form, edge, trees, x), new
+
+
+def _spread(y, halves: int, width):
+  """Moves halves that follow each other to where wider ones are stored.
+
+  A shuffle of stored groups leaves the block's own channels in front, in their
+  order, and the zeros that it lacks behind them all.
+
+  Args:
+    y: f[b, h, w, halves * stored].
+    halves: how many.
+    width: i32[], own channels of each.
+
+  Returns:
+    y's shape: each half's own channels, then zeros.
+  """
+  stored = y.shape[-1] // halves
+  parts = [
+    jax.lax.dynamic_slice_in_dim(y, i * width, stored, axis=-1)
+    for i in range(halves)
+  ]
+  own = jnp.arange(stored) < width
+  return jnp.concatenate([jnp.where(own, part, 0) for part in parts], axis=-1)
 
 
 def _run_block(block: Block, edge: Callable, trees: Callable, x):

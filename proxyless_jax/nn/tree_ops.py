@@ -1,6 +1,6 @@
 """The modules of the operations of PyramidNets with trees.
 
-Batch norm and activation come before the weights; batch norm's epsilon is 1e-5.
+Batch norm and activation come before the weights.
 """
 
 from __future__ import annotations
@@ -8,15 +8,13 @@ from __future__ import annotations
 import flax.linen as nn
 
 from proxyless_jax.nn.batch_norm import BatchNorm
-from proxyless_jax.nn.layers import Conv, Conv1x1, depthwise
+from proxyless_jax.nn.layers import Conv, Conv1x1, channel_shuffle, depthwise
 from proxyless_jax.nn.make import make
 from proxyless_jax.space import Edge, NormConv, NormSepConv
 
-EPSILON = 1e-5
-
 
 class NormConvModule(nn.Module):
-  """Batch norm, ReLU where the operation has one, convolution."""
+  """Batch norm, ReLU where there is one, convolution, shuffle where one is."""
 
   op: NormConv
   edge: Edge
@@ -25,12 +23,14 @@ class NormConvModule(nn.Module):
   @nn.compact
   def __call__(self, x, train: bool):
     activation = "relu" if self.op.relu else "linear"
-    x = BatchNorm(activation, self.bn_momentum, EPSILON, name="bn")(x, train)
+    norm = activation, self.bn_momentum, self.op.epsilon
+    x = BatchNorm(*norm, name="bn")(x, train)
     kernel, stride, groups = self.op.kernel, self.edge.stride, self.op.groups
     if kernel == stride == groups == 1:
       return Conv1x1(self.edge.features_out, name="conv")(x)
     sizes = self.edge.features_out, kernel, stride, groups
-    return Conv(*sizes, name="conv")(x)
+    x = Conv(*sizes, name="conv")(x)
+    return channel_shuffle(x, groups) if self.op.shuffle else x
 
 
 @make.register
@@ -55,7 +55,8 @@ class NormSepConvModule(nn.Module):
 
   @nn.compact
   def __call__(self, x, train: bool, member=None):
-    x = BatchNorm("relu", self.bn_momentum, EPSILON, name="bn")(x, train)
+    norm = "relu", self.bn_momentum, self.ops[0].epsilon
+    x = BatchNorm(*norm, name="bn")(x, train)
     forms = tuple((op.kernel, op.dilation) for op in self.ops)
     x = depthwise(self, x, forms, self.edge.stride, member)
     return Conv1x1(self.edge.features_out, name="pointwise")(x)

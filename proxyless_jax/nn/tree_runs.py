@@ -7,6 +7,10 @@ their variables have zeros for the channels that a block lacks. Such channels
 are zero wherever they go, and so is the gradient of each of those variables: an
 optimizer leaves them at zero, and the block computes what it would alone.
 
+The channel shuffle after a block's 3x3 convolution is the one operation that
+moves channels, zeros among them: `tree` then moves the own channels of each
+half back in front of its zeros.
+
 Architectures have the widths that they are described with.
 """
 

@@ -183,8 +183,8 @@ def _rows(boxes: Sequence[Box]) -> list[Sequence[Box]]:
   return [*rows, boxes]
 
 
-def _shape(box: Box) -> tuple[int, int]:
-  return box.edge.size_out, box.edge.features_out
+def _shape(box: Box) -> tuple[int, int, int]:
+  return box.edge.shape_out
 
 
 def _runs(row: Iterable[Box], key) -> Iterable[tuple[int, int, Box]]:
@@ -203,8 +203,8 @@ def _draw_row(axes, row: Sequence[Box], middle: float, is_first: bool) -> None:
   start, end = (left - 0.24, middle), (end, middle)
   axes.annotate("", end, start, arrowprops=arrow, zorder=1)
   if is_first:
-    size, features = row[0].edge.size, row[0].edge.features_in
-    text = f"input\n{size}×{size}\n{features}"
+    height, width, features = row[0].edge.shape_in
+    text = f"input\n{height}×{width}\n{features}"
     write(axes, MARGIN + 0.25, middle, text, 8.5, color=FAINT)
     for y, text in ((SIZE_AT, "size"), (WIDTH_AT, "width")):
       write(axes, MARGIN + 0.25, middle + y, text, 8.5, color=FAINT)
@@ -236,8 +236,8 @@ def _draw_bands(axes, row: Sequence[Box], left: float, middle: float) -> None:
     x0, x1 = left + first * PITCH, left + (last + 1) * PITCH
     points = [(x0, low), (x1, low), (x1, high), (x0, high)]
     polygon(axes, points, facecolor=BANDS[i % 2], zorder=0)
-    size = box.edge.size_out
-    text = f"{size}×{size}"
+    height, width, _ = box.edge.shape_out
+    text = f"{height}×{width}"
     write(axes, (x0 + x1) / 2, middle + SIZE_AT, text, 8.5, color=FAINT)
 
 

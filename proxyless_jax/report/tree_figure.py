@@ -93,8 +93,9 @@ def _draw_bands(axes, row, left: float, low: float, top: float) -> None:
     low_, high = low - 0.05, top + ABOVE - 0.08
     points = [(x0, low_), (x1, low_), (x1, high), (x0, high)]
     polygon(axes, points, facecolor=BANDS[i % 2], zorder=0)
-    size = block.out_bottleneck.size
-    write(axes, (x0 + x1) / 2, top + 0.13, f"{size}×{size}", 8.5, color=FAINT)
+    height, width, _ = block.out_bottleneck.shape_in
+    text = f"{height}×{width}"
+    write(axes, (x0 + x1) / 2, top + 0.13, text, 8.5, color=FAINT)
 
 
 def _draw_widths(axes, row, left: float, low: float) -> None:

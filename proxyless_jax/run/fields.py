@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import math
 import re
-import types
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -63,12 +62,11 @@ def in_section(path: str, cls) -> Iterator[None]:
 def _value(hint, value, where: str):
   if dataclasses.is_dataclass(hint):
     return read(hint, value, where)
-  if isinstance(hint, types.GenericAlias):
-    if get_origin(hint) is tuple and isinstance(value, list):
-      return tuple(value)
-    if get_origin(hint) is Mapping:
-      return _mapping(get_args(hint)[1], value, where)
-    return value
+  if get_origin(hint) is Mapping:
+    return _mapping(get_args(hint)[1], value, where)
+  if any(get_origin(kind) is tuple for kind in (hint, *get_args(hint))):
+    # What is in it, or may stand in its place, the dataclass checks.
+    return tuple(value) if isinstance(value, list) else value
   if hint is float and isinstance(value, int) and not isinstance(value, bool):
     value = float(value)
   bool_as_int = hint is int and isinstance(value, bool)

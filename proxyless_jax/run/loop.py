@@ -15,7 +15,6 @@ import jax
 import numpy as np
 
 from proxyless_jax.data import DataOptions, load
-from proxyless_jax.exchange import from_torch, read_torch
 from proxyless_jax.nn import inherit
 from proxyless_jax.report import draw_architecture
 from proxyless_jax.run import fields, hosts
@@ -37,6 +36,7 @@ from proxyless_jax.run.training import (
   train_stage,
   trained,
 )
+from proxyless_jax.run.weights import load_weights
 from proxyless_jax.run.workdir import check_named, claim
 from proxyless_jax.space import Network, Op, load_network
 from proxyless_jax.space.suggest import nearest
@@ -100,7 +100,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   options, dataset = _open(config, workdir)
   network = _network(options, dataset, workdir)
   _check_drop_path(options, network)
-  variables = _weights(options, network)
+  variables = load_weights(options, network)
   stage = train_stage(options, dataset, network, variables)
   _claim(config, workdir)
   hosts.on_first(lambda: _keep_network(network, workdir))
@@ -116,8 +116,9 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   """
   options, dataset = _open(config, workdir)
   network = _network(options, dataset, workdir)
-  variables = _weights(options, network)
-  _claim(config, workdir)
+  variables = load_weights(options, network)
+  # Without `weights`, those that were trained from them.
+  _claim(config, workdir, () if options.weights else ("weights",))
   hosts.on_first(lambda: _keep_network(network, workdir))
   more = {}
   if variables is None:
@@ -150,8 +151,9 @@ def _open(config, workdir) -> tuple[Options, Any]:
   return options, dataset
 
 
-def _claim(config, workdir) -> None:
-  hosts.on_first(lambda: claim(workdir, _as_dict(config), MAY_DIFFER))
+def _claim(config, workdir, more: tuple[str, ...] = ()) -> None:
+  may_differ = (*MAY_DIFFER, *more)
+  hosts.on_first(lambda: claim(workdir, _as_dict(config), may_differ))
   hosts.check_shared(workdir)
 
 
@@ -248,11 +250,11 @@ def _network(options: Options, dataset, workdir) -> Network:
   own = [op for op in candidates if isinstance(op, Op)]
   where = f"network = {path!r}"
   try:
-    network = load_network(path, own)
+    network = load_network(path, own, **shape)
   except (ValueError, OSError) as error:
     problem = str(error).removeprefix(f"{path}: ")
     raise ValueError(f"{where}: {problem}") from error
-  _check_network(where, network, shape)
+  _check_architecture(where, network)
   return network
 
 
@@ -274,8 +276,8 @@ def _nearby(name: str) -> str:
   return f"{no_other}; did you mean {meant!r}?" if meant else no_other
 
 
-def _check_network(where: str, network: Network, shape: dict[str, int]) -> None:
-  """Refuses what is no architecture, or not one for the data."""
+def _check_architecture(where: str, network: Network) -> None:
+  """Refuses a search space where an architecture is meant."""
   searched = [edge for edge in network.edges if len(edge.ops) > 1]
   if searched:
     raise ValueError(
@@ -284,27 +286,6 @@ def _check_network(where: str, network: Network, shape: dict[str, int]) -> None:
       "several): search it with job 'search', or choose one in Python: "
       "pj.load_network(path).choose(names).to_json(new_path)"
     )
-  found = {field: getattr(network, field) for field in shape}
-  if found != shape:
-    wrong = ", ".join(
-      f"{field} = {found[field]} where the data have {value}"
-      for field, value in shape.items()
-      if found[field] != value
-    )
-    raise ValueError(
-      f"{where}: expected a network for the data, got {wrong}: change the "
-      "section data of the config, or use another network"
-    )
-
-
-def _weights(options: Options, network: Network) -> dict | None:
-  """The variables in the file that a config names; None where it names none."""
-  if not options.weights:
-    return None
-  try:
-    return from_torch(network, read_torch(options.weights))
-  except ValueError as error:
-    raise ValueError(f"weights = {options.weights!r}: {error}") from error
 
 
 def _keep_network(network: Network, workdir) -> None:

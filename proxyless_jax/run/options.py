@@ -47,9 +47,12 @@ class Options:
     dtype: of activations, 'float32' or 'bfloat16'; 'auto' is bfloat16 on
       accelerators, float32 on a CPU.
     network: what to train or evaluate: a name of `pj.zoo`, or the path of a
-      network's JSON; '' for the workdir's architecture.json.
+      network's JSON or of a `net.config` (`pj.load_network`); '' for the
+      workdir's architecture.json.
     weights: path of PyTorch weights (.pth) to evaluate, or to start training
-      from; '' for those of the workdir, or for fresh ones.
+      from, where they may be for other classes or input channels; '' for those
+      of the workdir, or for fresh ones. 'FILE#PART' takes a part of a file that
+      holds several, see `exchange.read_torch`.
     space: its family, 'mobile' or 'tree', and the arguments of `mobile_space`
       or `tree_space` but those that the data give.
     data, search, train, evaluate, measure, run: see there.
@@ -77,6 +80,14 @@ class Options:
       raise ValueError(
         "train.inherit = True: expected False for job 'train', since weights "
         "are inherited from a search: use job 'search' with train.enabled"
+      )
+    if self.train.freeze and (
+      self.job == "search" or (self.job == "train" and not self.weights)
+    ):
+      raise ValueError(
+        f"train.freeze = True: expected False for job {self.job!r} with "
+        f"weights = {self.weights!r}: weights that stay as they are must be "
+        "trained ones: use job 'train' with their file in config.weights"
       )
     if self.job == "search" and self.network:
       raise ValueError(

@@ -165,6 +165,8 @@ class TrainOptions:
 
   Attributes:
     enabled: whether a search goes on to train what it derived.
+    freeze: train the classifier alone, from `config.weights`. All else stays
+      bit for bit: batch norm runs as in evaluation, paths are not dropped.
     inherit: start from the space's weights instead of from scratch.
     batch: images per step.
     accumulate: parts of a batch, in memory one after the other.
@@ -185,6 +187,7 @@ class TrainOptions:
   """
 
   enabled: bool
+  freeze: bool
   inherit: bool
   batch: int
   accumulate: int

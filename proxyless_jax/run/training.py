@@ -47,7 +47,12 @@ def train_stage(
   # Below the epochs, and yet rounding may make as many steps of it.
   linear = min(round(train.linear_epochs * epoch), count - 1)
   tx = _optimizer(train, count, linear)
-  module = build(network, dtype=options.compute_dtype, dropout=train.dropout)
+  module = build(
+    network,
+    dtype=options.compute_dtype,
+    dropout=train.dropout,
+    frozen=_frozen(train, network),
+  )
   mesh = make_mesh()
   batches = train_batches(
     dataset.train,
@@ -86,11 +91,12 @@ def trained(options: Options, network: Network, workdir) -> tuple | None:
   """
   # The schedule does not matter: no step follows.
   tx = _optimizer(options.train, 1, 0)
+  module = build(network, frozen=_frozen(options.train, network))
   stage = Stage(
     name="train",
     steps=0,
     batch=options.train.batch,
-    init=lambda: _first_state(options, build(network), None, tx),
+    init=lambda: _first_state(options, module, None, tx),
     iterators={"train": None},
     metrics=METRICS,
     advance=None,
@@ -100,10 +106,21 @@ def trained(options: Options, network: Network, workdir) -> tuple | None:
 
 
 def _first_state(options: Options, module, variables: dict | None, tx):
-  # A stream of its own: the search has drawn from seed and seed + 1.
-  init_key, key = jax.random.split(jax.random.key(options.seed + 2))
-  first = state.train_state(key, variables or init(module, init_key), tx)
+  init_key, key = train_keys(options)
+  variables = variables or init(module, init_key)
+  first = state.train_state(key, variables, tx, module.frozen)
   return place(first, make_mesh(), options.run.shard_state)
+
+
+def train_keys(options: Options) -> tuple[jax.Array, jax.Array]:
+  """Of a training: the key of its first weights, and that of its steps."""
+  # A stream of its own: the search has drawn from seed and seed + 1.
+  return tuple(jax.random.split(jax.random.key(options.seed + 2)))
+
+
+def _frozen(train: TrainOptions, network: Network) -> list[str]:
+  """The edges that are not trained: with `freeze`, all but the classifier."""
+  return [edge.name for edge in network.layers[:-1]] if train.freeze else []
 
 
 def _optimizer(train: TrainOptions, count: int, linear: int):

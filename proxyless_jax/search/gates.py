@@ -147,6 +147,32 @@ def path(index: jax.Array, mask: jax.Array) -> Gates:
   return Gates(index, gate, jnp.zeros_like(mask, bool), gate)
 
 
+def fair_path(key: jax.Array, mask: jax.Array, draw: jax.Array) -> jax.Array:
+  """The path of number `draw` in a sequence that treats candidates alike.
+
+  An edge of k candidates goes through all of them in random order, then again
+  in another order: after every k draws each was drawn equally often (the fair
+  sampling of Chu et al., FairNAS, ICCV 2021). Each path by itself is a uniform
+  draw, independent from edge to edge.
+
+  Args:
+    key: PRNG key, the same for the whole sequence.
+    mask: bool[e, k], which candidates exist.
+    draw: i32[], number of the draw, from 0.
+
+  Returns:
+    i32[e].
+  """
+
+  def on_edge(key, exists):
+    count = jnp.sum(exists)
+    key = jax.random.fold_in(key, draw // count)
+    order = jnp.where(exists, jax.random.uniform(key, exists.shape), jnp.inf)
+    return jnp.argsort(order)[draw % count].astype(jnp.int32)
+
+  return jax.vmap(on_edge)(jax.random.split(key, len(mask)), jnp.asarray(mask))
+
+
 def most_probable(arch: jax.Array, mask: jax.Array) -> jax.Array:
   """The candidate of largest alpha per edge, i32[e]."""
   return jnp.argmax(masked(arch, mask), axis=-1).astype(jnp.int32)

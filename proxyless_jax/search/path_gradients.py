@@ -36,6 +36,7 @@ def weight_gradients(
   module: nn.Module,
   smoothing: float,
   accumulate: int,
+  frozen: dict | None = None,
 ) -> tuple[dict, dict, Metrics]:
   """Gradients of the mean loss in a path's weights.
 
@@ -49,15 +50,21 @@ def weight_gradients(
     module: of the space or the architecture.
     smoothing: of the labels.
     accumulate: parts of the batch, in memory one after the other.
+    frozen: {'params', 'batch_stats'} of edges that stay as they are; they are
+      then left out of `rows` and `batch_stats`, and of what is returned.
 
   Returns:
     Gradients of `rows`, new batch-norm statistics, metrics.
   """
+  frozen = frozen or {"params": {}, "batch_stats": {}}
 
   def gradients(part, batch_stats, key):
     def loss_of(rows):
       logits, new = module.apply(
-        {"params": rows, "batch_stats": batch_stats},
+        {
+          "params": {**rows, **frozen["params"]},
+          "batch_stats": {**batch_stats, **frozen["batch_stats"]},
+        },
         part["image"],
         train=True,
         gates=gates,
@@ -67,6 +74,8 @@ def weight_gradients(
       )
       loss = cross_entropy(logits, part, smoothing)
       metrics = classification(logits, part, loss)
+      stats = new.get("batch_stats", {})
+      new = {**new, "batch_stats": {name: stats[name] for name in batch_stats}}
       return loss, (agreed_statistics(new), metrics)
 
     return jax.grad(loss_of, has_aux=True)(rows)

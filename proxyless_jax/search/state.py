@@ -47,7 +47,7 @@ class TrainState:
   Attributes:
     step: i32[], steps done.
     params, batch_stats: of the network.
-    opt_state: of its optimizer.
+    opt_state: of its optimizer, for the edges that are not frozen.
     average: {'params', 'batch_stats'}, their exponential moving average.
     key: of which every step folds in its number.
   """
@@ -89,14 +89,39 @@ def search_state(
   )
 
 
-def train_state(key, variables, tx) -> TrainState:
-  """The state before the first step of training an architecture."""
+def train_state(key, variables, tx, frozen=frozenset()) -> TrainState:
+  """The state before the first step of training an architecture.
+
+  Args:
+    key: PRNG key.
+    variables: {'params', 'batch_stats'} of the architecture.
+    tx: optimizer of the weights that are trained.
+    frozen: names of edges, of the module, that are not.
+  """
+  trained, _ = split_edges(variables, frozen)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=variables["params"],
     batch_stats=variables["batch_stats"],
-    opt_state=tx.init(variables["params"]),
+    opt_state=tx.init(trained["params"]),
     # A copy: buffers that two fields share could not be donated.
     average=jax.tree.map(jnp.copy, dict(variables)),
     key=key,
   )
+
+
+def split_edges(variables: dict, names: frozenset[str]) -> tuple[dict, dict]:
+  """Variables of an architecture: those of other edges, those of the named.
+
+  Args:
+    variables: {'params', 'batch_stats'}, each by names of edges.
+    names: of edges.
+  """
+  others, named = (
+    {
+      collection: {n: t for n, t in trees.items() if (n in names) == inside}
+      for collection, trees in variables.items()
+    }
+    for inside in (False, True)
+  )
+  return others, named

@@ -44,7 +44,11 @@ from proxyless_jax.search.sharing import (
   add_up_gradients,
   over_devices,
 )
-from proxyless_jax.search.state import SearchState, TrainState
+from proxyless_jax.search.state import (
+  SearchState,
+  TrainState,
+  split_edges,
+)
 from proxyless_jax.space import Network
 
 # Streams of random numbers: one per purpose, folded in before the step.
@@ -171,12 +175,13 @@ def train_step(
   accumulate: int,
   mesh: Mesh | None = None,
 ) -> tuple[TrainState, Metrics]:
-  """Trains an architecture.
+  """Trains an architecture, but for the edges that its module has frozen.
 
   Args:
     state: of the training.
     batch: of the training split.
-    module: of the architecture.
+    module: of the architecture; no gradient is taken of its frozen edges, and
+      their weights, statistics and averages keep every bit.
     tx: over the weights.
     smoothing: of the labels.
     average_decay: of the moving average of weights and statistics, which
@@ -190,29 +195,45 @@ def train_step(
   rate = None if drop_rate is None else drop_rate(state.step)
 
   def share(held, batch):
+    *trained, frozen = held
     grads, batch_stats, metrics = weight_gradients(
-      *held, batch, module=module, smoothing=smoothing, accumulate=accumulate
+      *trained,
+      batch,
+      module=module,
+      smoothing=smoothing,
+      accumulate=accumulate,
+      frozen=frozen,
     )
     grads = add_up_gradients(grads, module.network, {})
     return grads, batch_stats, add_up(metrics)
 
-  held = state.params, state.batch_stats, None, rate, key
+  variables = {"params": state.params, "batch_stats": state.batch_stats}
+  trained, frozen = split_edges(variables, module.frozen)
+  params, batch_stats = trained["params"], trained["batch_stats"]
+  held = params, batch_stats, None, rate, key, frozen
   grads, batch_stats, metrics = over_devices(share, mesh)(held, batch)
-  updates, opt_state = tx.update(grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
-  step = state.step.astype(jnp.float32)
-  decay = jnp.minimum(average_decay, (1.0 + step) / (10.0 + step))
-  average = optax.incremental_update(
-    {"params": params, "batch_stats": batch_stats}, state.average, 1.0 - decay
-  )
+  updates, opt_state = tx.update(grads, state.opt_state, params)
+  params = optax.apply_updates(params, updates)
+  trained = {"params": params, "batch_stats": batch_stats}
   state = state.replace(
     step=state.step + 1,
-    params=params,
-    batch_stats=batch_stats,
     opt_state=opt_state,
-    average=average,
+    average=_averaged(state, trained, average_decay),
+    **{name: {**variables[name], **trained[name]} for name in trained},
   )
   return state, metrics
+
+
+def _averaged(state: TrainState, trained: dict, average_decay: float) -> dict:
+  """The average after a step; of frozen edges it stays, not to be rounded."""
+  step = state.step.astype(jnp.float32)
+  decay = jnp.minimum(average_decay, (1.0 + step) / (10.0 + step))
+  before = {
+    name: {edge: state.average[name][edge] for edge in edges}
+    for name, edges in trained.items()
+  }
+  moved = optax.incremental_update(trained, before, 1.0 - decay)
+  return {name: {**state.average[name], **moved[name]} for name in moved}
 
 
 def eval_step(

@@ -31,6 +31,7 @@ from proxyless_jax.space.ops import (
   ShuffleUnit,
   TreeCellBlock,
   Zero,
+  named,
   parse_op,
 )
 from proxyless_jax.space.pyramid import tree_space

@@ -13,14 +13,20 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-from proxyless_jax.space.edge import Edge, check_tuple, expect
-from proxyless_jax.space.network import Network, check_joint, check_names
+from proxyless_jax.space.edge import Edge, Size, check_tuple, expect
+from proxyless_jax.space.network import (
+  Network,
+  check_joint,
+  check_momentum,
+  check_names,
+)
+from proxyless_jax.space.ops import optional
 
 
 class Shape(NamedTuple):
   """Of a map: its height and width, and its channels."""
 
-  size: int
+  size: Size
   features: int
 
 
@@ -119,11 +125,13 @@ class CellNetwork(Network):
     before: the stem: edges that follow one another.
     cells: at least one.
     after: from the last cell's output to the logits.
+    bn_momentum: see `Network`.
   """
 
   before: tuple[Edge, ...]
   cells: tuple[Cell, ...]
   after: tuple[Edge, ...]
+  bn_momentum: float = optional(0.9)
 
   family = "cells"
 
@@ -131,6 +139,7 @@ class CellNetwork(Network):
     for field, kind in (("before", Edge), ("cells", Cell), ("after", Edge)):
       check_tuple(field, getattr(self, field), kind)
       expect(getattr(self, field), field, (), "one or more")
+    check_momentum(self.bn_momentum)
     check_names(self.layers)
     self._check_shapes()
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from proxyless_jax.space.edge import Edge, check_tuple
-from proxyless_jax.space.network import Network, check_joint, check_names
-from proxyless_jax.space.ops import Op
+from proxyless_jax.space.edge import Edge, Size, as_size, check_tuple
+from proxyless_jax.space.network import (
+  Network,
+  check_joint,
+  check_momentum,
+  check_names,
+)
+from proxyless_jax.space.ops import Op, optional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,17 +22,20 @@ class Chain(Network):
     before: edges with one operation each, such as the stem.
     edges: the searched edges; `choose` takes one choice for each.
     after: edges with one operation each, such as head and classifier.
+    bn_momentum: see `Network`.
   """
 
   before: tuple[Edge, ...]
   edges: tuple[Edge, ...]
   after: tuple[Edge, ...]
+  bn_momentum: float = optional(0.9)
 
   family = "chain"
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      check_tuple(field.name, getattr(self, field.name), Edge)
+    for field in ("before", "edges", "after"):
+      check_tuple(field, getattr(self, field), Edge)
+    check_momentum(self.bn_momentum)
     check_names(self.layers)
     for edge in (*self.before, *self.after):
       _ = edge.op
@@ -53,8 +61,8 @@ class ChainBuilder:
     features, size: of what the last edge gives, or of the images.
   """
 
-  def __init__(self, features: int, size: int):
-    self.features, self.size = features, size
+  def __init__(self, features: int, size: Size):
+    self.features, self.size = features, as_size("image_size", size)
 
   def add(
     self,

@@ -1,24 +1,42 @@
-"""Networks as what JSON can hold, and back: frozen dataclasses and tuples."""
+"""Networks as what JSON can hold, and back: frozen dataclasses and tuples.
+
+An operation is its name; or {"name": ..., "epsilon": ...} where it has fields
+that its name does not tell, and not with their defaults.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container
 from typing import Any, get_args, get_origin, get_type_hints
 
 from proxyless_jax.space.edge import expect
-from proxyless_jax.space.ops import Op, parse_op
+from proxyless_jax.space.ops import Op, named, optional_fields, parse_op
 
 
 def to_plain(value: Any) -> Any:
   """Dataclasses as dicts, tuples as lists, operations as their names."""
   if isinstance(value, Op):
-    return value.name
+    told = {"name": value.name, **_told(value)}
+    return told if len(told) > 1 else value.name
   if isinstance(value, tuple):
     return [to_plain(item) for item in value]
   if dataclasses.is_dataclass(value):
+    optional = optional_fields(value)
     names = [field.name for field in dataclasses.fields(value)]
-    return {name: to_plain(getattr(value, name)) for name in names}
+    required = [name for name in names if name not in optional]
+    plain = {name: to_plain(getattr(value, name)) for name in required}
+    return {**plain, **_told(value)}
   return value
+
+
+def _told(value: Any) -> dict[str, Any]:
+  """The optional fields that do not have their defaults."""
+  return {
+    name: getattr(value, name)
+    for name, default in optional_fields(value).items()
+    if getattr(value, name) != default
+  }
 
 
 def from_plain(kind: Any, value: Any, where: str, ops: tuple[Op, ...]) -> Any:
@@ -35,7 +53,7 @@ def from_plain(kind: Any, value: Any, where: str, ops: tuple[Op, ...]) -> Any:
     ValueError: names the field, the value, and what was expected.
   """
   if kind is Op:
-    return _located(where, parse_op, value, ops)
+    return _located(where, _op, value, ops)
   if get_origin(kind) is tuple:
     of_item = get_args(kind)[0]
     expect(isinstance(value, list), where, value, f"a list of {_what(of_item)}")
@@ -46,22 +64,44 @@ def from_plain(kind: Any, value: Any, where: str, ops: tuple[Op, ...]) -> Any:
   if dataclasses.is_dataclass(kind):
     hints = get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
-    check_keys(where, value, names)
+    check_keys(where, value, names, optional_fields(kind))
     values = {
       name: from_plain(
         hints[name], value[name], f"{where}.{name}" if where else name, ops
       )
       for name in names
+      if name in value
     }
     return _located(where, kind, **values)
   return value
 
 
-def check_keys(where: str, value: object, expected: list[str]) -> None:
-  """Raises a ValueError for what is no dict with exactly these keys."""
+def _op(value: Any, ops: tuple[Op, ...]) -> Op:
+  if not isinstance(value, dict):
+    # One of the user's own may have another epsilon than its name tells.
+    return named(parse_op(value, ops))
+  op = named(parse_op(value.get("name"), ops))
+  optional = optional_fields(op)
+  check_keys(f"operation {op.name!r}", value, ["name", *optional], optional)
+  return dataclasses.replace(
+    op, **{k: value[k] for k in optional & value.keys()}
+  )
+
+
+def check_keys(
+  where: str, value: object, expected: list[str], optional: Container[str] = ()
+) -> None:
+  """Raises a ValueError for what is no dict with these keys.
+
+  Args:
+    where: its path in the file, for errors.
+    value: to check.
+    expected: the keys, all that it may have.
+    optional: those of them that it may lack.
+  """
   where = where or "network"
   expect(isinstance(value, dict), where, value, f"the fields {expected}")
-  missing = [key for key in expected if key not in value]
+  missing = [k for k in expected if k not in value and k not in optional]
   unknown = sorted(value.keys() - set(expected))
   if missing or unknown:
     raise ValueError(

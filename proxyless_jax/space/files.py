@@ -1,4 +1,4 @@
-"""Networks from their JSON files: the one list of all families."""
+"""Networks from JSON files, ours and the authors': all families in one list."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from proxyless_jax.space.cells import CellNetwork
 from proxyless_jax.space.chain import Chain
 from proxyless_jax.space.codec import from_plain
-from proxyless_jax.space.edge import check_path, expect
+from proxyless_jax.space.edge import Size, as_size, check_path, expect
+from proxyless_jax.space.net_config import network_from_net_config
 from proxyless_jax.space.network import VERSION, Network
 from proxyless_jax.space.ops import Op
 from proxyless_jax.space.tree import Tree
@@ -17,23 +18,42 @@ from proxyless_jax.space.tree import Tree
 FAMILIES = {kind.family: kind for kind in (CellNetwork, Chain, Tree)}
 
 
-def load_network(path: str | os.PathLike, ops: Iterable[Op] = ()) -> Network:
-  """Reads a network that `Network.to_json` wrote.
+def load_network(
+  path: str | os.PathLike,
+  ops: Iterable[Op] = (),
+  *,
+  image_size: Size | None = None,
+  channels: int | None = None,
+  classes: int | None = None,
+) -> Network:
+  """Reads a network that `Network.to_json` wrote, or a `net.config`.
+
+  The latter are of the authors of ProxylessNAS (github.com:
+  mit-han-lab/proxylessnas, mit-han-lab/mcunet), and give the networks of
+  `pj.zoo`, or others of the same form, with the epsilon and the momentum of
+  their batch norms.
 
   Args:
     path: of the JSON file.
     ops: operations of your own that the file may name.
+    image_size, channels, classes: of the data. A `net.config` gives a network
+      for them, as `pj.zoo` does; where they are not given, for its own channels
+      and classes, and for images of its 'resolution', or of 224 pixels
+      ('ProxylessNASNets') or 32 ('PyramidTreeNet'). Any other file must have
+      those that are given.
 
   Raises:
-    ValueError: not such a file; the message names the field.
+    ValueError: not such a file, or one that says what no network of ours can
+      be; the message names the field.
     OSError: there is no such file, or it cannot be read.
   """
   check_path("path", path)
   known = not isinstance(ops, str) and isinstance(ops, Iterable)
   expect(known, "ops", ops, "a list of operations of your own")
   text = _read(os.fspath(path))
+  shape = dict(image_size=image_size, channels=channels, classes=classes)
   try:
-    return network_from_json(text, ops)
+    return network_from_json(text, ops, **shape)
   except ValueError as error:
     raise ValueError(f"{os.fspath(path)}: {error}") from error
 
@@ -60,12 +80,40 @@ def _read(path: str) -> str:
     ) from error
 
 
-def network_from_json(text: str, ops: Iterable[Op] = ()) -> Network:
+def network_from_json(
+  text: str,
+  ops: Iterable[Op] = (),
+  *,
+  image_size: Size | None = None,
+  channels: int | None = None,
+  classes: int | None = None,
+) -> Network:
   """The network that a JSON text describes: see `load_network`."""
   try:
     data = json.loads(text)
   except json.JSONDecodeError as error:
     raise ValueError(f"not the JSON text of a network: {error}") from error
+  if image_size is not None:
+    image_size = as_size("image_size", image_size)
+  shape = dict(image_size=image_size, channels=channels, classes=classes)
+  if isinstance(data, dict) and "name" in data and "family" not in data:
+    return network_from_net_config(data, **shape)
+  network = _own(data, tuple(ops))
+  wrong = [
+    f"{field} = {getattr(network, field)} where the data have {value}"
+    for field, value in shape.items()
+    if value is not None and getattr(network, field) != value
+  ]
+  if wrong:
+    raise ValueError(
+      f"expected a network for the data, got {', '.join(wrong)}: use another "
+      "network, or other data"
+    )
+  return network
+
+
+def _own(data: object, ops: tuple[Op, ...]) -> Network:
+  """The network of which `Network.to_json` wrote these data."""
   header = ["version", "family"]
   expect(isinstance(data, dict), "network", data, f"the fields {header}")
   if not data.keys() & set(header):
@@ -78,4 +126,4 @@ def network_from_json(text: str, ops: Iterable[Op] = ()) -> Network:
   family = data.pop("family", None)
   known = isinstance(family, str) and family in FAMILIES
   expect(known, "family", family, f"one of {sorted(FAMILIES)}")
-  return from_plain(FAMILIES[family], data, "", tuple(ops))
+  return from_plain(FAMILIES[family], data, "", ops)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from proxyless_jax.space.cells import Cell, CellNetwork, Path, Shape
 from proxyless_jax.space.chain import ChainBuilder
-from proxyless_jax.space.edge import Edge, expect
+from proxyless_jax.space.edge import Edge, Size, expect
 from proxyless_jax.space.ops import (
   AvgPool,
   BlockMaxPool,
@@ -88,7 +88,7 @@ class Style:
 def cell_network(
   genotype: Genotype,
   style: Style,
-  images: tuple[int, int, int],
+  images: tuple[Size, int, int],
   *,
   cells: int,
   filters: int,

@@ -10,7 +10,14 @@ import math
 from collections.abc import Sequence
 
 from proxyless_jax.space.chain import Chain, ChainBuilder
-from proxyless_jax.space.edge import Edge, check_sequence, expect
+from proxyless_jax.space.edge import (
+  Edge,
+  Size,
+  as_size,
+  check_sequence,
+  expect,
+  height_width,
+)
 from proxyless_jax.space.ops import (
   Classifier,
   ConvBN,
@@ -40,7 +47,7 @@ def round_width(width: float, divisor: int = 8) -> int:
 def mobile_space(
   *,
   width_mult: float = 1.0,
-  image_size: int = 224,
+  image_size: Size = 224,
   channels: int = 3,
   classes: int = 1000,
   stem_width: int = 32,
@@ -59,7 +66,8 @@ def mobile_space(
   Args:
     width_mult: multiplies every width (the head's only where above 1), each
       rounded to a multiple of 8.
-    image_size, channels, classes: of the data.
+    image_size: of the data, in pixels: an integer, or (height, width).
+    channels, classes: of the data.
     stem_width, stem_stride: the 3x3 convolution that comes first.
     first_width: width of the first block, which is not searched; 0 for none.
     first_expand, first_kernel: its expansion and kernel.
@@ -72,8 +80,8 @@ def mobile_space(
     ValueError: the parts do not fit each other or the image.
   """
   _check_stages(widths, depths, strides)
+  image_size = as_size("image_size", image_size)
   _check_positive(
-    image_size=image_size,
     channels=channels,
     classes=classes,
     stem_width=stem_width,
@@ -136,12 +144,12 @@ def _check_positive(**fields):
     expect(positive, field, value, "a positive integer")
 
 
-def _check_image(image_size: int, strides: Sequence[int]):
+def _check_image(image_size: Size, strides: Sequence[int]):
   smallest = 1
   for stride in reversed(strides):
     # An edge of stride s turns size n into ceil(n / s), and needs n >= s.
     smallest = max(stride, (smallest - 1) * stride + 1)
-  if image_size < smallest:
+  if min(height_width(image_size)) < smallest:
     raise ValueError(
       f"image_size = {image_size}: expected at least {smallest} for the "
       f"strides {strides} of stem and stages: use larger images, or strides "

@@ -22,6 +22,7 @@ from typing import ClassVar
 from proxyless_jax.space.codec import to_plain
 from proxyless_jax.space.edge import (
   Edge,
+  Size,
   check_path,
   check_sequence,
   expect,
@@ -39,10 +40,14 @@ class Network(abc.ABC):
   Attributes:
     family: its name in JSON.
     edges: the searched edges; `choose` takes one choice for each.
+    bn_momentum: of the running statistics of all its batch norms, where
+      `build` is not told otherwise: the share that a step keeps of them. It is
+      the network's, not an operation's: published files have one for all.
   """
 
   family: ClassVar[str]
   edges: tuple[Edge, ...]
+  bn_momentum: float = 0.9
 
   @property
   @abc.abstractmethod
@@ -57,8 +62,14 @@ class Network(abc.ABC):
     """The same network with others in the place of the searched edges."""
 
   @property
-  def image_size(self) -> int:
+  def image_size(self) -> Size:
+    """Height and width of the images: one number where they are equal."""
     return self.layers[0].size
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """(h, w, channels) of an image."""
+    return self.layers[0].shape_in
 
   @property
   def channels(self) -> int:
@@ -136,6 +147,13 @@ def check_network(field: str, value: object) -> None:
     f"{field} is {got}: expected a network, such as pj.zoo(name), "
     "pj.load_network(path) or pj.mobile_space() gives"
   )
+
+
+def check_momentum(value: float) -> None:
+  """Raises a ValueError for what is no momentum of running statistics."""
+  fits = type(value) is float and 0.0 <= value < 1.0
+  expected = "a float of 0 or more, below 1 (PyTorch's is 1 minus it)"
+  expect(fits, "bn_momentum", value, expected)
 
 
 def check_names(layers: Sequence[Edge]) -> None:

@@ -11,7 +11,14 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 
-from proxyless_jax.space.edge import Edge, check_sequence, expect
+from proxyless_jax.space.edge import (
+  Edge,
+  Size,
+  as_size,
+  check_sequence,
+  expect,
+  height_width,
+)
 from proxyless_jax.space.ops import (
   Classifier,
   Norm,
@@ -35,7 +42,7 @@ CANDIDATES = (
 
 def tree_space(
   *,
-  image_size: int = 32,
+  image_size: Size = 32,
   channels: int = 3,
   classes: int = 10,
   stem_width: int = 16,
@@ -46,6 +53,7 @@ def tree_space(
   levels: int = 2,
   branches: int = 2,
   candidates: Sequence[str | Op] = CANDIDATES,
+  shuffle: bool = True,
 ) -> Tree:
   """The space of all choices of one candidate per edge of every tree.
 
@@ -54,7 +62,8 @@ def tree_space(
   times as wide. With the defaults that gives the released widths.
 
   Args:
-    image_size, channels, classes: of the data.
+    image_size: of the data, in pixels: an integer, or (height, width).
+    channels, classes: of the data.
     stem_width: of the 3x3 convolution that comes first.
     alpha: what the last block's width has over the stem's.
     depths: blocks of each stage; every stage but the first halves the size.
@@ -63,14 +72,16 @@ def tree_space(
     levels: of a tree.
     branches: edges below each node of a tree.
     candidates: names or operations.
+    shuffle: whether a channel shuffle follows each 3x3 convolution, so that
+      every tree sees channels of all its groups; as in the released network.
 
   Raises:
     ValueError: the parts do not fit each other or the image.
   """
   check_sequence("depths", depths, "integers, one per stage")
   depths = tuple(depths)
+  image_size = as_size("image_size", image_size)
   _check_positive(
-    image_size=image_size,
     channels=channels,
     classes=classes,
     stem_width=stem_width,
@@ -84,8 +95,12 @@ def tree_space(
   fits = type(alpha) is int and alpha >= 0
   expect(fits, "alpha", alpha, "an integer of 0 or more: blocks grow wider")
   expect(stem_width >= halves, "stem_width", stem_width, f"{halves} or more")
+  expect(type(shuffle) is bool, "shuffle", shuffle, "True or False")
   _check_image(image_size, len(depths))
-  form = _Form(expand, halves, levels, branches, parse_candidates(candidates))
+  # One group has nothing to mix with.
+  conv = NormConv(3, groups=halves, shuffle=shuffle and halves > 1)
+  candidates = parse_candidates(candidates)
+  form = _Form(expand, conv, levels, branches, candidates)
   stem = Edge("stem", (PlainConv(3),), channels, stem_width, 1, image_size)
   norm = _keep("stem_norm", Norm(relu=False), stem)
   blocks = tuple(_blocks(norm, alpha, depths, form))
@@ -101,10 +116,14 @@ class _Form:
   """What all blocks of a space share."""
 
   expand: int
-  halves: int
+  conv: NormConv
   levels: int
   branches: int
   candidates: tuple[Op, ...]
+
+  @property
+  def halves(self) -> int:
+    return self.conv.groups
 
 
 def _blocks(
@@ -135,7 +154,7 @@ def _block(
   )
   conv = Edge(
     f"{name}_conv",
-    (NormConv(3, groups=form.halves),),
+    (form.conv,),
     *(width, whole, stride, below.size_out),
   )
   size = conv.size_out
@@ -185,8 +204,9 @@ def _check_positive(**fields):
     expect(positive, field, value, "a positive integer")
 
 
-def _check_image(image_size: int, stages: int):
+def _check_image(image_size: Size, stages: int):
   # Each stride of 2 turns n into ceil(n / 2), and needs n >= 2.
   smallest = 2 ** (stages - 2) + 1 if stages > 1 else 1
   expected = f"at least {smallest}, for {stages} stages"
-  expect(image_size >= smallest, "image_size", image_size, expected)
+  fits = min(height_width(image_size)) >= smallest
+  expect(fits, "image_size", image_size, expected)

@@ -3,7 +3,8 @@
 Cai, Zhu, Han, ICLR 2019, section 4.1. A residual bottleneck block whose 3x3
 convolution is followed by trees, one for each half of its channels:
 
-    y      = conv(in_bottleneck(x))              in groups, one for each half
+    y      = conv(in_bottleneck(x))              in groups, one for each half,
+                                                 and shuffled over them
     y_h    = branch_norm_h(tree_h(y_h)) + y_h    for each half h of y's channels
     block  = final_norm(out_bottleneck(sum_h y_h)) + shortcut(x)
 
@@ -18,7 +19,13 @@ import dataclasses
 import itertools
 
 from proxyless_jax.space.edge import Edge, check_tuple, expect
-from proxyless_jax.space.network import Network, check_joint, check_names
+from proxyless_jax.space.network import (
+  Network,
+  check_joint,
+  check_momentum,
+  check_names,
+)
+from proxyless_jax.space.ops import optional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +34,8 @@ class Block:
 
   Attributes:
     in_bottleneck: 1x1, to the block's width.
-    conv: 3x3 in groups, to the width of each half; has the block's stride.
+    conv: 3x3 in groups, to the width of each half; has the block's stride,
+      and the channel shuffle where there is one.
     edges: the searched ones, level by level from the top; in a level, those
       of the first half first. Edge i of a level lies below edge i // branches
       of the level above it.
@@ -126,11 +134,13 @@ class Tree(Network):
     before: edges with one operation each: the stem.
     blocks: in order.
     after: edges with one operation each: norm and classifier.
+    bn_momentum: see `Network`.
   """
 
   before: tuple[Edge, ...]
   blocks: tuple[Block, ...]
   after: tuple[Edge, ...]
+  bn_momentum: float = optional(0.9)
 
   family = "tree"
 
@@ -138,6 +148,7 @@ class Tree(Network):
     check_tuple("before", self.before, Edge)
     check_tuple("blocks", self.blocks, Block)
     check_tuple("after", self.after, Edge)
+    check_momentum(self.bn_momentum)
     expect(self.before, "before", (), "one or more edges")
     expect(self.after, "after", (), "one or more edges")
     check_names(self.layers)

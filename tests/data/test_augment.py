@@ -11,21 +11,26 @@ def images(*shape):
 
 def test_resize_leaves_the_right_size_alone():
   image = images(8, 8, 3)
-  assert augment.resize(image, 8) is image
+  assert augment.resize(image, (8, 8)) is image
   picture = Image.fromarray(image)
-  assert augment.resize(picture, 8) is picture
+  assert augment.resize(picture, (8, 8)) is picture
+  wide = images(6, 9, 3)
+  assert augment.resize(wide, (6, 9)) is wide
 
 
 def test_resize_is_bilinear_with_antialiasing():
   image = images(40, 30, 3)
-  wanted = Image.fromarray(image).resize((8, 8), Image.Resampling.BILINEAR)
-  for given in (image, Image.fromarray(image)):
-    resized = augment.pixels(augment.resize(given, 8))
-    np.testing.assert_array_equal(resized, np.asarray(wanted))
-  resized = augment.pixels(augment.resize(images(5, 7, 1), 9))
+  for height, width in ((8, 8), (6, 11)):
+    sides = (width, height)  # Pillow's order.
+    wanted = Image.fromarray(image).resize(sides, Image.Resampling.BILINEAR)
+    for given in (image, Image.fromarray(image)):
+      resized = augment.pixels(augment.resize(given, (height, width)))
+      np.testing.assert_array_equal(resized, np.asarray(wanted))
+  resized = augment.pixels(augment.resize(images(5, 7, 1), (9, 9)))
   assert resized.shape == (9, 9, 1)
   flat = np.full((40, 30, 1), 77, np.uint8)
-  assert (augment.pixels(augment.resize(flat, 9, (3, 2, 20.5, 31))) == 77).all()
+  part = augment.resize(flat, (9, 9), (3, 2, 20.5, 31))
+  assert (augment.pixels(part) == 77).all()
 
 
 def test_crop_and_resize_sees_nothing_outside_the_crop():
@@ -34,7 +39,7 @@ def test_crop_and_resize_sees_nothing_outside_the_crop():
   wanted = Image.fromarray(image[7:33, 4:21]).resize(
     (12, 12), Image.Resampling.BILINEAR
   )
-  resized = augment.pixels(augment.crop_and_resize(image, 12, box))
+  resized = augment.pixels(augment.crop_and_resize(image, (12, 12), box))
   np.testing.assert_array_equal(resized, np.asarray(wanted))
 
 
@@ -52,43 +57,76 @@ def test_centre_box_is_resize_to_256_then_crop_224(height, width, size):
   resized = image.resize(sides, Image.Resampling.BILINEAR)
   left, top = (round((side - size) / 2) for side in sides)
   wanted = np.asarray(resized.crop((left, top, left + size, top + size)), int)
-  box = augment.centre_box(height, width, size)
-  found = augment.pixels(augment.resize(image, size, box)).astype(int)
+  box = augment.centre_box(height, width, (size, size))
+  found = augment.pixels(augment.resize(image, (size, size), box)).astype(int)
   # Pillow rounds its filter's weights after other sums.
   assert np.abs(found - wanted).max() <= 1
   assert (found == wanted).mean() > 0.99
 
 
-def test_random_box_keeps_area_aspect_and_bounds():
+@pytest.mark.parametrize("size", [(8, 8), (10, 16)])
+def test_random_box_keeps_area_aspect_and_bounds(size):
   rng = np.random.default_rng(0)
   areas = []
   for _ in range(500):
     draws = rng.random(augment.BOX_DRAWS)
-    left, top, right, bottom = augment.random_box(100, 140, 0.25, draws)
+    box = augment.random_box(100, 140, 0.25, draws, size)
+    left, top, right, bottom = box
     assert 0 <= left < right <= 140
     assert 0 <= top < bottom <= 100
     areas.append((right - left) * (bottom - top) / 14000)
-    assert 0.73 < (right - left) / (bottom - top) < 1.36
+    aspect = (right - left) / (bottom - top)
+    assert 0.73 < aspect * size[0] / size[1] < 1.36
   assert 0.24 < min(areas) < 0.3
   assert max(areas) > 0.85
 
 
+@pytest.mark.parametrize(
+  ("height", "width"), [(375, 500), (500, 375), (333, 333), (100, 251)]
+)
+@pytest.mark.parametrize("size", [(96, 160), (70, 28)])
+def test_centre_box_of_a_rectangle_keeps_the_aspect(height, width, size):
+  """The whole image enlarged until it covers size / 0.875, and its centre."""
+  image = Image.fromarray(images(height, width, 3))
+  covered = [round(side / 0.875) for side in size]
+  scale = max(covered[0] / height, covered[1] / width)
+  sides = int(width * scale + 1e-9), int(height * scale + 1e-9)
+  resized = image.resize(sides, Image.Resampling.BILINEAR)
+  left, top = (round((n - m) / 2) for n, m in zip(sides, size[::-1]))
+  wanted = resized.crop((left, top, left + size[1], top + size[0]))
+  wanted = np.asarray(wanted, int)
+  left, top, right, bottom = box = augment.centre_box(height, width, size)
+  assert 0 <= left < right <= width and 0 <= top < bottom <= height
+  aspect = (right - left) / (bottom - top)
+  assert aspect == pytest.approx(size[1] / size[0], rel=0.02)
+  found = augment.pixels(augment.resize(image, size, box)).astype(int)
+  assert found.shape == (*size, 3)
+  assert np.abs(found - wanted).max() <= 1
+  assert (found == wanted).mean() > 0.95
+
+
 def test_random_box_of_a_strip_falls_back_to_the_centre():
   draws = np.random.default_rng(0).random(augment.BOX_DRAWS)
-  wide = augment.random_box(10, 1000, 1.0, draws)
+  wide = augment.random_box(10, 1000, 1.0, draws, (8, 8))
   assert wide == (493, 0, 506, 10)
-  tall = augment.random_box(1000, 9, 1.0, draws)
+  tall = augment.random_box(1000, 9, 1.0, draws, (8, 8))
   assert tall == (0, 494, 9, 506)
+  # 4/3 of the aspect of 2, and 3/4 of it.
+  assert augment.random_box(9, 900, 1.0, draws, (8, 16)) == (438, 0, 462, 9)
+  assert augment.random_box(900, 9, 1.0, draws, (8, 16)) == (0, 447, 9, 453)
+  line = augment.random_box(1, 9, 1.0, draws, (900, 1))
+  assert line == (4, 0, 5, 1)  # Never without pixels.
 
 
-def test_pad_and_crop_shifts_with_black():
-  batch = images(64, 6, 6, 3)
+@pytest.mark.parametrize("height, width", [(6, 6), (5, 8)])
+def test_pad_and_crop_shifts_with_black(height, width):
+  batch = images(64, height, width, 3)
   corners = np.random.default_rng(0).integers(5, size=(64, 2))
   crops = augment.pad_and_crop(batch, 2, corners)
   assert crops.shape == batch.shape
   padded = np.pad(batch, ((0, 0), (2, 2), (2, 2), (0, 0)))
   for image, crop, (top, left) in zip(padded, crops, corners):
-    wanted = image[top : top + 6, left : left + 6]
+    wanted = image[top : top + height, left : left + width]
     np.testing.assert_array_equal(crop, wanted)
 
 

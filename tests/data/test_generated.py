@@ -30,6 +30,13 @@ def test_sizes_are_larger_than_the_crop_and_varied(channels):
   assert 15 < image.std() < 90
 
 
+def test_sizes_follow_the_sides_of_a_rectangle():
+  source = GeneratedSource(5, 40, (16, 48), 1)
+  sides = np.array([source[i]["image"].shape[:2] for i in range(40)])
+  assert (sides > (16, 48)).all() and (sides < (36, 107)).all()
+  assert np.ptp(sides, axis=0).min() > 10
+
+
 def test_classes_can_be_told_apart():
   source = GeneratedSource(10, 400, 32, 3)
   means = np.array([source[i]["image"].mean((0, 1)) for i in range(400)])

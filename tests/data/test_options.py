@@ -27,6 +27,12 @@ def test_no_field_has_a_default(mnist_fields):
     ("image_size", 0, "an integer of 1 or more"),
     ("image_size", 28.0, "an integer of 1 or more"),
     ("image_size", True, "an integer of 1 or more"),
+    ("image_size", "28", r"or a tuple of two, \(height, width\)"),
+    ("image_size", (28,), "a tuple of two"),
+    ("image_size", (28, 28, 3), "a tuple of two"),
+    ("image_size", (28, 0), "a tuple of two"),
+    ("image_size", (28.0, 28), "a tuple of two"),
+    ("image_size", [20, 28], "a tuple of two"),
     ("channels", 2, "1 .* or 3"),
     ("mean", (0.5, 0.5, 0.5), "a tuple of 1 numbers"),
     ("mean", 0.5, "a tuple of 1 numbers"),
@@ -51,7 +57,7 @@ def test_no_field_has_a_default(mnist_fields):
     ("saturation", -1, "0 or more"),
     ("cutout", -1, "an integer of 0 or more"),
     ("cutout", 16.0, "an integer of 0 or more"),
-    ("cutout", 28, "below image_size=28"),
+    ("cutout", 28, "below the shorter side of image_size=28"),
     ("test_fraction", 0, "between 0 and 1"),
     ("test_fraction", 1.0, "between 0 and 1"),
     ("arch_fraction", "half", "between 0 and 1"),
@@ -69,6 +75,12 @@ def test_errors_name_field_value_and_expected(
     DataOptions(**{**mnist_fields, field: value})
   assert str(error.value).startswith(f"{field}={value!r}: expected")
   assert "; " in str(error.value)
+
+
+def test_a_cutout_fits_the_shorter_side(make_options):
+  assert make_options(image_size=(20, 28), cutout=19).cutout == 19
+  with pytest.raises(ValueError, match=r"cutout=20.* image_size=\(20, 28\)"):
+    make_options(image_size=(20, 28), cutout=20)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 import dataclasses
+import io
 
 import grain
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from PIL import Image
 
 from proxyless_jax.data import augment, eval_batches, load, train_batches
+from proxyless_jax.data.decode import EncodedImage
 from proxyless_jax.data.load import Subset
 from proxyless_jax.data.sources import ArraySource
 
@@ -153,13 +156,15 @@ def test_eval_covers_each_image_once_in_order(
 
 
 @pytest.mark.parametrize("crop", ["none", "pad", "resized"])
-def test_eval_resizes_and_takes_the_centre_of_resized(make_options, crop):
-  options = make_options(crop=crop, image_size=20)
+@pytest.mark.parametrize("size", [(20, 20), (12, 20)])
+def test_eval_resizes_and_takes_the_centre_of_resized(make_options, crop, size):
+  options = make_options(crop=crop, image_size=size)
   test = load(options).test
   batch = next(iter(eval_batches(test, options, batch=3)))
   image = test.source[test.indices[2]]["image"]
-  box = augment.centre_box(28, 28, 20) if crop == "resized" else None
-  wanted = augment.pixels(augment.resize(image, 20, box))
+  box = augment.centre_box(28, 28, size) if crop == "resized" else None
+  wanted = augment.pixels(augment.resize(image, size, box))
+  assert wanted.shape == (*size, 1)
   np.testing.assert_allclose(
     batch["image"][2], (wanted / 255 - 0.5) / 0.25, rtol=1e-5, atol=1e-6
   )
@@ -228,6 +233,36 @@ def test_cutout_is_zero_after_normalising(make_photos):
     counts.add(int(zero.sum()))
   assert max(counts) == 81
   assert len(counts) > 3  # Some stick out.
+
+
+@pytest.mark.parametrize("crop", ["none", "pad", "resized"])
+def test_rectangles_of_images_in_files(make_photos, crop):
+  """JPEGs, some upright and some not, with all that is done to them."""
+  files = []
+  for i, shape in enumerate([(40, 60, 3), (70, 31, 3)] * 4):
+    pixels = np.random.default_rng(i).integers(1, 256, shape, np.uint8)
+    Image.fromarray(pixels).save(file := io.BytesIO(), "JPEG")
+    image = EncodedImage(file.getvalue(), 3, f"image {i}")
+    files.append({"image": image, "label": i})
+  options = make_photos(image_size=(14, 26), crop=crop)
+  train = Subset(files, np.arange(8))
+  (batch,) = take(train_batches(train, options, batch=8, seed=0), 1)
+  assert batch["image"].shape == (8, 14, 26, 3)
+  zeros = (batch["image"] == 0).all(-1)
+  assert zeros.any((0, 2)).all()  # Cutouts lie anywhere,
+  assert zeros[:, :, 14:].any()  # right of the height too.
+  (tested,) = eval_batches(train, options, batch=8)
+  assert tested["image"].shape == (8, 14, 26, 3)
+
+
+def test_a_square_is_told_by_one_number_or_two(make_photos):
+  one, two = make_photos(image_size=24), make_photos(image_size=(24, 24))
+  assert one == two and hash(one) == hash(two) and two.image_size == 24
+  streams = [
+    train_batches(load(options).train, options, batch=8, seed=0)
+    for options in (one, two)
+  ]
+  assert_same(*(take(stream, 2) for stream in streams))
 
 
 @pytest.mark.parametrize("field", ["brightness", "saturation"])

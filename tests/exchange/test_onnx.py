@@ -1,4 +1,5 @@
 import dataclasses
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,16 @@ from proxyless_jax.space import (
   AvgPool,
   BasicBlock,
   Chain,
+  ConvBN,
   Edge,
   Identity,
   MaxPool,
+  MBConv,
   Norm,
   PlainConv,
   Relu,
 )
+from proxyless_jax.space.chain import ChainBuilder
 
 pytest.importorskip("onnx")
 
@@ -39,8 +43,7 @@ def compare(network, batch=2):
   """Both outputs, and the model's."""
   onnxruntime = pytest.importorskip("onnxruntime")
   variables = variables_of(network)
-  size, channels = network.image_size, network.channels
-  shape = (batch, size, size, channels)
+  shape = (batch, *network.image_shape)
   images = np.random.default_rng(1).standard_normal(shape, np.float32)
   apply = jax.jit(lambda v, x: pj.build(network).apply(v, x, False))
   own = np.asarray(apply(variables, images))
@@ -54,10 +57,11 @@ def compare(network, batch=2):
   np.testing.assert_allclose(other / scale, own / scale, atol=1e-4, rtol=0)
 
 
-def test_a_mobile_network():
+@pytest.mark.parametrize("size", [20, (20, 11)])
+def test_a_mobile_network(size):
   names = ("mbconv3_k3", "mbconv6_k5_se4", "zero", "mbconv3_k7_relu")
   space = pj.mobile_space(
-    image_size=20,
+    image_size=size,
     classes=5,
     widths=(16, 24),
     depths=(4, 1),
@@ -68,17 +72,28 @@ def test_a_mobile_network():
   compare(space.choose([*names, names[1]]))
 
 
-@pytest.mark.parametrize("stride, size", [(1, 8), (2, 8), (2, 7)])
+@pytest.mark.parametrize("stride, size", [(1, 8), (2, 8), (2, 7), (2, (7, 16))])
 def test_common_operations(stride, size):
-  half = -(-size // stride)
+  chain = ChainBuilder(3, size)
   edges = (
-    Edge("conv", (PlainConv(3),), 3, 6, stride, size),
-    Edge("norm", (Norm(True),), 6, 6, 1, half),
-    Edge("identity", (Identity(),), 6, 6, 1, half, True),
-    Edge("max", (MaxPool(3),), 6, 6, stride, half),
-    Edge("linear", (Norm(False),), 6, 6, 1, -(-half // stride)),
-    Edge("relu", (Relu(),), 6, 6, 1, -(-half // stride)),
-    Edge("average", (AvgPool(3),), 6, 6, stride, -(-half // stride)),
+    chain.add("conv", (PlainConv(3),), 6, stride),
+    chain.add("norm", (Norm(True),), 6),
+    chain.add("identity", (Identity(),), 6, shortcut=True),
+    chain.add("max", (MaxPool(3),), 6, stride),
+    chain.add("linear", (Norm(False),), 6),
+    chain.add("relu", (Relu(),), 6),
+    chain.add("average", (AvgPool(3),), 6, stride),
+  )
+  compare(Chain((), edges, ()))
+
+
+def test_another_epsilon_is_folded():
+  edges = (
+    Edge("conv", (ConvBN(3, epsilon=0.1),), 3, 6, 1, 8),
+    Edge("block", (MBConv(3, 3, epsilon=0.2),), 6, 6, 1, 8),
+    Edge("less", (MBConv(Fraction(3, 2), 3),), 6, 6, 1, 8, True),
+    Edge("narrow", (MBConv(Fraction(1, 2), 3),), 6, 6, 1, 8),
+    Edge("norm", (Norm(True, epsilon=0.3),), 6, 6, 1, 8),
   )
   compare(Chain((), edges, ()))
 

@@ -4,6 +4,7 @@ The same against PyTorch itself is in `test_torch_logits.py`.
 """
 
 import builtins
+import io
 import json
 import pathlib
 import zlib
@@ -15,23 +16,37 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import proxyless_jax as pj
 from proxyless_jax.exchange.layouts import entries
+from proxyless_jax.nn import banks
+from proxyless_jax.search import gates
 
 HERE = pathlib.Path(__file__).parent
+GOLDEN_CIFAR = HERE / "golden_cifar.json"
 RELEASED = ["cpu", "gpu", "mobile", "mobile_14", "cifar"]
 
-CHAIN = pj.mobile_space(
-  image_size=8,
-  classes=3,
-  stem_width=8,
-  first_width=8,
-  widths=(8,),
-  depths=(3,),
-  strides=(1,),
-  head_width=8,
-).choose(["mbconv3_k5", "zero", "mbconv6_k3"])
-TREE = pj.tree_space(
-  image_size=4, classes=3, stem_width=4, alpha=4, depths=(1, 1)
-).choose(["sep_conv_3", "dil_conv_3", *["max_pool_3", "identity"] * 11])
+
+def chain(**task):
+  space = pj.mobile_space(
+    image_size=8,
+    stem_width=8,
+    first_width=8,
+    widths=(8,),
+    depths=(3,),
+    strides=(1,),
+    head_width=8,
+    **task,
+  )
+  return space.choose(["mbconv3_k5", "zero", "mbconv6_k3"])
+
+
+def tree(**task):
+  space = pj.tree_space(
+    image_size=4, stem_width=4, alpha=4, depths=(1, 1), **task
+  )
+  rest = ["max_pool_3", "identity"] * 11
+  return space.choose(["sep_conv_3", "dil_conv_3", *rest])
+
+
+CHAIN, TREE = chain(classes=3), tree(classes=3)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -42,8 +57,8 @@ def quick_compilation():
   jax.config.update("jax_disable_most_optimizations", False)
 
 
-def golden_weights(network, final_bn=1.0):
-  """The rule of `golden_cifar.json`; without its last factor, of the other."""
+def golden_weights(network, convs=1.0):
+  """The rule of the golden files; `convs` is 0.4 in `golden_cifar.json`."""
   state_dict = {}
   for name, shape, _ in entries(network):
     n = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
@@ -54,9 +69,8 @@ def golden_weights(network, final_bn=1.0):
       n = 1 + 0.1 * np.abs(n)
     elif len(shape) == 1:
       n = 1 + 0.1 * n if last == "weight" else 0.1 * n
-      n = final_bn * n if name.endswith("final_bn.weight") else n
     elif len(shape) == 4:
-      n = n * np.sqrt(2 / np.prod(shape[1:]))
+      n = convs * n * np.sqrt(2 / np.prod(shape[1:]))
     elif len(shape) == 2:
       n = 0.03 * n
     dtype = np.float32 if last != "num_batches_tracked" else np.int64
@@ -64,21 +78,32 @@ def golden_weights(network, final_bn=1.0):
   return state_dict
 
 
-def golden_logits(network, state_dict):
-  size = network.image_size
-  images = np.random.default_rng(0).standard_normal((2, 3, size, size))
-  images = images.astype(np.float32).transpose(0, 2, 3, 1)
-  variables = pj.from_torch(network, state_dict)
+def golden_images(size, seed):
+  draw = np.random.default_rng(seed).standard_normal((2, 3, size, size))
+  return draw.astype(np.float32).transpose(0, 2, 3, 1)
+
+
+def logits_of(network, variables, images, gates=None):
   module = pj.build(network)
-  return jax.jit(lambda v, x: module.apply(v, x, train=False))(
-    variables, images
-  )
+
+  @jax.jit
+  def run(variables, images):
+    return module.apply(variables, images, train=False, gates=gates)
+
+  return run(variables, images)
+
+
+def check_golden(logits, expected):
+  """To 1e-5 of the largest."""
+  atol = 1e-5 * np.abs(expected).max()
+  assert_allclose(logits, expected, rtol=0, atol=atol)
 
 
 def test_golden_logits_of_proxyless_mobile():
   golden = json.loads((HERE / "golden_mobile.json").read_text())
   network = pj.zoo("proxyless_mobile")
-  logits = golden_logits(network, golden_weights(network))
+  variables = pj.from_torch(network, golden_weights(network))
+  logits = logits_of(network, variables, golden_images(224, seed=0))
   # Relative to the typical logit: some are near zero.
   atol = 1e-3 * np.mean(golden["abs_mean"])
   assert_allclose(logits[:, :8], golden["logits_first8"], rtol=0, atol=atol)
@@ -86,16 +111,45 @@ def test_golden_logits_of_proxyless_mobile():
   assert_array_equal(logits.argmax(1), golden["argmax"])
 
 
-def test_golden_logits_of_the_cifar_network():
-  """Of its first 6 blocks, in stages of 2: all 54 compile for a minute."""
-  golden = json.loads((HERE / "golden_cifar.json").read_text())
+def test_golden_logits_of_the_first_cifar_blocks():
+  """Of the first 6, in stages of 2: all 54 compile for a minute."""
+  golden = json.loads(GOLDEN_CIFAR.read_text())["two_blocks_a_stage"]
   released = pj.zoo("proxyless_cifar")
   space = pj.tree_space(depths=(2, 2, 2))
   network = space.choose([edge.op.name for edge in released.edges[:72]])
-  logits = golden_logits(network, golden_weights(network, final_bn=0.05))
-  expected = np.array(golden["two_blocks_a_stage"]["logits"])
-  atol = 1e-4 * np.abs(expected).mean()
-  assert_allclose(logits, expected, rtol=0, atol=atol)
+  variables = pj.from_torch(network, golden_weights(network, convs=0.4))
+  logits = logits_of(network, variables, golden_images(32, seed=1))
+  check_golden(logits, golden["logits"])
+
+
+def test_golden_logits_of_the_cifar_network_as_a_path_of_its_space():
+  """A supernet runs its 54 blocks as 14 programs."""
+  golden = json.loads(GOLDEN_CIFAR.read_text())["proxyless_cifar"]
+  space, network = pj.tree_space(), pj.zoo("proxyless_cifar")
+  variables = pj.from_torch(network, golden_weights(network, convs=0.4))
+  variables = in_space(space, network, jax.device_get(variables))
+  index = [e.index(n.op.name) for e, n in zip(space.edges, network.edges)]
+  path = gates.path(np.array(index), gates.candidate_mask(space))
+  logits = logits_of(space, variables, golden_images(32, seed=1), path)
+  check_golden(logits, golden["logits"])
+
+
+def in_space(space, network, variables):
+  """An architecture's variables on its path; all others are zeros."""
+  ops = {edge.name: edge.op for edge in network.layers}
+  placed = {}
+  for collection, tree in variables.items():
+    placed[collection] = named = dict(tree)
+    for own in banks(space):
+      rows = np.zeros(
+        (len(own.edges), len(own.place.ops), own.length(collection)), np.float32
+      )
+      for row, edge in zip(rows, own.edges):
+        op, mine = ops[edge.name], named.pop(edge.name, None)
+        if mine:
+          row[edge.index(op.name)] = own.pack(op, collection, mine[op.name])
+      named[own.name] = rows
+  return placed
 
 
 @pytest.mark.parametrize("name", RELEASED)
@@ -168,6 +222,20 @@ def test_every_edge_of_a_tree_has_the_released_place():
     for h, e in upper
     for f in range(2)
   ]
+
+
+def test_the_layout_is_the_same_without_the_shuffle():
+  sizes = dict(image_size=4, stem_width=4, alpha=2, depths=(1,))
+  with_, without = (
+    [
+      (entry.name, entry.shape)
+      for entry in entries(
+        pj.tree_space(**sizes, shuffle=shuffle).choose([0] * 12)
+      )
+    ]
+    for shuffle in (True, False)
+  )
+  assert with_ == without
 
 
 def test_counters_may_be_missing():
@@ -253,7 +321,8 @@ def test_networks_without_a_released_layout_are_refused():
     entries(space.choose([0] * 12))
 
 
-def test_files_need_pytorch(monkeypatch):
+@pytest.fixture
+def no_pytorch(monkeypatch):
   real = builtins.__import__
 
   def blocked(name, *args, **kwargs):
@@ -262,5 +331,143 @@ def test_files_need_pytorch(monkeypatch):
     return real(name, *args, **kwargs)
 
   monkeypatch.setattr(builtins, "__import__", blocked)
+
+
+def test_files_need_pytorch(no_pytorch, tmp_path):
+  path = tmp_path / "weights.pth"
+  path.write_bytes(b"PK")
   with pytest.raises(ImportError, match=r"proxyless-jax\[torch\]"):
-    pj.read_torch("weights.pth")
+    pj.read_torch(path)
+  with pytest.raises(ImportError, match=r"proxyless-jax\[torch\]"):
+    pj.write_torch(path, {})
+
+
+def test_paths_are_checked_before_pytorch(no_pytorch, tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  with pytest.raises(ValueError, match=f"^{tmp_path}/w.pth: .*found none: cor"):
+    pj.read_torch("~/w.pth")
+  path = tmp_path / "none" / "weights.pth"
+  with pytest.raises(ValueError, match=f"^{path}: .*found none: correct"):
+    pj.read_torch(path)
+  with pytest.raises(ValueError, match=f"^{tmp_path}: .*found a folder"):
+    pj.read_torch(tmp_path)
+  with pytest.raises(ValueError, match=f"^{path}: expected a folder"):
+    pj.write_torch(path, {})
+  for function in (pj.read_torch, lambda file: pj.write_torch(file, {})):
+    with pytest.raises(
+      ValueError, match=r"^path is a BytesIO: expected the pa"
+    ):
+      function(io.BytesIO(b"PK"))
+
+
+def as_saved(form, state_dict):
+  """A checkpoint as programs save it, with other weights beside the average."""
+  wrapped = {f"module._orig_mod.{n}": a for n, a in state_dict.items()}
+  raw = {n: np.zeros_like(a) for n, a in state_dict.items()}
+  ops = {"total_ops": 0.0, "blocks.1.total_params": 0.0}
+  return {
+    "thop": {"net": state_dict | ops},
+    "lightning": {"state_dict": {f"model.{n}": a for n, a in wrapped.items()}},
+    "averaged": {"n_averaged": np.int64(7), **wrapped},
+    "timm": {"state_dict": raw, "state_dict_ema": wrapped},
+    "half": {n: a.astype(np.float16) for n, a in state_dict.items()},
+  }[form]
+
+
+@pytest.mark.parametrize(
+  "form", ["thop", "lightning", "averaged", "timm", "half"]
+)
+def test_checkpoints_are_taken_as_they_are(form):
+  weights = golden_weights(CHAIN)
+  if form == "half":  # So that nothing is rounded.
+    weights = {
+      n: a.astype(np.float16).astype(a.dtype) for n, a in weights.items()
+    }
+  found = pj.from_torch(CHAIN, as_saved(form, weights))
+  jax.tree.map(assert_array_equal, found, pj.from_torch(CHAIN, weights))
+
+
+def for_task(network, classes, channels):
+  """The same network for other data."""
+  if network is CHAIN:
+    return chain(classes=classes, channels=channels)
+  return tree(classes=classes, channels=channels)
+
+
+@pytest.mark.parametrize("network", [CHAIN, TREE], ids=["chain", "tree"])
+@pytest.mark.parametrize(
+  "classes, channels, fresh",
+  [
+    (5, 3, ["classifier"]),
+    (3, 1, ["stem", "stem_norm"]),
+    (5, 4, ["classifier", "stem", "stem_norm"]),
+  ],
+)
+def test_fine_tuning_starts_from_what_fits(
+  network, classes, channels, fresh, caplog
+):
+  other, key = for_task(network, classes, channels), jax.random.key(3)
+  weights = golden_weights(network)
+  theirs = pj.from_torch(network, weights)
+  own = pj.init(pj.build(other), key)
+  found = pj.from_torch(other, weights, key=key)
+  assert jax.tree.structure(found) == jax.tree.structure(own)
+  counts = [0, 0]
+  for collection, edges in found.items():
+    for edge in edges:
+      expected = own if edge in fresh else theirs
+      expected = expected[collection][edge]
+      jax.tree.map(assert_array_equal, edges[edge], expected)
+      tensors = len(jax.tree.leaves(expected))
+      counts[0] += tensors * (edge not in fresh)
+      counts[1] += tensors
+  (line,) = [m for m in caplog.messages if "fine-tuning" in m]
+  assert f"{counts[0]} of {counts[1]} tensors are taken" in line
+  if classes == 5:
+    assert "classifier (3 classes there, 5 here)" in line
+  if channels != 3:
+    assert f"stem (3 channels there, {channels} here)" in line
+
+
+def test_fine_tuning_needs_a_key_and_says_so(caplog):
+  other = for_task(CHAIN, 5, 1)
+  with pytest.raises(ValueError) as refused:
+    pj.from_torch(other, golden_weights(CHAIN))
+  assert str(refused.value) == (
+    "state_dict is for another task: stem (3 channels there, 1 here), "
+    "classifier (3 classes there, 5 here): to fine-tune, with those fresh, "
+    "pass `key`, or use job 'train'"
+  )
+  # With a key, what fits is taken whole, and nothing is said.
+  weights, key = golden_weights(CHAIN), jax.random.key(0)
+  found = pj.from_torch(CHAIN, weights, key=key)
+  jax.tree.map(assert_array_equal, found, pj.from_torch(CHAIN, weights))
+  assert not caplog.messages
+
+
+def test_a_body_without_a_classifier_is_fine_tuned():
+  weights = golden_weights(CHAIN)
+  body = {n: a for n, a in weights.items() if not n.startswith("classifier")}
+  with pytest.raises(ValueError, match=r"classifier \(none there\)"):
+    pj.from_torch(CHAIN, body)
+  key = jax.random.key(0)
+  found = pj.from_torch(CHAIN, body, key=key)["params"]["classifier"]
+  own = pj.init(pj.build(CHAIN), key)["params"]["classifier"]
+  jax.tree.map(assert_array_equal, found, own)
+
+
+def test_fine_tuning_refuses_other_networks():
+  """A body that differs is another network, whatever its classifier."""
+  key, weights = jax.random.key(0), golden_weights(for_task(CHAIN, 5, 3))
+  name = "blocks.3.mobile_inverted_conv.depth_conv.conv.weight"
+  weights[name] = weights[name][..., 1:, 1:]
+  expected = rf"another network .*\n  misshapen: {name} \[48, 1, 2, 2\], exp"
+  with pytest.raises(ValueError, match=expected):
+    pj.from_torch(CHAIN, weights, key=key)
+  with pytest.raises(ValueError, match=r"(?s)missing: .*extra: first_conv"):
+    pj.from_torch(TREE, weights, key=key)
+  # A classifier that contradicts itself is damaged.
+  weights = golden_weights(CHAIN)
+  weights["classifier.linear.bias"] = np.zeros(4, np.float32)
+  with pytest.raises(ValueError, match=r"misshapen: classifier\.linear\.bias"):
+    pj.from_torch(CHAIN, weights, key=key)

@@ -60,6 +60,34 @@ def test_bfloat16_becomes_float32(tmp_path):
   assert array.dtype == np.float32 and array == [1.5]
 
 
+def test_the_average_that_pytorch_saves_and_the_raw_weights(tmp_path):
+  """As torchvision's references save them."""
+  model = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.BatchNorm1d(1))
+  averaged = torch.optim.swa_utils.AveragedModel(torch.nn.DataParallel(model))
+  averaged.update_parameters(torch.nn.DataParallel(model))
+  with torch.no_grad():
+    model[0].weight.zero_()
+  data = {"model": model.state_dict(), "model_ema": averaged.state_dict()}
+  torch.save(data, tmp_path / "both.pth")
+  torch.save(averaged.state_dict(), tmp_path / "average.pth")
+  average = pj.read_torch(tmp_path / "both.pth")
+  assert set(average) == set(model.state_dict())
+  assert average["0.weight"].all()
+  raw = pj.read_torch(tmp_path / "both.pth", part="model")
+  assert set(raw) == set(average) and not raw["0.weight"].any()
+  again = pj.read_torch(tmp_path / "average.pth")
+  assert_array_equal(again["0.weight"], average["0.weight"])
+
+
+def test_weights_under_another_name_are_named(tmp_path):
+  path = tmp_path / "file.pth"
+  torch.save({"generator": {"a": torch.ones(2)}, "epoch": 3}, path)
+  expected = r"got \['epoch', 'generator'\]: .* pass it as `part`"
+  with pytest.raises(ValueError, match=expected):
+    pj.read_torch(path)
+  assert pj.read_torch(path, part="generator")["a"].tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize(
   "state", [{"a": torch.ones(1), "b": Runs()}, {"a": torch.ones(1)}]
@@ -82,15 +110,15 @@ def test_other_objects_are_refused_and_never_run(
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_what_training_leaves_beside_the_weights_is_put_aside(tmp_path, zipped):
+  path = tmp_path / "file.pth"
   data = {
     "state_dict": {"a": torch.ones(2)},
     "best_acc": np.float64(74.6),
     "epoch": np.int64(3),
     "done": np.True_,
     "losses": np.arange(5.0),
-    "args": argparse.Namespace(lr=0.1, seed=np.int32(1)),
+    "args": argparse.Namespace(lr=0.1, seed=np.int32(1), out=path.parent),
   }
-  path = tmp_path / "file.pth"
   torch.save(data, path, _use_new_zipfile_serialization=zipped)
   before = set(torch.serialization.get_safe_globals())
   assert pj.read_torch(path)["a"].tolist() == [1, 1]
@@ -208,7 +236,8 @@ def test_parameters_are_taken_as_tensors_are(dtype):
   )
 
 
-def test_old_versions_are_not_trusted(monkeypatch):
+def test_old_versions_are_not_trusted(monkeypatch, tmp_path):
+  saved(tmp_path / "file.pth")
   monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
   with pytest.raises(ImportError, match=r"expected 2\.6 or newer"):
-    pj.read_torch("file.pth")
+    pj.read_torch(tmp_path / "file.pth")

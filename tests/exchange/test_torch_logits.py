@@ -5,6 +5,7 @@ nothing of this package. They also give the logits of `golden_cifar.json` and
 `golden_mobile.json`, and tests make them again.
 """
 
+import functools
 import json
 import pathlib
 import zlib
@@ -15,6 +16,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 import proxyless_jax as pj
+from proxyless_jax.nn import make
+from proxyless_jax.nn import tree as tree_lib
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -31,6 +34,15 @@ def quick_compilation():
   jax.config.update("jax_disable_most_optimizations", True)
   yield
   jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+  """PyTorch's threads wait for each other: 30 times slower on busy cores."""
+  threads = torch.get_num_threads()
+  torch.set_num_threads(1)
+  yield
+  torch.set_num_threads(threads)
 
 
 class Conv(nn.Module):
@@ -120,13 +132,17 @@ class Root(nn.Module):
 
 
 class Cell(nn.Module):
+  """A convolution in two groups, then a channel from each group in turn."""
+
   def __init__(self, width, stride, upper, lower):
     super().__init__()
     self.edges = nn.ModuleList([Conv(width, 2 * width, 3, stride, 2)])
     self.child_nodes = nn.ModuleList([Root(width, upper, lower)])
 
   def forward(self, x):
-    return self.child_nodes[0](self.edges[0](x))
+    first, second = self.edges[0](x).chunk(2, 1)
+    x = torch.stack([first, second], 2).flatten(1, 2)
+    return self.child_nodes[0](x)
 
 
 class Block(nn.Module):
@@ -271,20 +287,25 @@ class MobileNet(nn.Module):
     return self.classifier(self.feature_mix_layer(x).mean((2, 3)))
 
 
-MOBILE = pj.mobile_space(
-  image_size=32,
-  classes=10,
-  stem_width=16,
-  first_width=8,
-  widths=(16, 24),
-  depths=(3, 1),
-  strides=(2, 2),
-  head_width=32,
-).choose(["mbconv3_k5", "zero", "mbconv6_k7", "mbconv6_k3"])
+def mobile(image_size):
+  return pj.mobile_space(
+    image_size=image_size,
+    classes=10,
+    stem_width=16,
+    first_width=8,
+    widths=(16, 24),
+    depths=(3, 1),
+    strides=(2, 2),
+    head_width=32,
+  ).choose(["mbconv3_k5", "zero", "mbconv6_k7", "mbconv6_k3"])
 
 
-def set_weights(module):
-  """By the rule of the golden check; a generator for each name."""
+def set_weights(module, convs=1.0):
+  """By the rule of the golden files; a generator for each name.
+
+  Convolutions are scaled by `convs`: else the logits of 54 blocks pass all
+  float32.
+  """
   state = {}
   for name, old in module.state_dict().items():
     n = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(
@@ -296,10 +317,8 @@ def set_weights(module):
       n = 1 + 0.1 * np.abs(n)
     elif n.ndim == 1:
       n = 1 + 0.1 * n if name.endswith("weight") else 0.1 * n
-      if name.endswith("final_bn.weight"):
-        n = 0.05 * n  # Else the logits of 54 blocks pass all float32.
     elif n.ndim == 4:
-      n = n * np.sqrt(2 / np.prod(n.shape[1:]))
+      n = convs * n * np.sqrt(2 / np.prod(n.shape[1:]))
     elif n.ndim == 2:
       n = 0.03 * n
     if n.ndim:
@@ -310,8 +329,9 @@ def set_weights(module):
   return module.eval()
 
 
-def images(size=32):
-  draw = np.random.default_rng(0).standard_normal((2, 3, size, size))
+def images(size=32, seed=0):
+  sides = size if isinstance(size, tuple) else (size, size)
+  draw = np.random.default_rng(seed).standard_normal((2, 3, *sides))
   return draw.astype(np.float32)
 
 
@@ -324,7 +344,7 @@ def our_logits(network, state_dict):
   variables = pj.from_torch(network, state_dict)
   module = pj.build(network)
   run = jax.jit(lambda v, x: module.apply(v, x, train=False))
-  return run(variables, images().transpose(0, 2, 3, 1))
+  return run(variables, images(network.image_size).transpose(0, 2, 3, 1))
 
 
 def tree_net(network):
@@ -358,7 +378,8 @@ def mobile_net(network):
   return MobileNet(widths[0], described, widths[1], classifier.features_out)
 
 
-def test_a_mobile_chain_gives_the_logits_of_pytorch():
+@pytest.mark.parametrize("size", [32, (20, 36)])
+def test_a_mobile_chain_gives_the_logits_of_pytorch(size):
   blocks = [
     (16, 8, 3, 1, 1, False),
     (8, 16, 5, 3, 2, False),
@@ -367,17 +388,28 @@ def test_a_mobile_chain_gives_the_logits_of_pytorch():
     (16, 24, 3, 6, 2, False),
   ]
   module = set_weights(MobileNet(16, blocks, 32, 10))
-  ours = our_logits(MOBILE, module.state_dict())
-  assert_allclose(ours, logits_of(module), rtol=1e-4, atol=1e-5)
+  ours = our_logits(mobile(size), module.state_dict())
+  assert_allclose(ours, logits_of(module, size), rtol=1e-4, atol=1e-5)
 
 
-def test_a_tree_with_every_candidate_gives_the_logits_of_pytorch():
-  space = pj.tree_space(alpha=12, depths=(1, 1))
-  names = [op.name for op in space.edges[0].ops]
-  network = space.choose([names[3 * i % 7] for i in range(24)])
-  module = set_weights(tree_net(network))
+@pytest.mark.parametrize("name", ["cpu", "gpu", "mobile_14"])
+def test_released_chains_give_the_logits_of_pytorch(name):
+  """Of small images; `mobile` at its full size is in `test_torch.py`."""
+  network = pj.zoo(f"proxyless_{name}", image_size=32)
+  module = set_weights(mobile_net(network))
   ours = our_logits(network, module.state_dict())
   theirs = logits_of(module)
+  assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("size", [32, (8, 14)])
+def test_a_tree_with_every_candidate_gives_the_logits_of_pytorch(size):
+  space = pj.tree_space(image_size=size, alpha=12, depths=(1, 1))
+  names = [op.name for op in space.edges[0].ops]
+  network = space.choose([names[3 * i % 7] for i in range(24)])
+  module = set_weights(tree_net(network), convs=0.4)
+  ours = our_logits(network, module.state_dict())
+  theirs = logits_of(module, size)
   assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * np.abs(theirs).max())
 
 
@@ -389,21 +421,71 @@ def test_the_golden_logits_of_proxyless_mobile_are_those_of_pytorch():
   assert logits.argmax(1).tolist() == golden["argmax"]
 
 
-@pytest.mark.parametrize("part", ["two_blocks_a_stage", "proxyless_cifar"])
-def test_the_golden_logits_are_those_of_pytorch(part):
-  """Of the released network, and of a small one of the same operations."""
-  golden = json.loads(GOLDEN.read_text())[part]
-  network = pj.zoo("proxyless_cifar")
-  if part == "two_blocks_a_stage":
-    space = pj.tree_space(alpha=84, depths=(2, 2, 2))
-    network = space.choose([edge.op.name for edge in network.edges[:72]])
-  theirs = logits_of(set_weights(tree_net(network)))
-  assert_allclose(theirs, golden["logits"], rtol=1e-4)
+def as_golden(module):
+  """The module, and the images, of `golden_cifar.json`."""
+  module = set_weights(module, convs=0.4).double()
+  return module, torch.from_numpy(images(seed=1)).double()
 
 
-def test_the_whole_released_network_gives_the_logits_of_pytorch():
+def test_the_golden_logits_of_two_blocks_a_stage_are_those_of_pytorch():
+  golden = json.loads(GOLDEN.read_text())["two_blocks_a_stage"]["logits"]
+  released = pj.zoo("proxyless_cifar")
+  space = pj.tree_space(depths=(2, 2, 2))
+  network = space.choose([edge.op.name for edge in released.edges[:72]])
+  module, inputs = as_golden(tree_net(network))
+  with torch.no_grad():
+    assert_allclose(module(inputs), golden, rtol=0, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def released():
+  """What each block of the released network gives, and its state dict."""
+  module, x = as_golden(tree_net(pj.zoo("proxyless_cifar")))
+  outputs = []
+  with torch.no_grad():
+    for block in module.blocks:
+      x = block(x)
+      outputs.append(x.numpy())
+    logits = module.classifier(x.mean((2, 3))).numpy()
+  return outputs, logits, module.state_dict()
+
+
+def test_pytorch_gives_the_golden_logits_and_block_outputs(released):
+  golden = json.loads(GOLDEN.read_text())["proxyless_cifar"]
+  outputs, logits, _ = released
+  wrong = []
+  for name, expected in golden["block_outputs"].items():
+    output = outputs[int(name.removeprefix("blocks."))]
+    means = np.abs(output).mean(), expected["abs_mean"]
+    first = output[0, 0, 0, :4], expected["first_image_channel_0_row_0_first4"]
+    if not (np.allclose(*means, 1e-6) and np.allclose(*first, 0, 1e-6)):
+      wrong.append(name)
+  assert not wrong
+  expected = np.array(golden["logits"])
+  assert_allclose(logits, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+# Of each stage the first block, and the last of all; the whole network, as a
+# path of its space, is in `test_torch.py`.
+@pytest.mark.parametrize("number", [1, 2, 19, 37, 54])
+def test_a_released_block_gives_what_it_does_in_pytorch(released, number):
+  outputs, _, state_dict = released
   network = pj.zoo("proxyless_cifar")
-  module = set_weights(tree_net(network))
-  ours = our_logits(network, module.state_dict())
-  theirs = logits_of(module)
-  assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max())
+  variables = pj.from_torch(network, state_dict)
+  block = network.blocks[number - 1]
+
+  def edge(edge, x):
+    module = make(edge.op, edge, name=None, bn_momentum=0.9, dropout=0.0)
+    at = {
+      name: tree.get(edge.name, {}).get(edge.op.name, {})
+      for name, tree in variables.items()
+    }
+    return module.apply(at, x, train=False)
+
+  trees = functools.partial(tree_lib._run_trees, block, edge)
+  run = jax.jit(functools.partial(tree_lib._run_block, block, edge, trees))
+  x, expected = (
+    outputs[i].transpose(0, 2, 3, 1).astype(np.float32)
+    for i in (number - 1, number)
+  )
+  assert_allclose(run(x), expected, rtol=0, atol=1e-5 * np.abs(expected).max())

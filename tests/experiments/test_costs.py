@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments import costs, supernet
+from experiments import costs, workloads
 from proxyless_jax.nn import bank
 from proxyless_jax.space import mobile_space
 
@@ -31,7 +31,7 @@ def largest(space):
 
 
 def flops_of_supernet(space, name):
-  search, jitted = supernet.search_steps(space)
+  search, jitted = workloads.search_steps(space)
   return costs.flops_of(jitted[name], search, costs.batch_of(space))
 
 

@@ -194,6 +194,16 @@ def test_other_networks_are_refused_with_all_differences():
     table.exact(shorter)
 
 
+def test_a_table_is_of_images_of_one_shape():
+  wide, tall = (mobile_space(image_size=size) for size in ((64, 96), (96, 64)))
+  table = cost_table("macs", wide)
+  assert "stem 64x96x3 -> 32x48x32 conv_k3" in table.layers
+  network = tall.choose([0] * 21)
+  with pytest.raises(ValueError, match="'stem 96x64x3 -> 48x32x32 conv_k3'"):
+    table.exact(network)
+  assert table.exact(wide.choose([0] * 21)) == macs(network)
+
+
 def test_a_space_has_no_exact_cost():
   space = _tiny()
   with pytest.raises(ValueError, match="choose one first"):

@@ -54,6 +54,7 @@ def test_all_blocks_that_were_not_measured_are_listed():
   "space, missing",
   [
     (dict(image_size=192), "stem/conv_k3"),
+    (dict(image_size=(224, 192)), r"mbconv 112x96x16 56x48x24 3 3 2 0"),
     (dict(classes=10), r"classifier/classifier \(classifier 7x7x1280 10\)"),
     (dict(candidates=("mbconv3_k3", "mbconv4_k3")), "block21/mbconv4_k3"),
     (dict(candidates=("mbconv3_k3", "mbconv3_k3_se4")), r"se4 \(no such layer"),

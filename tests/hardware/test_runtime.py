@@ -15,6 +15,11 @@ def network(space):
   return space.choose(["mbconv2_k3", "zero", "mbconv1_k3"])
 
 
+def test_random_images_are_those_that_a_network_reads():
+  network = pj.zoo("resnet_18", image_size=(40, 64), channels=1)
+  assert runtimes.random_images(network, 2).shape == (2, 40, 64, 1)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_xla_runs_networks_and_blocks(network, dtype):
   runtime = xla(batch=2, dtype=dtype)

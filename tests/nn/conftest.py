@@ -12,14 +12,18 @@ from proxyless_jax.nn.make import make
 from proxyless_jax.nn.shapes import boxed_shapes
 
 
+def strided(x, stride):
+  """Height and width of what a stride leaves of f[b, h, w, c]."""
+  return [-(-side // stride) for side in x.shape[1:3]]
+
+
 def conv(x, kernel, stride=1):
   """Padded by kernel // 2, in float64."""
   k = kernel.shape[0]
   kernel = np.asarray(kernel, np.float64)
   padded = np.pad(x, ((0, 0), (k // 2,) * 2, (k // 2,) * 2, (0, 0)))
-  size = -(-x.shape[1] // stride)
-  y = np.zeros((len(x), size, size, kernel.shape[-1]))
-  for i, j in np.ndindex(size, size):
+  y = np.zeros((len(x), *strided(x, stride), kernel.shape[-1]))
+  for i, j in np.ndindex(y.shape[1:3]):
     a, b = i * stride, j * stride
     patch = padded[:, a : a + k, b : b + k]
     y[:, i, j] = np.tensordot(patch, kernel, ([1, 2, 3], [0, 1, 2]))
@@ -39,9 +43,8 @@ def relu(x):
 
 def average(x, stride):
   """Over cells of stride x stride, of what the image has of them."""
-  size = -(-x.shape[1] // stride)
-  y = np.zeros((len(x), size, size, x.shape[-1]))
-  for i, j in np.ndindex(size, size):
+  y = np.zeros((len(x), *strided(x, stride), x.shape[-1]))
+  for i, j in np.ndindex(y.shape[1:3]):
     a, b = i * stride, j * stride
     y[:, i, j] = x[:, a : a + stride, b : b + stride].mean((1, 2))
   return y
@@ -61,7 +64,7 @@ def variables_of(op, edge):
 
 
 def images_of(edge, batch=4):
-  shape = batch, edge.size, edge.size, edge.features_in
+  shape = batch, *edge.shape_in
   return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
 
 
@@ -86,5 +89,6 @@ def check(op, edge, definition, train, key=None):
 @pytest.fixture(scope="session")
 def plain():
   """The functions of this file, by name."""
-  functions = (conv, norm, relu, average, variables_of, images_of, run, check)
+  functions = (conv, norm, relu, average, strided)
+  functions += (variables_of, images_of, run, check)
   return types.SimpleNamespace(**{f.__name__: f for f in functions})

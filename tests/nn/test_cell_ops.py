@@ -20,9 +20,9 @@ def depthwise(x, kernel, stride, dilation):
   k, d = len(kernel), dilation
   pad = d * (k // 2)
   padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-  size = -(-x.shape[1] // stride)
-  y = np.zeros((len(x), size, size, x.shape[-1]))
-  for i, j, a, b in np.ndindex(size, size, k, k):
+  sides = [-(-side // stride) for side in x.shape[1:3]]
+  y = np.zeros((len(x), *sides, x.shape[-1]))
+  for i, j, a, b in np.ndindex(*sides, k, k):
     tap = padded[:, i * stride + a * d, j * stride + b * d]
     y[:, i, j] += tap * kernel[a, b, 0]
   return y
@@ -32,6 +32,7 @@ CONVS = [
   (CellConv(1), 1, 5),
   (CellConv(1), 2, 5),
   (CellConv(3, relu=False), 2, 6),
+  (CellConv(3), 2, (5, 8)),
   (CellConv(3, epsilon=1e-5), 1, 5),
 ]
 SEPS = [
@@ -40,9 +41,11 @@ SEPS = [
   (SepConv(3, dilation=2, epsilon=1e-5), 1, 5),
   (SepConv(3, dilation=2), 2, 7),
   (SepConv(5, dilation=2), 1, 6),
+  (SepConv(3, dilation=2), 1, (5, 8)),
 ]
 REDUCES = [
   (FactorizedReduce(), 2, 6),
+  (FactorizedReduce(), 2, (5, 8)),
   (FactorizedReduce(relu=False, epsilon=1e-5), 2, 5),
 ]
 ALL = [*CONVS, *SEPS, *REDUCES]
@@ -88,13 +91,13 @@ def test_factorized_reduce_takes_every_pixel_of_a_diagonal(
   plain.check(op, Edge("any", (op,), 3, 4, stride, size), definition, train)
 
 
-@pytest.mark.parametrize("size", [6, 5])
+@pytest.mark.parametrize("size", [6, 5, (5, 8)])
 def test_block_max_pool_takes_blocks_of_2_and_what_the_rim_has(plain, size):
   op = BlockMaxPool()
 
   def definition(x, p, s, train):
-    y = np.zeros((len(x), 3, 3, 3))
-    for i, j in np.ndindex(3, 3):
+    y = np.zeros((len(x), *plain.strided(x, 2), 3))
+    for i, j in np.ndindex(y.shape[1:3]):
       block = x[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
       y[:, i, j] = block.max((1, 2))
     return y
@@ -109,7 +112,7 @@ def test_counts_are_those_of_the_module(plain, op, stride, size):
   assert op.parameters(edge) == sum(leaf.size for leaf in leaves)
   # Weights of convolutions, each used once for every pixel of the output.
   weights = sum(leaf.size for leaf in leaves if leaf.ndim == 4)
-  assert op.macs(edge) == weights * edge.size_out**2
+  assert op.macs(edge) == weights * edge.pixels_out
 
 
 @pytest.mark.parametrize("op,stride,size", ALL)

@@ -22,7 +22,7 @@ def test_a_layer_concatenates_what_it_computes(plain, train):
 
 
 @pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("size", [6, 7])
+@pytest.mark.parametrize("size", [6, (7, 4)])
 def test_a_transition_projects_and_pools(plain, size, train):
   op = DenseTransition()
   edge = Edge("any", (op,), 6, 3, 2, size)

@@ -1,5 +1,6 @@
 """Families: each member is the module of its operation."""
 
+import dataclasses
 import functools
 
 import jax
@@ -78,8 +79,25 @@ def pull(run, cotangent, params, stats, x):
   return (*aux, *grads)
 
 
+def with_epsilon(ops, epsilon):
+  return tuple(dataclasses.replace(op, epsilon=epsilon) for op in ops)
+
+
+def test_candidates_of_another_epsilon_are_another_family():
+  ops = MBCONVS[:2] + with_epsilon(MBCONVS[2:], 0.1)
+  families = families_of(ops, edge_of(ops), OPTIONS, True)
+  assert sorted(f.positions for f in families) == [(0, 1), (2,)]
+
+
 @pytest.mark.parametrize(
-  "ops,train", [(MBCONVS, True), (MBCONVS, False), (SEPARABLE, True)]
+  "ops,train",
+  [
+    (MBCONVS, True),
+    (MBCONVS, False),
+    (SEPARABLE, True),
+    (with_epsilon(MBCONVS, 0.1), True),
+    (with_epsilon(SEPARABLE, 0.1), False),
+  ],
 )
 def test_every_member_is_the_module_of_its_operation(ops, train):
   """What lies behind a member's own in its row, here NaN, is not read."""

@@ -32,7 +32,7 @@ def quick_compilation():
 @pytest.fixture(scope="module")
 def space():
   return mobile_space(
-    image_size=6,
+    image_size=(6, 9),
     channels=2,
     classes=3,
     stem_width=8,
@@ -59,7 +59,7 @@ def problem(space):
   )
   shape = gates_lib.candidate_mask(space).shape
   arch = jnp.asarray(rng.standard_normal(shape))
-  images = jnp.asarray(rng.standard_normal((4, 6, 6, 2)))
+  images = jnp.asarray(rng.standard_normal((4, 6, 9, 2)))
   return module, variables, arch, images
 
 
@@ -250,5 +250,5 @@ def test_a_space_needs_gates_and_images_of_its_size(space, problem):
   module, variables, _, images = problem
   with pytest.raises(ValueError, match="pass `gates`"):
     module.apply(variables, images, train=False)
-  with pytest.raises(ValueError, match=r"\[b, 6, 6, 2\]"):
-    module.apply(variables, images[:, :5], train=False)
+  with pytest.raises(ValueError, match=r"\[b, 6, 9, 2\]"):
+    module.apply(variables, images.swapaxes(1, 2), train=False)

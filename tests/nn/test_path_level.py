@@ -63,7 +63,7 @@ class Tree:
 
 
 @pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("stride,size", [(1, 5), (2, 6), (2, 5)])
+@pytest.mark.parametrize("stride,size", [(1, 5), (2, 6), (2, (5, 8))])
 def test_the_block_is_a_tree_beside_its_shortcut(plain, stride, size, train):
   edge = Edge("any", (OP,), 12, 16, stride, size)
 

@@ -33,7 +33,7 @@ def shortcut(plain, x, stride, features):
 
 
 @pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("stride,size", [(1, 5), (2, 6), (2, 5)])
+@pytest.mark.parametrize("stride,size", [(1, 5), (2, 6), (2, (5, 8))])
 def test_the_block_adds_a_bottleneck_to_its_shortcut(
   plain, stride, size, train
 ):

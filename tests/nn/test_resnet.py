@@ -16,6 +16,7 @@ EDGES = [
   Edge("same", (OP,), 4, 4, 1, 5),
   Edge("wider", (OP,), 4, 6, 1, 5),
   Edge("smaller", (OP,), 4, 4, 2, 6),
+  Edge("wide", (OP,), 4, 6, 2, (5, 8)),
   Edge("both", (OP,), 3, 6, 2, 7),
 ]
 
@@ -33,7 +34,7 @@ def inputs(edge):
     low = 0.5 if path[-1].key in ("scale", "var") else -1.0
     return rng.uniform(low, 1.0, leaf.shape).astype(np.float32)
 
-  shape = (3, edge.size, edge.size, edge.features_in)
+  shape = (3, *edge.shape_in)
   x = rng.standard_normal(shape).astype(np.float32)
   return jax.tree_util.tree_map_with_path(draw, shapes), x
 
@@ -52,9 +53,9 @@ def plain_block(edge, variables, x, train):
     kernel = params[name]["kernel"].astype(np.float64)
     k = kernel.shape[0]
     padded = np.pad(y, ((0, 0), (k // 2,) * 2, (k // 2,) * 2, (0, 0)))
-    size = -(-y.shape[1] // stride)
-    out = np.zeros((len(y), size, size, kernel.shape[-1]))
-    for i, j in np.ndindex(size, size):
+    sides = [-(-side // stride) for side in y.shape[1:3]]
+    out = np.zeros((len(y), *sides, kernel.shape[-1]))
+    for i, j in np.ndindex(*sides):
       a, b = i * stride, j * stride
       patch = padded[:, a : a + k, b : b + k]
       out[:, i, j] = np.einsum("bhwc,hwcd->bd", patch, kernel)
@@ -73,7 +74,7 @@ def test_block_is_the_plain_one(edge, train):
   variables, x = inputs(edge)
   got, _ = module_of(edge).apply(variables, x, train, mutable=["batch_stats"])
   want = plain_block(edge, variables, x.astype(np.float64), train)
-  assert got.shape == (3, edge.size_out, edge.size_out, edge.features_out)
+  assert got.shape == (3, *edge.shape_out)
   assert_allclose(got, want, rtol=2e-4, atol=2e-4)
 
 

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from proxyless_jax.nn.shake import shake, shake_shake
 from proxyless_jax.space import Edge, ShakeBlock
 
-PLACES = [(4, 4, 1, 5), (3, 5, 1, 5), (3, 6, 2, 6), (3, 5, 2, 5)]
+PLACES = [(4, 4, 1, 5), (3, 5, 1, 5), (3, 6, 2, 6), (3, 5, 2, (5, 8))]
 
 
 def branch(plain, x, p, s, stride, train):
@@ -23,9 +23,9 @@ def shortcut(plain, x, p, s, stride, train):
   if "shortcut" not in p:
     return x
   p, s, x = p["shortcut"], s["shortcut"], plain.relu(x)
-  size = -(-x.shape[1] // stride)
-  pixels = np.zeros((2, len(x), size, size, x.shape[-1]))
-  for i, j in np.ndindex(size, size):
+  sides = plain.strided(x, stride)
+  pixels = np.zeros((2, len(x), *sides, x.shape[-1]))
+  for i, j in np.ndindex(*sides):
     pixels[0][:, i, j] = x[:, stride * i, stride * j]
     if (i and j) or (stride * i and stride * j):
       pixels[1][:, i, j] = x[:, stride * i - 1, stride * j - 1]

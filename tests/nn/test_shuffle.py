@@ -8,8 +8,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from proxyless_jax.nn import bank, make
+from proxyless_jax.nn.layers import channel_shuffle
 from proxyless_jax.nn.shapes import boxed_shapes
-from proxyless_jax.nn.shuffle import channel_shuffle
 from proxyless_jax.space import Edge, ShuffleUnit, parse_op
 
 OP = ShuffleUnit(3)
@@ -17,6 +17,7 @@ OP = ShuffleUnit(3)
 EDGES = [
   Edge("one", (OP,), 8, 8, 1, 5),
   Edge("two", (OP,), 6, 10, 2, 7),
+  Edge("wide", (OP,), 6, 10, 2, (5, 8)),
   Edge("five", (ShuffleUnit(5),), 3, 4, 2, 6),
 ]
 
@@ -32,7 +33,7 @@ def inputs(edge, dtype=np.float32):
   variables = jax.tree.map(
     lambda leaf: rng.uniform(0.2, 1.0, leaf.shape).astype(dtype), shapes
   )
-  shape = (4, edge.size, edge.size, edge.features_in)
+  shape = (4, *edge.shape_in)
   return variables, rng.standard_normal(shape).astype(dtype)
 
 
@@ -54,7 +55,7 @@ def plain_unit(edge, variables, x, train):
   def depthwise(y, name):
     kernel, k = params[name], edge.op.kernel
     padded = np.pad(y, ((0, 0), (k // 2,) * 2, (k // 2,) * 2, (0, 0)))
-    out = np.zeros((len(y), edge.size_out, edge.size_out, y.shape[-1]))
+    out = np.zeros((len(y), *edge.shape_out[:2], y.shape[-1]))
     for i, j in np.ndindex(out.shape[1:3]):
       a, b = i * edge.stride, j * edge.stride
       patch = padded[:, a : a + k, b : b + k]

@@ -74,6 +74,15 @@ def plain_conv(x, kernel, stride=1, dilation=1):
   return np.concatenate(outputs, axis=-1)
 
 
+def shuffled(x, groups):
+  """Output channel groups * c + g is channel c of group g."""
+  y = np.empty_like(x)
+  width = x.shape[-1] // groups
+  for g, c in np.ndindex(groups, width):
+    y[..., groups * c + g] = x[..., g * width + c]
+  return y
+
+
 class Plain:
   """One evaluation, edge by edge, from the variables alone."""
 
@@ -114,7 +123,7 @@ class Plain:
 
   def block(self, block, x):
     y = self.norm_conv(block.in_bottleneck, x, relu=False)
-    y = self.norm_conv(block.conv, y)
+    y = shuffled(self.norm_conv(block.conv, y), groups=2)
     edges = {e.name.partition("_edge")[2]: e for e in block.edges}
     total = 0.0
     for half, norm in enumerate(block.branch_norms):

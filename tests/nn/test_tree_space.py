@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import proxyless_jax as pj
 from proxyless_jax.hardware import cost_table
-from proxyless_jax.nn import bank, banks, make
+from proxyless_jax.nn import bank, banks, layers, make
 from proxyless_jax.nn import tree as tree_lib
 from proxyless_jax.nn.shapes import boxed_shapes
 from proxyless_jax.nn.tree_runs import block_runs
@@ -66,7 +66,7 @@ def filled(own, collection):
 # Blocks 6, 8 and 10 wide: the first two are stored alike, the last has a
 # stride.
 SPACE = pj.tree_space(
-  image_size=4,
+  image_size=(4, 6),
   classes=3,
   stem_width=4,
   alpha=6,
@@ -118,7 +118,7 @@ def test_edges_of_a_block_share_their_candidates():
 
 
 def apply(network, variables, train, gates=None):
-  images = np.random.default_rng(0).standard_normal((3, 4, 4, 3))
+  images = np.random.default_rng(0).standard_normal((3, *SPACE.image_shape))
   return pj.build(network, dtype=jnp.float64).apply(
     variables, images, train=train, gates=gates, mutable=["batch_stats"]
   )
@@ -144,6 +144,23 @@ def test_trees_are_graphs_level_by_level():
     targets=(2, 3, 4, 5, 6, 6, 6, 6, 7, 7, 7, 7),
   )
   assert tree_graph(1, 3, 3) == Graph(1, 0, 1, (0, 0, 0), (1, 1, 1))
+
+
+@pytest.mark.parametrize(
+  ("halves", "width", "stored"), [(2, 5, 8), (4, 6, 8), (3, 4, 4)]
+)
+def test_shuffled_halves_are_stored_as_others_are(halves, width, stored):
+  """Each with its own channels in front of its zeros."""
+
+  def store(x):
+    x = x.reshape(halves, width)
+    return np.pad(x, ((0, 0), (0, stored - width))).reshape(1, 1, 1, -1)
+
+  own = np.arange(1.0, halves * width + 1).reshape(1, 1, 1, -1)
+  got = layers.channel_shuffle(store(own), halves)
+  got = tree_lib._spread(got, halves, jnp.int32(width))
+  want = store(np.asarray(layers.channel_shuffle(own, halves)))
+  assert_array_equal(got, want)
 
 
 def test_a_space_computes_what_its_drawn_architecture_does():

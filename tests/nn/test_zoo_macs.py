@@ -19,16 +19,32 @@ from proxyless_jax.space.zoo import NETWORKS
 LAYOUT = "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"
 
 
+# Of every operation in the zoo, in few layers; the last one is no chain.
+RECTANGLES = {
+  "mnasnet_a1": dict(image_size=(40, 72)),
+  "shufflenet_v2": dict(image_size=(40, 72)),
+  "resnet_18": dict(image_size=(40, 72)),
+  "densenet_bc": dict(image_size=(12, 22), depth=22, growth=4),
+  "pyramidnet_272": dict(image_size=(12, 22), depth=29),
+  "shake_shake": dict(image_size=(12, 22)),
+  "path_level_eas": dict(image_size=(12, 22), blocks=3),
+  "darts": dict(image_size=(16, 24), cells=1),
+}
+
+
 @functools.cache
 def lowered(name):
+  """A published network, its variables' shapes, its module."""
+  return lower(pj.zoo(name))
+
+
+def lower(network):
   """A network; its variables' shapes; its module for one image, lowered.
 
   One trace gives both, of a program that makes its own variables: of zeros,
   since to trace the draws of a thousand kernels would take most of the time.
   """
-  network = pj.zoo(name)
-  size, channels = network.image_size, network.channels
-  images = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
+  images = jax.ShapeDtypeStruct((1, *network.image_shape), jnp.float32)
   init = functools.partial(pj.build(network).init_with_output, train=False)
   with mock.patch.object(jax.random, "normal", undrawn):
     traced = jax.jit(init).trace(jax.random.key(0), images)
@@ -93,6 +109,20 @@ def count_dot(op):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_macs_are_the_products_of_the_lowered_program(name):
   network, _, program = lowered(name)
+  assert count(program.compiler_ir("stablehlo")) == pj.macs(network)
+
+
+@pytest.mark.parametrize("name", RECTANGLES)
+def test_macs_of_rectangular_images(name):
+  network, _, program = lower(pj.zoo(name, **RECTANGLES[name]))
+  assert count(program.compiler_ir("stablehlo")) == pj.macs(network)
+
+
+def test_macs_of_rectangular_images_in_trees():
+  space = pj.tree_space(image_size=(12, 20), depths=(1, 1))
+  names = [op.name for op in space.edges[0].ops]
+  network = space.choose([names[i % 7] for i in range(24)])
+  program = lower(network)[-1]
   assert count(program.compiler_ir("stablehlo")) == pj.macs(network)
 
 

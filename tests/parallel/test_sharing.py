@@ -17,7 +17,7 @@ from proxyless_jax.nn.parallel import held_by_all, of_examples, total
 from proxyless_jax.run.parallel import jit_step, place, to_devices
 from proxyless_jax.search import reinforce, steps
 from proxyless_jax.search.sharing import over_devices
-from proxyless_jax.search.state import train_state
+from proxyless_jax.search.state import split_edges, train_state
 
 # Of float32 sums in another order, over two steps.
 close = functools.partial(assert_allclose, rtol=1e-5, atol=2e-6)
@@ -66,6 +66,26 @@ def test_training_and_evaluation_of_an_architecture(search, mesh):
       for m in (None, mesh)
     )
     jax.tree.map(close, many, one)
+
+
+def test_a_frozen_body_keeps_its_bits(search, mesh):
+  network = search.space.choose(["mbconv2_k3", "mbconv1_k5", "mbconv1_k3"])
+  *body, _ = [edge.name for edge in network.layers]
+  module = build(network, dropout=0.3, frozen=body)
+  variables, tx = init(module, jax.random.key(0)), optax.sgd(0.1, 0.9)
+  state = train_state(jax.random.key(2), variables, tx, module.frozen)
+  settings = dict(module=module, tx=tx, smoothing=0.1, average_decay=0.9)
+  settings |= dict(drop_rate=None, accumulate=2, state=state)
+  one, _ = search.run(steps.train_step, None, **settings)
+  many, _ = search.run(steps.train_step, mesh, True, **settings)
+  jax.tree.map(close, many, one)
+  after = {"params": many.params, "batch_stats": many.batch_stats}
+  for found in (after, many.average):
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      split_edges(found, module.frozen)[1],
+      split_edges(variables, module.frozen)[1],
+    )
 
 
 def test_a_space_of_trees(tree_search, mesh):

@@ -92,6 +92,7 @@ CONFIG = dict(
   ),
   train=dict(
     enabled=True,
+    freeze=False,
     inherit=False,
     batch=BATCH,
     accumulate=1,

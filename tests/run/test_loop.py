@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import json
 import os
@@ -18,7 +19,11 @@ from proxyless_jax.run.options import parse
 from proxyless_jax.run.stage import newest_state
 from proxyless_jax.run.training import train_stage
 from proxyless_jax.search import steps
-from proxyless_jax.space import load_network, macs, parameters
+from proxyless_jax.space import (
+  load_network,
+  macs,
+  parameters,
+)
 
 TARGET = 9000
 
@@ -159,6 +164,45 @@ def test_the_other_forms_of_cost(make_config, tmp_path, form):
   assert [r["stage"] for r in read_metrics(tmp_path)][-1] == "train"
 
 
+@pytest.fixture
+def quick_compilation():
+  """Most of the time is XLA's; what is computed stays the same."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_rectangular_images(make_config, tmp_path):
+  """Searched for, derived, trained and evaluated; of other sides refused."""
+  photos = dict(source="generated", generated_classes=3, generated_images=120)
+  photos |= dict(image_size=(12, 20), channels=3, mean=(0.5,) * 3)
+  photos |= dict(std=(0.25,) * 3, crop="resized", crop_min_scale=0.3)
+  photos |= dict(flip=True, saturation=0.5, cutout=4, test_fraction=0.2)
+  config = make_config(search__warmup_epochs=0.3, search__epochs=0.8)
+  config["data"].update(photos)
+  config["train"]["epochs"] = 0.6
+  config["search"]["costs"]["macs"]["reference"] = "25 k MACs"
+  result = loop.search(config, tmp_path)
+  network = load_network(tmp_path / "architecture.json")
+  assert network.image_shape == (12, 20, 3) and network.is_architecture
+  assert result["macs"] == result["cost_macs"] == macs(network) <= 25_000
+  # 9 x 3 x 8 weights on each of 6 x 10 pixels, 8 x 16 in the head.
+  fixed = 60 * (216 + 128) + 16 * 3
+  assert result["macs"] >= fixed and result["images"] == 24
+  svg = (tmp_path / "architecture.svg").read_text()
+  assert "12×20" in svg and "6×10" in svg
+  saved = json.loads((tmp_path / "config.json").read_text())
+  assert saved["data"]["image_size"] == [12, 20]
+  again = loop.evaluate(saved | {"job": "evaluate"}, tmp_path)
+  assert again["loss"] == pytest.approx(result["loss"], rel=1e-5)
+  other = copy.deepcopy(config)
+  other["job"], other["network"] = "train", f"{tmp_path}/architecture.json"
+  other["data"]["image_size"] = (20, 12)
+  with pytest.raises(ValueError, match=r"\(12, 20\) where .* \(20, 12\)"):
+    loop.train(other, tmp_path / "other")
+
+
 @pytest.mark.usefixtures("no_compute")
 class TestBadInput:
   """Each is refused before any compute, by name."""
@@ -249,7 +293,7 @@ class TestBadInput:
     path = str(unbroken[0] / "architecture.json")
     config = make_config(job="train", network=path, data__image_size=14)
     with pytest.raises(
-      ValueError, match=r"got image_size = 12 where the data have 14: change"
+      ValueError, match=r"got image_size = 12 where the data have 14: use an"
     ):
       loop.train(config, tmp_path)
 

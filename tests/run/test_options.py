@@ -23,6 +23,16 @@ def test_integers_are_floats_and_lists_are_tuples(make_config):
   assert options.data.mean == (0.5,)
 
 
+@pytest.mark.parametrize("size", [(12, 20), [12, 20]])
+def test_height_and_width_of_images(make_config, size):
+  """As a tuple; or as a list, as config.json has it."""
+  options = parse(ConfigDict(make_config(data__image_size=size)))
+  assert options.data.image_size == (12, 20)
+  space = options.make_space(10)
+  assert (space.image_size, space.image_shape) == ((12, 20), (12, 20, 1))
+  assert parse(make_config(data__image_size=(12, 12))) == parse(make_config())
+
+
 def test_unknown_and_missing_fields_are_named(make_config):
   config = make_config(search__arch__speed=1, search__arch__lr=0.1)
   del config["search"]["arch"]["every"]
@@ -104,7 +114,9 @@ def test_unknown_and_missing_fields_are_named(make_config):
     ({"run__keep": 0}, "run.keep = 0: expected a positive"),
     ({"data__channels": 2}, "data.channels=2: expected 1 (grey) or 3 (RGB)"),
     ({"data__mean": 0.1}, "data.mean=0.1: expected a tuple"),
-    ({"data__image_size": 12.0}, "data.image_size = 12.0: expected int"),
+    ({"data__image_size": 12.0}, "data.image_size=12.0: expected an integer"),
+    ({"data__image_size": [12]}, "data.image_size=(12,): expected an integer"),
+    ({"data__image_size": "12"}, "data.image_size='12': expected an integer"),
   ],
 )
 def test_wrong_fields_are_named(make_config, fields, message):
@@ -146,6 +158,10 @@ def test_space(make_config):
     ),
     ({"space__widhts": 8}, r"\['widhts'\]; did you mean 'widths'\?"),
     ({"space__family": "tre"}, r"space\.family = 'tre': .* mean 'tree'\?"),
+    (
+      {"space__strides": (16,), "data__image_size": (99, 12)},
+      r"data\.image_size = \(99, 12\): expected at least",
+    ),
   ],
 )
 def test_a_space_that_does_not_fit(make_config, fields, message):

@@ -21,7 +21,7 @@ class Pointwise(pj.Op):
     return (edge.features_in + 1) * edge.features_out
 
   def macs(self, edge):
-    return edge.features_in * edge.features_out * edge.size_out**2
+    return edge.features_in * edge.features_out * edge.pixels_out
 
 
 @pj.make.register

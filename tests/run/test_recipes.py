@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import proxyless_jax as pj
-from proxyless_jax.run import loop
+from proxyless_jax.run import weights
 from proxyless_jax.run.costs import make_costs
 from proxyless_jax.run.options import parse
 
@@ -106,7 +106,7 @@ def test_a_test_part_alone_is_evaluated(tmp_path, monkeypatch):
   network = pj.zoo("proxyless_mobile", image_size=32, classes=2)
   variables = pj.init(pj.build(network), jax.random.key(0))
   state_dict = pj.to_torch(network, variables)
-  monkeypatch.setattr(loop, "read_torch", lambda path: state_dict)
+  monkeypatch.setattr(weights, "read_torch", lambda path, part: state_dict)
   assert pj.evaluate(config, tmp_path / "run")["images"] == 6
   assert (tmp_path / "run" / "architecture.png").exists()
 
@@ -117,16 +117,15 @@ def test_weights_of_a_named_network_are_evaluated(tmp_path, monkeypatch):
   network = pj.zoo("proxyless_mobile", image_size=32, classes=10)
   variables = pj.init(pj.build(network), jax.random.key(0))
   state_dict = pj.to_torch(network, variables)
-  monkeypatch.setattr(loop, "read_torch", {"mobile.pth": state_dict}.get)
+  files = {"mobile.pth": state_dict}
+  monkeypatch.setattr(weights, "read_torch", lambda path, part: files[path])
   config.update(
     job="evaluate", network="proxyless_mobile", weights="mobile.pth"
   )
   result = pj.evaluate(config, tmp_path)
   assert result["parameters"] == pj.parameters(network)
   assert result["images"] == 48
-  monkeypatch.setattr(
-    loop, "read_torch", lambda path: {"head": np.zeros(3)} | state_dict
-  )
+  files["mobile.pth"] = {"head": np.zeros(3)} | state_dict
   message = r"(?s)weights = 'mobile.pth': .*head"
   with pytest.raises(ValueError, match=message):
     pj.evaluate(config, tmp_path / "other")

@@ -314,3 +314,25 @@ def test_the_gates_of_a_given_path():
   np.testing.assert_array_equal(gate.probs, gate.gate)
   assert gate.index.dtype == jnp.int32
   assert not gate.involved.any()
+
+
+def test_fair_paths_draw_each_candidate_once_in_every_k():
+  mask = np.array([[True] * 3, [True, True, False], [True] * 3])
+  key = jax.random.key(0)
+  draw = jax.jit(lambda i: gates.fair_path(key, mask, i))
+  paths = np.array([draw(i) for i in range(60)])
+  for edge, count in ((0, 3), (1, 2), (2, 3)):
+    rounds = np.sort(paths[:, edge].reshape(-1, count), axis=1)
+    np.testing.assert_array_equal(
+      rounds, np.tile(np.arange(count), (60 // count, 1))
+    )
+
+
+def test_fair_paths_are_uniform_over_paths():
+  mask = np.ones((2, 3), bool)
+  keys = jax.random.split(jax.random.key(1), 900)
+  draw = jax.jit(jax.vmap(lambda key: gates.fair_path(key, mask, 4)))
+  paths = np.asarray(draw(keys))
+  counts = np.bincount(3 * paths[:, 0] + paths[:, 1], minlength=9)
+  # 100 each; chi-squared with 8 degrees of freedom stays below 26 at 0.999.
+  assert np.sum((counts - 100.0) ** 2 / 100.0) < 26.0

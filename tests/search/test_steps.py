@@ -19,10 +19,10 @@ from proxyless_jax.space import mobile_space
 close = functools.partial(assert_allclose, rtol=1e-4, atol=1e-5)
 
 
-def batch_of(seed, size=6, channels=2, dtype=np.float32):
+def batch_of(seed, size=(6, 9), channels=2, dtype=np.float32):
   rng = np.random.default_rng(seed)
   return {
-    "image": jnp.asarray(rng.standard_normal((4, size, size, channels)), dtype),
+    "image": jnp.asarray(rng.standard_normal((4, *size, channels)), dtype),
     "label": jnp.asarray(rng.integers(3, size=4), jnp.int32),
     "mask": jnp.ones(4, dtype),
   }
@@ -31,7 +31,7 @@ def batch_of(seed, size=6, channels=2, dtype=np.float32):
 def space_of(**settings):
   return mobile_space(
     **dict(
-      image_size=6,
+      image_size=(6, 9),
       channels=2,
       classes=3,
       stem_width=8,
@@ -226,10 +226,10 @@ def test_bfloat16_steps_keep_float32_states(quick_compilation):
   uninvolved = 0
   for i in range(3):
     dtypes = jax.tree.map(jnp.result_type, state)
-    state, metrics = weight_step(state, batch_of(i, 4))
+    state, metrics = weight_step(state, batch_of(i, (4, 4)))
     key = steps.step_key(state, steps.ARCH_STREAM)
     pair = np.asarray(gates_lib.draw(key, state.arch, mask, "two").involved)
-    new, arch_metrics = arch_step(state, batch_of(i + 10, 4))
+    new, arch_metrics = arch_step(state, batch_of(i + 10, (4, 4)))
     for name in ("step", "params", "batch_stats", "opt_state", "key"):
       jax.tree.map(assert_same, getattr(state, name), getattr(new, name))
     probs = [gates_lib.probabilities(s.arch, mask) for s in (state, new)]
@@ -258,7 +258,7 @@ def test_bfloat16_steps_keep_float32_states(quick_compilation):
 
 # Architecture gradients in float64, against all candidates run densely.
 TINY = space_of(
-  image_size=4,
+  image_size=(4, 6),
   widths=(8,),
   depths=(1,),
   strides=(1,),
@@ -320,7 +320,7 @@ def test_architecture_gradient_of_the_whole_objective(
     variables = jax.tree.map(
       lambda leaf: leaf.astype(jnp.float64), init(module, jax.random.key(0))
     )
-    batch = batch_of(0, 4, dtype=np.float64)
+    batch = batch_of(0, (4, 6), dtype=np.float64)
     state = search_state(
       jax.random.key(1),
       variables,
@@ -384,7 +384,7 @@ def test_every_step_runs_eagerly(quick_compilation):
   mask, module = gates_lib.candidate_mask(space), build(space)
   variables = init(module, jax.random.key(0))
   state = search_state(jax.random.key(1), variables, mask, TX, ARCH_TX, 0.0, 0)
-  batch = batch_of(0, 2)
+  batch = batch_of(0, (2, 2))
   with jax.disable_jit():
     state, _ = weight_step_of(module, mask)(state, batch)
     state, _ = arch_step_of(module, mask)(state, batch)

@@ -165,6 +165,9 @@ def test_the_smallest_image_is_told_exactly(strides, stem_stride):
     ({"width_mult": math.nan}, "width_mult = nan: expected a positive"),
     ({"width_mult": math.inf}, "width_mult = inf: expected a positive"),
     ({"image_size": 0}, "image_size = 0: expected a positive integer"),
+    ({"image_size": (96,)}, "image_size = (96,): expected a positive integer"),
+    ({"image_size": (96, -1)}, "image_size = (96, -1): expected a positive"),
+    ({"image_size": (96, 16)}, "image_size = (96, 16): expected at least 17"),
     ({"image_size": 224.0}, "image_size = 224.0: expected a positive"),
     ({"channels": 0}, "channels = 0: expected a positive integer"),
     ({"classes": 0}, "classes = 0: expected a positive integer"),
@@ -193,11 +196,7 @@ def test_the_smallest_image_is_told_exactly(strides, stem_stride):
     ({"candidates": "zero"}, "candidates = 'zero': expected a tuple of names"),
     ({"candidates": None}, "candidates = None: expected a tuple of names"),
     ({"candidates": 3}, "candidates = 3: expected a tuple of names"),
-    (
-      {"candidates": MBConv(3, 3)},
-      "candidates = MBConv(expand=3, kernel=3, squeeze=0, activation='relu6'): "
-      "expected a tuple of names",
-    ),
+    ({"candidates": Zero()}, "candidates = Zero(): expected a tuple of names"),
     (
       {"candidates": ("mbconv3_k3", "zeros")},
       "candidates[1]: unknown operation 'zeros': expected a name such as",

@@ -19,6 +19,7 @@ from proxyless_jax.space import (
   Zero,
   load_network,
   macs,
+  mobile_space,
   network_from_json,
   parameters,
 )
@@ -38,7 +39,7 @@ class Pool(Op):
     return 0
 
   def macs(self, edge):
-    return self.window**2 * edge.features_out * edge.size_out**2
+    return self.window**2 * edge.features_out * edge.pixels_out
 
   def check(self, edge):
     if not edge.keeps_shape:
@@ -231,6 +232,11 @@ def test_text_that_is_no_network_is_refused(text, message, tmp_path):
     ("before", 0, {"features_out": 0}, "features_out = 0: expected a pos"),
     ("before", 0, {"features_out": None}, "features_out = None: expected"),
     ("before", 0, {"size": [32]}, r"size = \[32\]: expected a positive"),
+    ("before", 0, {"size": [32, 0]}, r"size = \[32, 0\]: expected a positive"),
+    ("before", 0, {"size": [32, 48.0]}, r"or two, such as \(96, 160\): height"),
+    ("before", 0, {"size": [32, 48, 3]}, r"size = \[32, 48, 3\]: expected a"),
+    ("before", 0, {"size": "32x48"}, "size = '32x48': expected a positive"),
+    ("before", 0, {"stride": 8, "size": [4, 48]}, "does not fit .* of 4x48"),
     ("before", 0, {"stride": -2}, "stride = -2: expected a positive"),
     ("before", 0, {"stride": 64}, "stride 64 does not fit .* 32x32"),
     ("before", 0, {"name": 7}, "edge name = 7: expected a text"),
@@ -382,3 +388,119 @@ def test_what_is_counted_is_a_network(count):
     count("proxyless_gpu")
   with pytest.raises(ValueError, match="network is NoneType: expected a netw"):
     count(None)
+
+
+def _with_epsilon(epsilon):
+  """`_space()`, with an epsilon for all its batch norms."""
+
+  def edge(own):
+    ops = (
+      dataclasses.replace(op, epsilon=epsilon) if op != Zero() else op
+      for op in own.ops
+    )
+    return dataclasses.replace(own, ops=tuple(ops))
+
+  space = _space()
+  return dataclasses.replace(
+    space,
+    before=tuple(map(edge, space.before)),
+    edges=tuple(map(edge, space.edges)),
+    bn_momentum=0.99,
+  )
+
+
+def test_epsilon_and_momentum_are_of_the_description():
+  space = _with_epsilon(1e-5)
+  assert space != _space()
+  read = network_from_json(space.to_json())
+  assert read == space and hash(read) == hash(space)
+  chosen = network_from_json(space.choose(["mbconv6_k5", "zero"]).to_json())
+  assert chosen.edges[0].op == MBConv(6, 5, epsilon=1e-5)
+  assert chosen.bn_momentum == 0.99
+  data = json.loads(space.to_json())
+  assert data["edges"][1]["ops"] == [
+    {"name": "mbconv3_k3", "epsilon": 1e-5},
+    {"name": "mbconv6_k5", "epsilon": 1e-5},
+    "zero",
+  ]
+
+
+def test_defaults_are_not_written():
+  """So files of older releases are read, and older releases read these."""
+  text = _space().to_json()
+  assert "epsilon" not in text and "bn_momentum" not in text
+  assert network_from_json(text).before[0].op.epsilon == 1e-3
+
+
+def test_a_name_alone_has_the_default_epsilon():
+  own = (MBConv(6, 5, epsilon=1e-5),)
+  assert network_from_json(_space().to_json(), own) == _space()
+
+
+@pytest.mark.parametrize(
+  "op, message",
+  [
+    ({"name": "mbconv3_k3", "epsilon": 1}, "epsilon = 1: expected a float"),
+    ({"name": "mbconv3_k3", "epsilon": 2.0}, "epsilon = 2.0: expected a float"),
+    ({"name": "mbconv3_k3", "eps": 1e-5}, "missing fields [], unknown ['eps']"),
+    ({"name": "zero", "epsilon": 1e-5}, "unknown ['epsilon']"),
+    ({"epsilon": 1e-5}, "operation None: expected its name"),
+  ],
+)
+def test_an_operation_with_wrong_fields_is_refused(op, message):
+  text = _changed("edges", 1, ops=[op, "mbconv6_k5"])
+  with pytest.raises(ValueError, match=re.escape(message)) as caught:
+    network_from_json(text)
+  assert str(caught.value).startswith("edges[1].ops[0]: ")
+
+
+@pytest.mark.parametrize("momentum", [1.0, -0.1, 0, None, "0.9"])
+def test_a_momentum_that_is_none_is_refused(momentum):
+  with pytest.raises(
+    ValueError, match=r"bn_momentum = .*expected a float of 0"
+  ):
+    dataclasses.replace(_space(), bn_momentum=momentum)
+
+
+def test_a_square_is_one_number_however_it_is_told():
+  """What was written before there were rectangles stays the same."""
+  stem = _space().before[0]
+  for size in ((32, 32), [32, 32]):
+    same = dataclasses.replace(stem, size=size)
+    assert same == stem and hash(same) == hash(stem)
+    assert type(same.size) is int and repr(same) == repr(stem)
+  text = _space().to_json()
+  assert '"size": 32' in text
+  assert network_from_json(text.replace('"size": 32', '"size": [32, 32]')) == (
+    _space()
+  )
+
+
+def test_a_rectangle_has_height_and_width():
+  edge = Edge("edge", (ConvBN(3),), 3, 8, 2, (9, 16))
+  assert edge.size_out == (5, 8) and hash(edge)
+  assert (edge.shape_in, edge.shape_out) == ((9, 16, 3), (5, 8, 8))
+  assert (edge.pixels_in, edge.pixels_out) == (9 * 16, 5 * 8)
+  # Windows may lead to a square, which is one number again.
+  assert Edge("edge", (ConvBN(3),), 3, 8, 2, (7, 8)).size_out == 4
+  square = Edge("edge", (ConvBN(3),), 3, 8, 2, 9)
+  assert (square.shape_in, square.shape_out) == ((9, 9, 3), (5, 5, 8))
+  assert (square.pixels_in, square.pixels_out) == (81, 25)
+
+
+def test_json_of_rectangles():
+  network = mobile_space(image_size=(64, 96)).choose([0] * 21)
+  assert (network.image_size, network.image_shape) == ((64, 96), (64, 96, 3))
+  assert network_from_json(network.to_json()) == network
+  assert network.layers[0].size == (64, 96)
+  assert network.layers[-1].size == (2, 3)
+  assert network != mobile_space(image_size=(96, 64)).choose([0] * 21)
+
+
+def test_edges_of_other_rectangles_do_not_fit():
+  stem, classifier = _space().before[0], _space().after[0]
+  stem = dataclasses.replace(stem, size=(32, 48))
+  classifier = dataclasses.replace(classifier, features_in=8, size=(24, 16))
+  message = r"size = \(24, 16\): expected \(16, 24\), what edge 'stem' gives"
+  with pytest.raises(ValueError, match=message):
+    Chain((stem,), (), (classifier,))

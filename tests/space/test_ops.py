@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from fractions import Fraction
 
 import pytest
 
@@ -30,7 +31,7 @@ def _outputs(size, kernel, stride):
 
 def _conv(size, kernel, stride, inputs, outputs, groups=1):
   """Weights and multiply-accumulates of one convolution, one at a time."""
-  positions = _outputs(size, kernel, stride)
+  positions = [_outputs(side, kernel, stride) for side in size]
   shape = (
     range(kernel),
     range(kernel),
@@ -39,19 +40,19 @@ def _conv(size, kernel, stride, inputs, outputs, groups=1):
   )
   weights = sum(1 for _ in itertools.product(*shape))
   count = 0
-  for _ in itertools.product(range(positions), range(positions)):
+  for _ in itertools.product(*map(range, positions)):
     count += weights
   return weights, count, positions
 
 
 def _mbconv(op, edge):
-  hidden = op.expand * edge.features_in
+  hidden = int(op.expand * edge.features_in)
   convs = [
     (1, 1, edge.features_in, hidden, 1),
     (op.kernel, edge.stride, hidden, hidden, hidden),
     (1, 1, hidden, edge.features_out, 1),
   ]
-  parameters, count, size = 0, 0, edge.size
+  parameters, count, size = 0, 0, edge.shape_in[:2]
   for kernel, stride, inputs, outputs, groups in convs[op.expand == 1 :]:
     weights, here, size = _conv(size, kernel, stride, inputs, outputs, groups)
     scale_and_bias = 2 * outputs
@@ -60,9 +61,11 @@ def _mbconv(op, edge):
   return parameters, count
 
 
-@pytest.mark.parametrize("expand", [1, 2, 6])
+@pytest.mark.parametrize("expand", [1, 2, 6, Fraction(5, 3), Fraction(1, 3)])
 @pytest.mark.parametrize("kernel", [1, 3, 7])
-@pytest.mark.parametrize(("stride", "size"), [(1, 4), (2, 4), (2, 5), (3, 7)])
+@pytest.mark.parametrize(
+  ("stride", "size"), [(1, 4), (2, 4), (2, 5), (3, 7), (2, (5, 8))]
+)
 def test_mbconv_counts_are_those_of_loops(expand, kernel, stride, size):
   op = MBConv(expand, kernel)
   edge = _edge(op, stride=stride, size=size)
@@ -73,10 +76,10 @@ def test_mbconv_counts_are_those_of_loops(expand, kernel, stride, size):
 def test_conv_counts_are_those_of_loops(kernel, stride):
   op = ConvBN(kernel)
   edge = _edge(op, stride=stride, size=9)
-  weights, count, size = _conv(9, kernel, stride, 3, 5)
+  weights, count, size = _conv((9, 9), kernel, stride, 3, 5)
   assert op.parameters(edge) == weights + 2 * 5
   assert op.macs(edge) == count
-  assert edge.size_out == size
+  assert [edge.size_out] * 2 == size
 
 
 def test_counts_by_hand():
@@ -97,7 +100,11 @@ def test_counts_are_python_integers_beyond_32_bits():
 
 
 @pytest.mark.parametrize(
-  "op", [Zero(), Classifier(), ConvBN(1), MBConv(1, 3), MBConv(12, 11)]
+  "op",
+  [
+    *(Zero(), Classifier(), ConvBN(1), MBConv(1, 3), MBConv(12, 11)),
+    *(MBConv(Fraction(5, 2), 3), MBConv(Fraction(1, 2), 3, 4, "relu")),
+  ],
 )
 def test_a_name_gives_its_operation(op):
   assert parse_op(op.name) == op
@@ -107,6 +114,7 @@ def test_a_name_gives_its_operation(op):
 def test_names():
   assert MBConv(6, 5).name == "mbconv6_k5"
   assert ConvBN(3).name == "conv_k3"
+  assert MBConv(Fraction(8, 3), 7).name == "mbconv8over3_k7"
 
 
 @pytest.mark.parametrize(
@@ -161,6 +169,14 @@ def test_a_name_is_text(name):
     (lambda: ConvBN(-1), "kernel = -1: expected an odd positive integer"),
     (lambda: parse_op("mbconv0_k3"), "operation 'mbconv0_k3': expand = 0"),
     (lambda: parse_op("conv_k2"), "operation 'conv_k2': kernel = 2"),
+    (lambda: MBConv(Fraction(3), 3), r"expand = Fraction\(3, 1\): expected"),
+    (lambda: MBConv(True, 3), "expand = True: expected a positive integer"),
+    (lambda: parse_op("mbconv6over4_k3"), "expand = 0"),
+    (lambda: parse_op("mbconv6over0_k3"), "expand = 0"),
+    (
+      lambda: _edge(MBConv(Fraction(5, 2), 3), features_in=15),
+      "'mbconv5over2_k3' has 5/2 times the 15 channels of its input",
+    ),
   ],
 )
 def test_impossible_operations_are_refused(make, message):

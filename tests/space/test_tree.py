@@ -100,6 +100,17 @@ def test_widths_grow_to_alpha_in_multiples_of_the_halves():
   assert [b.final_norm.size for b in space.blocks] == [32, 32, 16, 16, 16]
 
 
+def test_the_shuffle_is_an_argument():
+  with_, without = small(), small(shuffle=False)
+  names = [space.blocks[0].conv.op.name for space in (with_, without)]
+  assert names == ["norm_relu_conv_k3_g2_shuffle", "norm_relu_conv_k3_g2"]
+  chosen = [space.choose([0] * 24) for space in (with_, without)]
+  assert pj.parameters(chosen[0]) == pj.parameters(chosen[1])
+  assert pj.macs(chosen[0]) == pj.macs(chosen[1])
+  # One group has nothing to mix with.
+  assert small(halves=1).blocks[0].conv.op == NormConv(3)
+
+
 def test_choosing_keeps_the_rest():
   space = small()
   network = space.choose([i % 7 for i in range(24)])
@@ -125,6 +136,7 @@ def test_counts_by_hand():
   "op",
   [
     *(NormConv(1, relu=False), NormConv(1), NormConv(3, groups=2)),
+    NormConv(3, groups=3, shuffle=True),
     *(NormSepConv(3), NormSepConv(7), NormSepConv(3, dilated=True)),
   ],
   ids=lambda op: op.name,
@@ -149,6 +161,7 @@ def test_names_are_the_papers():
   ("options", "message"),
   [
     ({"image_size": 0}, "image_size = 0: expected a positive integer"),
+    ({"image_size": (1, 9)}, r"image_size = \(1, 9\): expected at least"),
     ({"levels": 0}, "levels = 0: expected a positive"),
     ({"branches": 1.5}, "branches = 1.5: expected a positive"),
     ({"depths": ()}, r"depths = \(\): expected one or more stages"),
@@ -165,6 +178,7 @@ def test_names_are_the_papers():
     ({"candidates": ("conv",)}, "unknown operation 'conv'"),
     ({"candidates": ("zero",)}, "'zero' would cut the network in two"),
     ({"candidates": ()}, "expected one or more different operations"),
+    ({"shuffle": 2}, "shuffle = 2: expected True or False"),
   ],
 )
 def test_refusals(options, message):
@@ -179,6 +193,10 @@ def test_groups_must_divide_the_channels():
     Edge("edge", (NormConv(3, groups=2),), 4, 3, 1, 8)
   with pytest.raises(ValueError, match="groups = 0: expected a positive"):
     NormConv(3, groups=0)
+  with pytest.raises(ValueError, match="shuffle = True: expected groups = 2"):
+    NormConv(3, shuffle=True)
+  with pytest.raises(ValueError, match="shuffle = 'no': expected True or"):
+    NormConv(3, groups=2, shuffle="no")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Operations: names, parameters and MACs, by family. No arrays, no modules."""
 
-from proxyless_jax.space.ops.base import Op
+from proxyless_jax.space.ops.base import Op, named, optional, optional_fields
 from proxyless_jax.space.ops.cell import (
   BlockMaxPool,
   CellConv,

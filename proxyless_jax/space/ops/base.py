@@ -56,10 +56,41 @@ class Op(abc.ABC):
     del edge
 
 
+def optional(default):
+  """A field of a description that JSON leaves out where it has its default.
+
+  An operation's name does not tell such a field: `named` is what it tells.
+  """
+  return dataclasses.field(default=default, metadata={"optional": True})
+
+
+def optional_fields(description) -> dict[str, object]:
+  """The fields made by `optional`, and their defaults."""
+  return {
+    field.name: field.default
+    for field in dataclasses.fields(description)
+    if field.metadata.get("optional")
+  }
+
+
+def named(op: Op) -> Op:
+  """The operation that `op.name` names: with the default epsilon."""
+  defaults = optional_fields(op)
+  return dataclasses.replace(op, **defaults) if defaults else op
+
+
 def check_odd(field: str, value: int) -> None:
   """Raises a ValueError for a kernel that has no centre."""
   if not isinstance(value, int) or value < 1 or value % 2 == 0:
     raise ValueError(f"{field} = {value!r}: expected an odd positive integer")
+
+
+def check_epsilon(value: float) -> None:
+  """Raises a ValueError for what a batch norm can not add to a variance."""
+  if type(value) is not float or not 0.0 < value < 1.0:
+    raise ValueError(
+      f"epsilon = {value!r}: expected a float between 0 and 1, such as 1e-5"
+    )
 
 
 def check_activation(value: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from proxyless_jax.space.ops.base import Op, check_odd
+from proxyless_jax.space.ops.base import Op, check_epsilon, check_odd
 from proxyless_jax.space.ops.common import Free
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class CellConv(Op):
 
   def __post_init__(self):
     check_odd("kernel", self.kernel)
-    _check_epsilon(self.epsilon)
+    check_epsilon(self.epsilon)
 
   @property
   def name(self) -> str:
@@ -46,7 +46,7 @@ class CellConv(Op):
 
   def macs(self, edge: Edge) -> int:
     weights = self.kernel**2 * edge.features_in * edge.features_out
-    return weights * edge.size_out**2
+    return weights * edge.pixels_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class SepConv(Op):
 
   def __post_init__(self):
     check_odd("kernel", self.kernel)
-    _check_epsilon(self.epsilon)
+    check_epsilon(self.epsilon)
     if type(self.dilation) is not int or self.dilation < 1:
       raise ValueError(
         f"dilation = {self.dilation!r}: expected a positive integer"
@@ -82,7 +82,7 @@ class SepConv(Op):
 
   def macs(self, edge: Edge) -> int:
     weights = edge.features_in * (self.kernel**2 + edge.features_out)
-    return weights * edge.size_out**2
+    return weights * edge.pixels_out
 
   def check(self, edge: Edge) -> None:
     if edge.stride % self.dilation and edge.stride > 1:
@@ -105,7 +105,7 @@ class FactorizedReduce(Op):
   epsilon: float = EPSILON
 
   def __post_init__(self):
-    _check_epsilon(self.epsilon)
+    check_epsilon(self.epsilon)
 
   @property
   def name(self) -> str:
@@ -115,7 +115,7 @@ class FactorizedReduce(Op):
     return (edge.features_in + 2) * edge.features_out
 
   def macs(self, edge: Edge) -> int:
-    return edge.features_in * edge.features_out * edge.size_out**2
+    return edge.features_in * edge.features_out * edge.pixels_out
 
   def check(self, edge: Edge) -> None:
     _check_stride_2(self, edge)
@@ -142,13 +142,6 @@ def _check_stride_2(op: Op, edge: Edge) -> None:
     raise ValueError(
       f"edge {edge.name!r}: {op.name!r} halves the size: expected stride 2, "
       f"got {edge.stride}"
-    )
-
-
-def _check_epsilon(value: float) -> None:
-  if type(value) is not float or not 0.0 < value < 1.0:
-    raise ValueError(
-      f"epsilon = {value!r}: expected a float between 0 and 1, such as 1e-5"
     )
 
 

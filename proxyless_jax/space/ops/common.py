@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from proxyless_jax.space.ops.base import (
   Op,
+  check_epsilon,
   check_odd,
   check_same_size,
   check_same_width,
+  optional,
 )
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ class PlainConv(Op):
     return self.kernel**2 * edge.features_in * edge.features_out
 
   def macs(self, edge: Edge) -> int:
-    return self.parameters(edge) * edge.size_out**2
+    return self.parameters(edge) * edge.pixels_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +104,18 @@ class AvgPool(Free):
 
 @dataclasses.dataclass(frozen=True)
 class Norm(Free):
-  """Batch norm with epsilon 1e-5, then ReLU where `relu`."""
+  """Batch norm, then ReLU where `relu`.
+
+  Attributes:
+    relu: whether there is one.
+    epsilon: of the batch norm.
+  """
 
   relu: bool
+  epsilon: float = optional(1e-5)
+
+  def __post_init__(self):
+    check_epsilon(self.epsilon)
 
   @property
   def name(self) -> str:

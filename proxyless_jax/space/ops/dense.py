@@ -43,7 +43,7 @@ class DenseLayer(Op):
     return 2 * edge.features_in + 2 * hidden + self._weights(edge)
 
   def macs(self, edge: Edge) -> int:
-    return self._weights(edge) * edge.size**2
+    return self._weights(edge) * edge.pixels_in
 
   def _weights(self, edge: Edge) -> int:
     growth = self.growth(edge)
@@ -73,4 +73,4 @@ class DenseTransition(Op):
     return edge.features_in * (2 + edge.features_out)
 
   def macs(self, edge: Edge) -> int:
-    return edge.features_in * edge.features_out * edge.size**2
+    return edge.features_in * edge.features_out * edge.pixels_in

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from proxyless_jax.space.ops.base import Op, check_activation, check_odd
+from proxyless_jax.space.ops.base import (
+  Op,
+  check_activation,
+  check_epsilon,
+  check_odd,
+  optional,
+)
 
 if TYPE_CHECKING:
   from proxyless_jax.space.edge import Edge
@@ -38,13 +45,16 @@ class ConvBN(Op):
   Attributes:
     kernel: its size.
     activation: 'relu6', 'relu' or 'linear'.
+    epsilon: of the batch norm.
   """
 
   kernel: int
   activation: str = "relu6"
+  epsilon: float = optional(1e-3)
 
   def __post_init__(self):
     check_odd("kernel", self.kernel)
+    check_epsilon(self.epsilon)
     check_activation(self.activation)
 
   @property
@@ -56,7 +66,7 @@ class ConvBN(Op):
 
   def macs(self, edge: Edge) -> int:
     weights = self.kernel**2 * edge.features_in * edge.features_out
-    return weights * edge.size_out**2
+    return weights * edge.pixels_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,24 +98,31 @@ class MBConv(Op):
   belongs to the edge, not to the operation.
 
   Attributes:
-    expand: hidden channels over those of the input.
+    expand: hidden channels over those of the input; where that is no whole
+      number, a fraction, so that the name holds it exactly.
     kernel: of the depthwise convolution.
     squeeze: squeeze-and-excitation of the hidden channels through
       features_in // squeeze channels; 0: none.
     activation: 'relu6' or 'relu'.
+    epsilon: of all three batch norms.
   """
 
-  expand: int
+  expand: int | Fraction
   kernel: int
   squeeze: int = 0
   activation: str = "relu6"
+  epsilon: float = optional(1e-3)
 
   def __post_init__(self):
     check_odd("kernel", self.kernel)
     check_activation(self.activation)
-    if not isinstance(self.expand, int) or self.expand < 1:
+    check_epsilon(self.epsilon)
+    whole = type(self.expand) is int
+    fraction = type(self.expand) is Fraction and self.expand.denominator > 1
+    if not (whole or fraction) or self.expand <= 0:
       raise ValueError(
-        f"expand = {self.expand!r}: expected a positive integer, such as 3 or 6"
+        f"expand = {self.expand!r}: expected a positive integer, such as 3 or "
+        "6, or a fractions.Fraction that is none, such as Fraction(5, 2)"
       )
     if not isinstance(self.squeeze, int) or self.squeeze < 0:
       raise ValueError(
@@ -115,12 +132,19 @@ class MBConv(Op):
   @property
   def name(self) -> str:
     squeeze = f"_se{self.squeeze}" if self.squeeze else ""
-    kernel = f"mbconv{self.expand}_k{self.kernel}"
+    # Names become keys and paths: no slash, no dot.
+    expand = str(self.expand).replace("/", "over")
+    kernel = f"mbconv{expand}_k{self.kernel}"
     return f"{kernel}{squeeze}{_suffix(self.activation)}"
 
   def hidden(self, edge: Edge) -> int:
     """Channels of the depthwise convolution."""
-    return self.expand * edge.features_in
+    return int(self.expand * edge.features_in)
+
+  @property
+  def expands(self) -> bool:
+    """Whether there is a 1x1 expansion before the depthwise convolution."""
+    return self.expand != 1
 
   def squeezed(self, edge: Edge) -> int:
     """Channels between the two layers of squeeze-and-excitation."""
@@ -128,7 +152,7 @@ class MBConv(Op):
 
   def parameters(self, edge: Edge) -> int:
     hidden, squeezed = self.hidden(edge), self.squeezed(edge)
-    expansion = (edge.features_in + 2) * hidden if self.expand > 1 else 0
+    expansion = (edge.features_in + 2) * hidden if self.expands else 0
     depthwise = (self.kernel**2 + 2) * hidden
     excitation = 2 * hidden * squeezed
     if squeezed:
@@ -138,10 +162,17 @@ class MBConv(Op):
 
   def macs(self, edge: Edge) -> int:
     hidden = self.hidden(edge)
-    expansion = edge.features_in * hidden if self.expand > 1 else 0
+    expansion = edge.features_in * hidden if self.expands else 0
     after_stride = hidden * (self.kernel**2 + edge.features_out)
-    convolutions = expansion * edge.size**2 + after_stride * edge.size_out**2
+    convolutions = expansion * edge.pixels_in + after_stride * edge.pixels_out
     return convolutions + 2 * hidden * self.squeezed(edge)
+
+  def check(self, edge: Edge) -> None:
+    if self.expand * edge.features_in % 1:
+      raise ValueError(
+        f"edge {edge.name!r}: {self.name!r} has {self.expand} times the "
+        f"{edge.features_in} channels of its input: expected a whole number"
+      )
 
 
 def _suffix(activation: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
@@ -32,12 +33,22 @@ from proxyless_jax.space.ops.shuffle import ShuffleUnit
 from proxyless_jax.space.ops.tree import NormConv, NormSepConv
 from proxyless_jax.space.suggest import did_you_mean
 
+
+def _ratio(text: str) -> int | Fraction:
+  """Of '3' and of '5over2'."""
+  if "over" not in text:
+    return int(text)
+  part, whole = map(int, text.split("over"))
+  # By zero, or not in lowest terms: no name of an operation.
+  return Fraction(part, whole) if whole and math.gcd(part, whole) == 1 else 0
+
+
 # What a name looks like, for people: (pattern, operation of match).
 Patterns = dict[str, tuple[str, Callable[[re.Match], Op]]]
 PATTERNS: Patterns = {
   "mbconv{expand}_k{kernel}[_se{squeeze}][_relu]": (
-    r"mbconv(\d+)_k(\d+)(?:_se(\d+))?(?:_(relu|linear))?",
-    lambda m: MBConv(int(m[1]), int(m[2]), int(m[3] or 0), m[4] or "relu6"),
+    r"mbconv(\d+(?:over\d+)?)_k(\d+)(?:_se(\d+))?(?:_(relu|linear))?",
+    lambda m: MBConv(_ratio(m[1]), int(m[2]), int(m[3] or 0), m[4] or "relu6"),
   ),
   "zero": (r"zero", lambda m: Zero()),
   "identity": (r"identity", lambda m: Identity()),
@@ -50,9 +61,9 @@ PATTERNS: Patterns = {
   "norm[_relu]": (r"norm(_relu)?", lambda m: Norm(bool(m[1]))),
   "basic_block": (r"basic_block", lambda m: BasicBlock()),
   "shuffle_k{kernel}": (r"shuffle_k(\d+)", lambda m: ShuffleUnit(int(m[1]))),
-  "norm[_relu]_conv_k{kernel}[_g{groups}]": (
-    r"norm(_relu)?_conv_k(\d+)(?:_g(\d+))?",
-    lambda m: NormConv(int(m[2]), bool(m[1]), int(m[3] or 1)),
+  "norm[_relu]_conv_k{kernel}[_g{groups}[_shuffle]]": (
+    r"norm(_relu)?_conv_k(\d+)(?:_g(\d+)(_shuffle)?)?",
+    lambda m: NormConv(int(m[2]), bool(m[1]), int(m[3] or 1), bool(m[4])),
   ),
   "sep_conv_{kernel}": (r"sep_conv_(\d+)", lambda m: NormSepConv(int(m[1]))),
   "dil_conv_{kernel}": (
@@ -154,7 +165,9 @@ def _examples(name: str) -> list[str]:
   """A name of each pattern, with the numbers that `name` has where they fit."""
   numbers, examples = re.findall(r"\d+", name), []
   for pattern in PATTERNS:
-    shortest = re.sub(r"\[.*?\]", "", pattern)
+    shortest, left = pattern, 1
+    while left:  # What may be left out may hold more of it.
+      shortest, left = re.subn(r"\[[^][]*\]", "", shortest)
     shortest, holes = re.subn(r"{\w+}", "{}", shortest)
     own = numbers if len(numbers) == holes else ["3"] * holes
     examples.append(shortest.format(*own))

@@ -65,7 +65,9 @@ def _below(
 _POOL = AvgPool(3)
 _SEP3, _SEP5, _SEP7 = (NormSepConv(kernel) for kernel in (3, 5, 7))
 # The authors' code, han-cai/PathLevel-EAS, code/ImageNet/tree_cells.py; below
-# the two branches of the root, 3x3 convolutions in two groups.
+# the two branches of the root, 3x3 convolutions in two groups. That code, for
+# CondenseNet, shuffles channels after these; the code for PyramidNet on CIFAR,
+# whose block this is, has no shuffle (code/CIFAR/models/layers.py, ConvLayer).
 TREE_CELL_A = (
   Branches(
     "mean",

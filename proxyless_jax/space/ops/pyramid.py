@@ -57,7 +57,7 @@ class PyramidBlock(Op):
     hidden = self.hidden(edge)
     after_stride = hidden * (9 * hidden + edge.features_out)
     before_stride = hidden * edge.features_in
-    return before_stride * edge.size**2 + after_stride * edge.size_out**2
+    return before_stride * edge.pixels_in + after_stride * edge.pixels_out
 
   def check(self, edge: Edge) -> None:
     check_own_shortcut(self, edge)

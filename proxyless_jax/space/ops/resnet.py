@@ -32,7 +32,7 @@ class BasicBlock(Op):
     return self._weights(edge) + norms
 
   def macs(self, edge: Edge) -> int:
-    return self._weights(edge) * edge.size_out**2
+    return self._weights(edge) * edge.pixels_out
 
   def check(self, edge: Edge) -> None:
     check_own_shortcut(self, edge)

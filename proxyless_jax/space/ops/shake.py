@@ -31,7 +31,7 @@ class ShakeBlock(Op):
 
   def macs(self, edge: Edge) -> int:
     weights = 2 * self._branch(edge) + self._shortcut(edge)
-    return weights * edge.size_out**2
+    return weights * edge.pixels_out
 
   def _branch(self, edge: Edge) -> int:
     return 9 * edge.features_out * (edge.features_in + edge.features_out)

@@ -50,11 +50,11 @@ class ShuffleUnit(Op):
 
   def macs(self, edge: Edge) -> int:
     branch, half = self._branch_in(edge), edge.features_out // 2
-    before_stride = branch * half * edge.size**2
+    before_stride = branch * half * edge.pixels_in
     after_stride = (self.kernel**2 + half) * half
     if edge.stride > 1:
       after_stride += (self.kernel**2 + half) * edge.features_in
-    return before_stride + after_stride * edge.size_out**2
+    return before_stride + after_stride * edge.pixels_out
 
   def check(self, edge: Edge) -> None:
     check_own_shortcut(self, edge)

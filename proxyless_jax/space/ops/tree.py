@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from proxyless_jax.space.ops.base import Op, check_odd
+from proxyless_jax.space.ops.base import Op, check_epsilon, check_odd, optional
 
 if TYPE_CHECKING:
   from proxyless_jax.space.edge import Edge
@@ -15,28 +15,43 @@ DILATION = 2
 
 @dataclasses.dataclass(frozen=True)
 class NormConv(Op):
-  """Batch norm with epsilon 1e-5, ReLU where `relu`, kxk convolution.
+  """Batch norm, ReLU where `relu`, kxk convolution.
 
   Attributes:
     kernel: its size.
     relu: whether there is one.
     groups: of channels that see nothing of each other.
+    shuffle: whether a channel shuffle over the groups follows; neither
+      parameters nor MACs show it.
+    epsilon: of the batch norm.
   """
 
   kernel: int
   relu: bool = True
   groups: int = 1
+  shuffle: bool = False
+  epsilon: float = optional(1e-5)
 
   def __post_init__(self):
     check_odd("kernel", self.kernel)
+    check_epsilon(self.epsilon)
     if type(self.groups) is not int or self.groups < 1:
       raise ValueError(f"groups = {self.groups!r}: expected a positive integer")
+    for field in ("relu", "shuffle"):
+      value = getattr(self, field)
+      if type(value) is not bool:
+        raise ValueError(f"{field} = {value!r}: expected True or False")
+    if self.shuffle and self.groups == 1:
+      raise ValueError(
+        "shuffle = True: expected groups = 2 or more, which it mixes"
+      )
 
   @property
   def name(self) -> str:
     relu = "_relu" if self.relu else ""
     groups = f"_g{self.groups}" if self.groups > 1 else ""
-    return f"norm{relu}_conv_k{self.kernel}{groups}"
+    shuffle = "_shuffle" if self.shuffle else ""
+    return f"norm{relu}_conv_k{self.kernel}{groups}{shuffle}"
 
   def _weights(self, edge: Edge) -> int:
     return (
@@ -47,7 +62,7 @@ class NormConv(Op):
     return 2 * edge.features_in + self._weights(edge)
 
   def macs(self, edge: Edge) -> int:
-    return self._weights(edge) * edge.size_out**2
+    return self._weights(edge) * edge.pixels_out
 
   def check(self, edge: Edge) -> None:
     for field in ("features_in", "features_out"):
@@ -62,18 +77,19 @@ class NormConv(Op):
 class NormSepConv(Op):
   """Separable: batch norm, ReLU, kxk depthwise, 1x1 convolution.
 
-  Batch norm's epsilon is 1e-5.
-
   Attributes:
     kernel: of the depthwise convolution.
     dilated: whether its taps are two pixels apart instead of one.
+    epsilon: of the batch norm.
   """
 
   kernel: int
   dilated: bool = False
+  epsilon: float = optional(1e-5)
 
   def __post_init__(self):
     check_odd("kernel", self.kernel)
+    check_epsilon(self.epsilon)
 
   @property
   def name(self) -> str:
@@ -90,4 +106,4 @@ class NormSepConv(Op):
     return 2 * edge.features_in + self._weights(edge)
 
   def macs(self, edge: Edge) -> int:
-    return self._weights(edge) * edge.size_out**2
+    return self._weights(edge) * edge.pixels_out

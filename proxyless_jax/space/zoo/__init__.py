@@ -58,9 +58,9 @@ def zoo(name: str, **options) -> Network:
 
   Args:
     name: one of `NETWORKS`.
-    **options: image_size, channels, classes: of other images than those that
-      it was published for; and what its function takes besides, such as
-      width_mult of 'mobilenet_v2'.
+    **options: image_size (an integer, or (height, width)), channels, classes:
+      of other images than those that it was published for; and what its
+      function takes besides, such as width_mult of 'mobilenet_v2'.
 
   Raises:
     ValueError: there is no such network, or it has no such option.

@@ -9,6 +9,7 @@ norm's momentum is 0.9 in the released code for CIFAR, 0.9997 for ImageNet.
 from __future__ import annotations
 
 from proxyless_jax.space.cells import CellNetwork
+from proxyless_jax.space.edge import Size
 from proxyless_jax.space.genotype import Genotype, Style, cell_network
 
 # Released code: tensorflow/models, research/slim/nets/nasnet/nasnet_utils.py.
@@ -111,7 +112,7 @@ DARTS_V2 = Genotype(
 
 def nasnet_a_mobile(
   *,
-  image_size: int = 224,
+  image_size: Size = 224,
   channels: int = 3,
   classes: int = 1000,
   cells: int = 4,
@@ -140,7 +141,7 @@ def nasnet_a_mobile(
 
 def nasnet_a_cifar(
   *,
-  image_size: int = 32,
+  image_size: Size = 32,
   channels: int = 3,
   classes: int = 10,
   cells: int = 7,
@@ -172,7 +173,7 @@ def nasnet_a_cifar(
 
 def amoebanet_b(
   *,
-  image_size: int = 32,
+  image_size: Size = 32,
   channels: int = 3,
   classes: int = 10,
   cells: int = 6,
@@ -199,7 +200,7 @@ def amoebanet_b(
 
 def enas(
   *,
-  image_size: int = 32,
+  image_size: Size = 32,
   channels: int = 3,
   classes: int = 10,
   cells: int = 6,
@@ -227,7 +228,7 @@ def enas(
 
 def darts(
   *,
-  image_size: int = 32,
+  image_size: Size = 32,
   channels: int = 3,
   classes: int = 10,
   cells: int = 6,

@@ -6,7 +6,7 @@ Published for CIFAR-10 with standard augmentation, without dropout.
 from __future__ import annotations
 
 from proxyless_jax.space.chain import Chain, ChainBuilder
-from proxyless_jax.space.edge import expect
+from proxyless_jax.space.edge import Size, expect
 from proxyless_jax.space.ops import (
   Classifier,
   DenseLayer,
@@ -21,7 +21,7 @@ def densenet_bc(
   *,
   growth: int = 40,
   depth: int = 190,
-  image_size: int = 32,
+  image_size: Size = 32,
   channels: int = 3,
   classes: int = 10,
 ) -> Chain:

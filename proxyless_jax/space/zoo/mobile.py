@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proxyless_jax.space.chain import Chain, ChainBuilder
+from proxyless_jax.space.edge import Size
 from proxyless_jax.space.mobile import mobile_space
 from proxyless_jax.space.ops import Classifier, ConvBN, parse_op
 
@@ -10,7 +11,7 @@ from proxyless_jax.space.ops import Classifier, ConvBN, parse_op
 def mobilenet_v2(
   *,
   width_mult: float = 1.0,
-  image_size: int = 224,
+  image_size: Size = 224,
   channels: int = 3,
   classes: int = 1000,
 ) -> Chain:
@@ -62,7 +63,7 @@ MNASNET_B1 = """
 def mnasnet(
   stages: str,
   *,
-  image_size: int = 224,
+  image_size: Size = 224,
   channels: int = 3,
   classes: int = 1000,
 ) -> Chain:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from proxyless_jax.space.chain import Chain, ChainBuilder
-from proxyless_jax.space.edge import expect
+from proxyless_jax.space.edge import Size, expect
 from proxyless_jax.space.ops import (
   Classifier,
   Norm,
@@ -21,7 +21,7 @@ STAGES = 3
 
 def path_level_eas(
   *,
-  image_size: int = 32,
+  image_size: Size = 32,
   channels: int = 3,
   classes: int = 10,
   alpha: float = 150,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from proxyless_jax.space.chain import Chain
+from proxyless_jax.space.edge import Size
 from proxyless_jax.space.mobile import mobile_space
 
 
@@ -84,7 +85,7 @@ MOBILE_14 = dataclasses.replace(
 def imagenet(
   released: Released,
   *,
-  image_size: int = 224,
+  image_size: Size = 224,
   channels: int = 3,
   classes: int = 1000,
 ) -> Chain:

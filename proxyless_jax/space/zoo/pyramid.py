@@ -9,7 +9,7 @@ import math
 from fractions import Fraction
 
 from proxyless_jax.space.chain import Chain, ChainBuilder
-from proxyless_jax.space.edge import expect
+from proxyless_jax.space.edge import Size, expect
 from proxyless_jax.space.ops import (
   Classifier,
   Norm,
@@ -27,7 +27,7 @@ def pyramidnet(
   alpha: float = 200,
   depth: int = 272,
   shakedrop: bool = False,
-  image_size: int = 32,
+  image_size: Size = 32,
   channels: int = 3,
   classes: int = 10,
 ) -> Chain:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proxyless_jax.space.chain import Chain, ChainBuilder
+from proxyless_jax.space.edge import Size
 from proxyless_jax.space.ops import (
   BasicBlock,
   Classifier,
@@ -19,7 +20,7 @@ DEPTHS_34 = (3, 4, 6, 3)
 def resnet(
   depths: tuple[int, ...],
   *,
-  image_size: int = 224,
+  image_size: Size = 224,
   channels: int = 3,
   classes: int = 1000,
 ) -> Chain:

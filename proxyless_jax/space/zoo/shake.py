@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxyless_jax.space.chain import Chain, ChainBuilder
-from proxyless_jax.space.edge import expect
+from proxyless_jax.space.edge import Size, expect
 from proxyless_jax.space.ops import (
   Classifier,
   Norm,
@@ -20,7 +20,7 @@ def shake_shake(
   *,
   width: int = 96,
   depth: int = 26,
-  image_size: int = 32,
+  image_size: Size = 32,
   channels: int = 3,
   classes: int = 10,
 ) -> Chain:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proxyless_jax.space.chain import Chain, ChainBuilder
+from proxyless_jax.space.edge import Size
 from proxyless_jax.space.ops import (
   Classifier,
   MaxPool,
@@ -25,7 +26,7 @@ WIDTHS = {
 def shufflenet_v2(
   *,
   width_mult: float = 1.0,
-  image_size: int = 224,
+  image_size: Size = 224,
   channels: int = 3,
   classes: int = 1000,
 ) -> Chain:

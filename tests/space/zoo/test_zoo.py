@@ -78,10 +78,21 @@ def test_every_network_goes_through_json(name):
   assert network_from_json(network.to_json()) == network
 
 
+@pytest.mark.parametrize("size, sides", [(64, (64, 64)), ((64, 40), (64, 40))])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_is_for_any_images(name):
-  network = pj.zoo(name, image_size=64, channels=1, classes=7)
-  assert (network.image_size, network.channels, network.classes) == (64, 1, 7)
+def test_every_network_is_for_any_images(name, size, sides):
+  network = pj.zoo(name, image_size=size, channels=1, classes=7)
+  assert network.image_size == size and network.image_shape == (*sides, 1)
+  assert network.classes == 7
+  assert network_from_json(network.to_json()) == network
+
+
+def test_a_size_that_is_none_is_named():
+  for name in ("resnet_18", "darts", "proxyless_cifar", "proxyless_gpu"):
+    with pytest.raises(
+      ValueError, match=r"^image_size = \(64,\): expected a pos"
+    ):
+      pj.zoo(name, image_size=(64,))
 
 
 def test_unknown_names_and_options_are_refused():

@@ -1,0 +1,338 @@
+"""The supernet of NAS-Bench-Macro's space, trained and searched on one device.
+
+The images lie in the device's memory, and many steps run in one compiled loop:
+on a GPU such a small network's step is shorter than what a host needs to start
+it. The steps are those of the package.
+
+    warm_up   weights alone, by fair paths; no architecture, no target
+    search    weights and architecture in turn
+    score     accuracy of any paths on the held-out images
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from experiments import cifar10
+from experiments.macro import benchmark
+from proxyless_jax.hardware import cost_table
+from proxyless_jax.nn import build, init
+from proxyless_jax.search import gates as gates_lib
+from proxyless_jax.search import objective, optim, reinforce, steps
+from proxyless_jax.search.metrics import merge
+from proxyless_jax.search.path_gradients import weight_gradients
+from proxyless_jax.search.rows import get_drawn
+from proxyless_jax.search.state import SearchState, search_state
+
+ALGORITHMS = ("full", "two", "reinforce")
+MACS = 1e6  # The table is in millions.
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Of a search.
+
+  Attributes:
+    batch: images of a weight step, and of an architecture step.
+    paths: fair paths of a warm-up step, whose gradients are added.
+    warmup_steps, steps: weight steps before and during the search.
+    lr, search_lr: of the weights, at the start of each; cosines to zero.
+    ramp_steps: of a linear ramp at the start of the warm-up.
+    momentum, decay: of SGD.
+    smoothing: of the labels.
+    arch_lr: of Adam, for the architecture.
+    every: weight steps from one architecture step to the next.
+    samples: paths of an update by REINFORCE.
+    rate: of the multiplier of the target.
+    dtype: of activations.
+  """
+
+  batch: int = 256
+  paths: int = 3
+  warmup_steps: int = 2640
+  steps: int = 880
+  lr: float = 0.1
+  ramp_steps: int = 100
+  search_lr: float = 0.02
+  momentum: float = 0.9
+  decay: float = 5e-4
+  smoothing: float = 0.0
+  arch_lr: float = 0.02
+  every: int = 2
+  samples: int = 8
+  rate: float = 0.05
+  dtype: str = "float32"
+
+  def images_seen(self, steps: int, warm: bool) -> int:
+    """Images times paths of some weight steps."""
+    return steps * self.batch * (self.paths if warm else 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TracedTarget(objective.Form):
+  """`objective.AtMost` of a target that is an array: compiled once for all."""
+
+  target: jax.Array
+  rate: float
+
+  def penalty(self, cost, multiplier):
+    return multiplier * (cost / self.target - 1.0)
+
+  def next_multiplier(self, multiplier, derived):
+    moved = multiplier + self.rate * (derived / self.target - 1.0)
+    return jnp.maximum(0.0, moved)
+
+
+class Supernet:
+  """Compiled loops over the steps of one setting.
+
+  Attributes:
+    mask: bool[8, 3].
+    table: MACs in millions of each candidate.
+  """
+
+  def __init__(
+    self,
+    settings: Settings,
+    weights: cifar10.Images,
+    held_out: cifar10.Images,
+  ):
+    """`weights` and `held_out`: the parts of the training images."""
+    space = benchmark.space()
+    self._settings = settings
+    self._module = build(space, dtype=jnp.dtype(settings.dtype))
+    self.mask = gates_lib.candidate_mask(space)
+    table = cost_table("macs", space)
+    self.table = dataclasses.replace(
+      table, costs=table.costs / MACS, fixed=table.fixed / MACS, unit="M MACs"
+    )
+    self._weights, self._held_out = jax.device_put((weights, held_out))
+    schedule = optax.join_schedules(
+      [
+        optim.train_schedule(
+          settings.lr, settings.warmup_steps, settings.ramp_steps
+        ),
+        optax.cosine_decay_schedule(settings.search_lr, settings.steps),
+      ],
+      [settings.warmup_steps],
+    )
+    self._tx = optim.weight_optimizer(
+      schedule,
+      momentum=settings.momentum,
+      nesterov=True,
+      decay=settings.decay,
+      kernels_only=False,
+    )
+    self._arch_tx = optim.arch_optimizer(
+      settings.arch_lr, b1=0.0, b2=0.999, decay=0.0
+    )
+    self._warm = jax.jit(self._warm_up, static_argnames="count")
+    self._search = jax.jit(
+      self._search_loop, static_argnames=("count", "algorithm")
+    )
+    self._score = jax.jit(self._score_paths)
+
+  def init(self, seed: int) -> SearchState:
+    """The state before the first step."""
+    init_key, key = jax.random.split(jax.random.key(seed))
+    variables = init(self._module, init_key)
+    return search_state(
+      key, variables, self.mask, self._tx, self._arch_tx, 1e-3, costs=1
+    )
+
+  def warm_up(self, state: SearchState, count: int):
+    """`count` steps of the weights by fair paths: (state, metrics)."""
+    return self._warm(state, self._weights, count=count)
+
+  def search(self, state, target: float, count: int, algorithm: str):
+    """`count` rounds: `every` weight steps, then one of the architecture.
+
+    Args:
+      state: of `warm_up`.
+      target: most millions of MACs.
+      count: rounds.
+      algorithm: of `ALGORITHMS`.
+
+    Returns:
+      The state and metrics.
+    """
+    data = self._weights, self._held_out
+    return self._search(
+      state, *data, jnp.float32(target), count=count, algorithm=algorithm
+    )
+
+  def score(self, state, paths, images: int, batch: int) -> np.ndarray:
+    """Accuracy f64[n] in percent of paths i32[n, 8] with inherited weights.
+
+    Batch norm uses the statistics of the batch.
+
+    Args:
+      state: holds the weights.
+      paths: any.
+      images: how many of the held-out ones, the same for all paths.
+      batch: at once.
+    """
+    parts = images // batch
+    held_out = jax.tree.map(
+      lambda a: a[: parts * batch].reshape(parts, batch, *a.shape[1:]),
+      self._held_out,
+    )
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    top1 = self._score(variables, held_out, jnp.asarray(paths))
+    return 100.0 * np.asarray(top1, np.float64)
+
+  def _batch(self, images, key, step, augmented=True):
+    rows_key, image_key = jax.random.split(key)
+    count = len(images.label)
+    rows = cifar10.epoch_rows(rows_key, count, self._settings.batch, step)
+    image_key = jax.random.fold_in(image_key, step)
+    return cifar10.batch_of(images, rows, image_key if augmented else None)
+
+  def _warm_up(self, state, images, count: int):
+    def step(state, _):
+      return self._fair_step(state, self._weight_batch(state, images))
+
+    return _loop(step, state, count)
+
+  def _weight_batch(self, state, images):
+    return self._batch(images, jax.random.fold_in(state.key, 101), state.step)
+
+  def _fair_step(self, state, batch):
+    """One step along the added gradients of `paths` fair paths."""
+    settings, network = self._settings, self._module.network
+    key = jax.random.fold_in(state.key, 103)
+
+    def of_path(carry, number):
+      total, batch_stats, rows_drawn = carry
+      draw = state.step * settings.paths + number
+      index = gates_lib.fair_path(key, self.mask, draw)
+      gates = gates_lib.path(index, self.mask)
+      drawn = steps.drawn_rows(state.params, network, index)
+      grads, batch_stats, metrics = weight_gradients(
+        get_drawn(state.params, drawn),
+        batch_stats,
+        gates,
+        None,
+        key,
+        batch,
+        module=self._module,
+        smoothing=settings.smoothing,
+        accumulate=1,
+      )
+      add = functools.partial(_add_rows, settings.paths)
+      total = jax.tree.map(add, drawn_tree(drawn, total), total, grads)
+      rows_drawn = jax.tree.map(
+        _mark_rows, drawn_tree(drawn, rows_drawn), rows_drawn
+      )
+      return (total, batch_stats, rows_drawn), metrics
+
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    nothing = jax.tree.map(_no_rows, zeros)
+    (grads, batch_stats, drawn), metrics = lax.scan(
+      of_path,
+      (zeros, state.batch_stats, nothing),
+      jnp.arange(settings.paths),
+    )
+    tx = optim.drawn_only(self._tx)
+    searched = steps.drawn_rows(state.params, network, np.zeros(len(self.mask)))
+    drawn = {
+      name: True if searched[name] is True else mask
+      for name, mask in drawn.items()
+    }
+    updates, opt_state = tx.update(
+      grads, state.opt_state, state.params, drawn=drawn
+    )
+    state = state.replace(
+      step=state.step + 1,
+      params=optax.apply_updates(state.params, updates),
+      batch_stats=batch_stats,
+      opt_state=opt_state,
+    )
+    return state, jax.tree.map(jnp.sum, metrics)
+
+  def _search_loop(self, state, weights, held_out, target, count, algorithm):
+    settings = self._settings
+    form = TracedTarget(target, settings.rate)
+    costs = (objective.Cost("macs", self.table, form),)
+    common = dict(module=self._module, mask=self.mask, accumulate=1)
+    common["smoothing"] = settings.smoothing
+    weight_step = functools.partial(steps.weight_step, tx=self._tx, **common)
+    update = dict(tx=self._arch_tx, costs=costs)
+    if algorithm == "reinforce":
+      arch_step = functools.partial(
+        reinforce.reinforce_step,
+        samples=settings.samples,
+        baseline_decay=0.9,
+        entropy_weight=0.0,
+        **common,
+        **update,
+      )
+    else:
+      arch_step = functools.partial(
+        steps.arch_step, mode=algorithm, **common, **update
+      )
+
+    def round_(state, _):
+      def one(state, _):
+        return weight_step(state, self._weight_batch(state, weights))
+
+      state, metrics = _loop(one, state, settings.every)
+      key = jax.random.fold_in(state.key, 102)
+      number = state.step // settings.every
+      batch = self._batch(held_out, key, number, augmented=False)
+      state, of_arch = arch_step(state, batch)
+      return state, merge(metrics, of_arch)
+
+    return _loop(round_, state, count)
+
+  def _score_paths(self, variables, held_out, paths):
+    def of_path(_, path):
+      def of_part(_, part):
+        rows = jnp.arange(len(part.label))
+        logits, _ = self._module.apply(
+          variables,
+          cifar10.batch_of(part, rows)["image"],
+          train=True,
+          gates=gates_lib.path(path, self.mask),
+          mutable=["batch_stats"],
+        )
+        return None, jnp.mean(jnp.argmax(logits, -1) == part.label)
+
+      return None, jnp.mean(lax.scan(of_part, None, held_out)[1])
+
+    return lax.scan(of_path, None, paths)[1]
+
+
+def _loop(step, state, count: int):
+  """The state after `count` steps, and the sums of their metrics."""
+  state, metrics = lax.scan(step, state, None, length=count)
+  return state, jax.tree.map(jnp.sum, metrics)
+
+
+def drawn_tree(drawn, tree):
+  """A prefix of drawn rows, with a leaf for each of the tree."""
+  return jax.tree.broadcast(drawn, tree)
+
+
+def _add_rows(paths: int, index, total, rows):
+  """Adds a path's gradient; what all paths share gets their mean."""
+  if index is True:
+    return total + rows / paths
+  return total.at[jnp.arange(len(index)), index].add(rows[:, 0])
+
+
+def _no_rows(bank):
+  return jnp.zeros((*bank.shape[:2], *(1,) * (bank.ndim - 2)), bool)
+
+
+def _mark_rows(index, marked):
+  if index is True:
+    return marked
+  return marked.at[jnp.arange(len(index)), index].set(True)

@@ -1,0 +1,216 @@
+"""What the experiments on speed measure: spaces, batches and steps.
+
+    features   the 21 edges of the ImageNet space, at 32x32 features
+    digits     the space of `configs/mnist.py`, the size of an embedded job
+    macro      the space of NAS-Bench-Macro, at 32 pixels
+    imagenet   the space of `configs/imagenet_gpu.py`, at 224 pixels
+    tiny       one edge, for tests of the experiments
+    imagenet1  the same with one block a stage: compiled in a fraction of the
+               time
+
+All need JAX, Flax and Optax alone: no config is read.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from proxyless_jax.hardware import cost_table
+from proxyless_jax.nn import build, init
+from proxyless_jax.search import gates as gates_lib
+from proxyless_jax.search import objective, optim, state, steps
+from proxyless_jax.space import (
+  Chain,
+  Classifier,
+  ConvBN,
+  MBConv,
+  Network,
+  Zero,
+  mobile_space,
+)
+from proxyless_jax.space.chain import ChainBuilder
+
+BATCH = 32
+SMOOTHING = 0.1
+# Every kernel and expansion, in every stage; no skipped block, so that the
+# plain network is as large as a drawn one can be.
+PATH = [f"mbconv{e}_k{k}" for e, k in ((6, 3), (3, 7), (6, 5), (3, 3), (6, 7))]
+
+
+def features() -> Chain:
+  """The workload that the first prototypes were measured on."""
+  return mobile_space(
+    image_size=32, classes=10, stem_stride=1, strides=(1, 2, 2, 1, 2, 1)
+  )
+
+
+def digits() -> Chain:
+  """The space of `configs/mnist.py`."""
+  return mobile_space(
+    image_size=28,
+    channels=1,
+    classes=10,
+    stem_width=16,
+    first_width=0,
+    widths=(16, 40),
+    depths=(3, 4),
+    strides=(1, 2),
+    head_width=128,
+  )
+
+
+def macro() -> Chain:
+  """The space of NAS-Bench-Macro: Su et al., CVPR 2021.
+
+  Batch norm has our epsilon, not theirs of 1e-5, which no time depends on.
+  """
+  ops = (MBConv(3, 3, activation="relu"), MBConv(6, 5, activation="relu"))
+  chain = ChainBuilder(3, 32)
+  stem = chain.add("stem", (ConvBN(3, "relu"),), 32)
+  edges = []
+  for width, depth in ((64, 2), (128, 3), (256, 3)):
+    for i in range(depth):
+      # What they call identity is a projection where the shape changes.
+      skip = Zero() if i else ConvBN(1, "linear")
+      name, stride = f"block{len(edges) + 1}", 1 if i else 2
+      edges.append(chain.add(name, (skip, *ops), width, stride, i > 0))
+  head = chain.add("head", (ConvBN(1, "relu"),), 1280)
+  classifier = chain.add("classifier", (Classifier(),), 10)
+  return Chain((stem,), tuple(edges), (head, classifier))
+
+
+def imagenet(depths: tuple[int, ...] = (4, 4, 4, 4, 4, 1)) -> Chain:
+  """The space of `configs/imagenet_gpu.py`, with so many blocks a stage."""
+  return mobile_space(
+    stem_width=40,
+    first_width=24,
+    widths=(32, 56, 112, 128, 256, 432),
+    depths=depths,
+    strides=(2, 2, 2, 1, 2, 1),
+    head_width=1728,
+  )
+
+
+def tiny() -> Chain:
+  """For tests of the experiments: one edge, and little to compile."""
+  return mobile_space(
+    image_size=8,
+    classes=10,
+    stem_width=8,
+    first_width=0,
+    widths=(8,),
+    depths=(1,),
+    strides=(1,),
+    candidates=("mbconv1_k3", "zero"),
+    head_width=16,
+  )
+
+
+SPACES = {
+  "features": features,
+  "digits": digits,
+  "macro": macro,
+  "imagenet": imagenet,
+  "tiny": tiny,
+  "imagenet1": functools.partial(imagenet, (1,) * 6),
+}
+
+
+def path_of(space: Network) -> list[str]:
+  """The candidates that are measured: `PATH` again and again.
+
+  In a space without these, its own MBConvs in turn.
+  """
+  (first, *_) = space.edges
+  own = [op.name for op in first.ops if isinstance(op, MBConv)]
+  cycle = PATH if set(PATH) <= set(own) else own
+  return [cycle[i % len(cycle)] for i in range(len(space.edges))]
+
+
+def optimizer():
+  """SGD as released; both sides use it."""
+  return optim.weight_optimizer(
+    0.01, momentum=0.9, nesterov=True, decay=4e-5, kernels_only=False
+  )
+
+
+def make_batch(space: Network, key: jax.Array, batch: int = BATCH) -> dict:
+  """Random images and labels."""
+  shape = (batch, *space.image_shape)
+  image = jax.random.normal(key, shape)
+  label = jnp.arange(batch, dtype=jnp.int32) % 10
+  return {"image": image, "label": label, "mask": jnp.ones(batch)}
+
+
+def search_steps(space: Network, dtype=jnp.float32):
+  """The state, and the jitted weight and architecture steps of a search."""
+  module, mask = build(space, dtype=dtype), gates_lib.candidate_mask(space)
+  tx = optimizer()
+  arch_tx = optim.arch_optimizer(1e-3, b1=0.0, b2=0.999, decay=0.0)
+  search = state.search_state(
+    jax.random.key(0),
+    init(module, jax.random.key(1)),
+    mask,
+    tx,
+    arch_tx,
+    1e-3,
+    costs=1,
+  )
+  weight = functools.partial(
+    steps.weight_step,
+    module=module,
+    mask=mask,
+    tx=tx,
+    smoothing=SMOOTHING,
+    accumulate=1,
+  )
+  table = cost_table("macs", space)
+  target = objective.AtMost(table.cheapest * 2, 0.01)
+  arch = functools.partial(
+    steps.arch_step,
+    module=module,
+    mask=mask,
+    tx=arch_tx,
+    costs=(objective.Cost("macs", table, target),),
+    smoothing=SMOOTHING,
+    accumulate=1,
+  )
+  jitted = {"weight": jax.jit(weight, donate_argnums=0)}
+  for mode in gates_lib.MODES:
+    step = functools.partial(arch, mode=mode)
+    jitted[f"arch {mode}"] = jax.jit(step, donate_argnums=0)
+  return search, jitted
+
+
+def plain_step(space: Network, dtype=jnp.float32):
+  """The state and the jitted training step of the network of `path_of`."""
+  module = build(space.choose(path_of(space)), dtype=dtype)
+  tx = optimizer()
+  variables = init(module, jax.random.key(1))
+  train = state.train_state(jax.random.key(0), variables, tx)
+  step = functools.partial(
+    steps.train_step,
+    module=module,
+    tx=tx,
+    smoothing=SMOOTHING,
+    average_decay=0.0,
+    drop_rate=None,
+    accumulate=1,
+  )
+  return train, jax.jit(step, donate_argnums=0)
+
+
+def force_path(search, space: Network):
+  """The state with all probability on `path_of(space)`."""
+  choice = chosen(space)
+  return search.replace(
+    arch=50.0 * jax.nn.one_hot(jnp.array(choice), search.arch.shape[1])
+  )
+
+
+def chosen(space: Network) -> list[int]:
+  """`path_of` as positions among each edge's candidates."""
+  return [edge.index(name) for edge, name in zip(space.edges, path_of(space))]

@@ -1,0 +1,171 @@
+"""The state dict in what training programs save around it.
+
+Most files are a dict that has the weights under one name of several in use,
+beside the optimizer's state and the like. Modules that wrap another one put a
+prefix before all its names. Programs that average weights save both, the raw
+and the averaged ones. Nothing here needs PyTorch.
+
+Who saves what: timm {state_dict, state_dict_ema}; torchvision's references
+{model, model_ema}; Lightning {state_dict} with the attribute of the module
+before each name, and, with its WeightAveraging, the averages under state_dict
+beside {current_model_state}; PyTorch's tutorials {model_state_dict}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from absl import logging
+
+# Of DataParallel and AveragedModel; of torch.compile.
+COMPILED = "_orig_mod"
+WRAPPERS = ("module", COMPILED)
+# The last line: what PyTorch's documentation calls an AveragedModel.
+AVERAGED = (
+  *("state_dict_ema", "model_ema", "ema", "ema_state_dict"),
+  *("ema_model", "averaged_model", "swa_model"),
+)
+# Those under the other names are averages where this is there.
+CURRENT = ("current_model_state",)
+NAMES = (*AVERAGED, "state_dict", "model", "model_state_dict", "net", *CURRENT)
+# Counters beside the weights: of AveragedModel, and of thop in each module.
+COUNTERS = ("n_averaged", "total_ops", "total_params")
+
+
+class Weights(NamedTuple):
+  """One set of weights of those that a checkpoint holds.
+
+  Attributes:
+    rank: of raw weights beside averaged ones the lower.
+    part: where it is, names joined by dots; '' where it is the whole.
+    entries: values by names, without prefixes.
+  """
+
+  rank: int
+  part: str
+  entries: dict[str, Any]
+
+
+def find_state_dict(
+  where: str, data: Mapping[str, Any], part: str = ""
+) -> dict[str, Any]:
+  """The entries of the state dict in a checkpoint, without prefixes.
+
+  Where there are raw and averaged weights, these are the averaged ones, as
+  they are those that a training evaluates; a line in the log says so.
+
+  Args:
+    where: what the checkpoint is called in messages.
+    data: as `torch.load` gives it: a state dict, or one under usual names.
+    part: where in it to look, names joined by dots; '' for the usual names.
+
+  Raises:
+    ValueError: there is no such part, or there are several sets of weights.
+  """
+  found = list(_sets(_inside(where, data, part)))
+  if not found:
+    return {}
+  largest = max(found, key=lambda one: len(one.entries)).entries.keys()
+  # What shares no name with it is something else, such as an average's decay.
+  found = [one for one in found if one.entries.keys() & largest]
+  found.sort(key=lambda one: one.rank)
+  *others, best = found
+  if others and others[-1].rank == best.rank:
+    raise ValueError(
+      f"{where}: expected one set of weights, found "
+      f"{sorted(one.part for one in found)}: {_advice(best.part)}"
+    )
+  if others:
+    logging.warning(
+      "%s: took the averaged weights (%s), not the raw ones (%s); for those %s",
+      where,
+      best.part,
+      ", ".join(one.part or "names without a prefix" for one in others),
+      _advice(others[-1].part),
+    )
+  return best.entries
+
+
+def _advice(part: str) -> str:
+  if not part:
+    return "pass their names alone to `from_torch`"
+  return (
+    f"pass part={part!r}, or write #{part} after the file in config.weights"
+  )
+
+
+def _inside(where: str, data: Mapping, part: str) -> Mapping:
+  """The part of a checkpoint: a dict in it, or the names with a prefix."""
+  for name in filter(None, part.split(".")):
+    inside = data.get(name)
+    if not isinstance(inside, Mapping):
+      inside = {
+        str(key).removeprefix(f"{name}."): value
+        for key, value in data.items()
+        if str(key).startswith(f"{name}.")
+      }
+    if not inside:
+      raise ValueError(
+        f"{where}: part = {part!r}: expected one of {outline(data)}"
+      )
+    data = inside
+  return data
+
+
+def outline(data: Mapping) -> list[str]:
+  """What a message tells of a checkpoint: the first parts of its names."""
+  return sorted({str(name).partition(".")[0] for name in data})
+
+
+def _sets(data: Mapping) -> Iterator[Weights]:
+  for at, state_dict in _state_dicts(data, ()):
+    groups: dict[tuple[str, ...], dict[str, Any]] = {}
+    for full, value in state_dict.items():
+      parts = str(full).split(".")
+      if parts[-1] not in COUNTERS:
+        before, name = _without_prefix(parts)
+        groups.setdefault((*at, *before), {})[name] = value
+    yield from _joined(groups)
+
+
+def _state_dicts(
+  data: Mapping, at: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Mapping]]:
+  """The innermost dicts under usual names, with those names."""
+  inner = [n for n in data if n in NAMES and isinstance(data[n], Mapping)]
+  if not inner:
+    yield at, data
+  for name in inner:
+    yield from _state_dicts(data[name], (*at, name))
+
+
+def _without_prefix(parts: list[str]) -> tuple[tuple[str, ...], str]:
+  """What goes before an entry's name up to the last usual name; the name."""
+  count, end = 0, 0
+  while count < len(parts) - 1 and parts[count] in (*NAMES, *WRAPPERS):
+    count += 1
+    end = count if parts[count - 1] in NAMES else end
+  # Modules in the middle are compiled by themselves, too.
+  name = ".".join(part for part in parts[count:] if part != COMPILED)
+  return tuple(parts[:end]), name
+
+
+def _joined(groups: Mapping[tuple[str, ...], dict]) -> Iterator[Weights]:
+  """Groups of one state dict, such as model.* and loss.*, where they can be."""
+  sets: list[Weights] = []
+  for before in sorted(groups, key=lambda before: -len(groups[before])):
+    rank, part = _rank(before), ".".join(before)
+    for one in sets:
+      if one.rank == rank and not one.entries.keys() & groups[before].keys():
+        one.entries.update(groups[before])
+        break
+    else:
+      sets.append(Weights(rank, part, dict(groups[before])))
+  yield from sets
+
+
+def _rank(names: tuple[str, ...]) -> int:
+  if any(name in CURRENT for name in names):
+    return 0
+  return 2 if any(name in AVERAGED for name in names) else 1
