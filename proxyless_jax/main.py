@@ -22,6 +22,7 @@ import proxyless_jax as pj
 from proxyless_jax.run import hosts
 from proxyless_jax.run.arguments import fail, parse_flags, place
 from proxyless_jax.run.disk import explained
+from proxyless_jax.run.fields import one_of
 from proxyless_jax.run.preemption import (
   INTERRUPTED,
   INTERRUPTED_CODE,
@@ -59,8 +60,7 @@ def main(argv: list[str]) -> None:
         "--flag=value"
       )
     job = _CONFIG.value.get("job")
-    if job not in JOBS:
-      raise ValueError(f"job = {job!r}: expected one of {sorted(JOBS)}")
+    one_of("job", job, tuple(JOBS))
     workdir = checked(_WORKDIR.value)
     hosts.start(place())
     with explained(workdir):
@@ -80,7 +80,6 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
   """The entry point."""
-  flags.mark_flags_as_required(["config", "workdir"])
   with handled():
     app.run(main, flags_parser=parse_flags)
 

@@ -3,8 +3,10 @@
 import errno
 import os
 import pathlib
+import re
 import shutil
 import signal
+import sys
 
 import pytest
 from absl import flags
@@ -27,6 +29,8 @@ def start(monkeypatch, capsys):
     # ml_collections looks there for what is overridden.
     monkeypatch.setattr("sys.argv", argv)
     flags.FLAGS.unparse_flags()
+    # ml_collections loads each config into the module of the one before.
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)
     with pytest.raises(SystemExit) as exit_:
       main.run()
     return exit_.value.code, capsys.readouterr()
@@ -137,29 +141,36 @@ def test_the_config_names_the_job(start, jobs):
 @pytest.mark.parametrize(
   "arguments, message",
   [
-    (["--workdir=w"], "flag --config=None"),
-    ([CONFIG], "flag --workdir=None"),
-    ([CONFIG, "--workdir=w", "--speed=1"], "Unknown command line flag 'speed'"),
+    (["--workdir=w"], "no --config: expected a config file; example: python"),
+    ([CONFIG], "no --workdir: expected the folder of the run; example: python"),
+    ([CONFIG, "--workdir=w", "--fast=1"], "--fast: there is no such flag"),
+    (
+      [CONFIG, "--wokdir=w"],
+      "--wokdir: there is no such flag (--help lists al",
+    ),
+    ([CONFIG, "--wokdir=w"], "did you mean 'workdir'?"),
+    (
+      [CONFIG, "--workdir=w", "--search.batch=3"],
+      "no such flag (--help lists all); did you mean --config.search.batch?",
+    ),
+    (["--workdir=w", "--config.seed=1"], "expected --config=FILE before it"),
+    (
+      [CONFIG, "--workdir=w", "--processes=two"],
+      "--processes=two: expected an",
+    ),
+    (
+      [CONFIG, "--workdir=w", "--debug=maybe"],
+      "--debug=maybe: expected True o",
+    ),
     ([CONFIG, "--workdir=w", "fast"], "unexpected arguments ['fast']"),
     (
       [CONFIG, "--workdir=w", "--config.data.image_size", "64"],
       "unexpected arguments ['64']: expected flags alone, each as --flag=value",
     ),
     ([CONFIG + ":bad", "--workdir=w"], "variant 'bad': expected none, or"),
-    (["--config=no/file.py", "--workdir=w"], "no/file.py"),
-    (
-      [CONFIG, "--workdir=w", "--config.foo=1"],
-      "--config.foo=1: the config has no such field: 'foo'",
-    ),
-    (
-      [CONFIG, "--workdir=w", "--config.search.foo=1"],
-      "--config.search.foo=1: the config has no such field: 'foo'",
-    ),
-    (
-      [CONFIG, "--workdir=w", "--config.search.lr=fast"],
-      "--config.search.lr=fast: ValueError: could not convert",
-    ),
+    (["--config=no/file.py", "--workdir=w"], "no/file.py: there is no such fi"),
     ([CONFIG, "--workdir=w", "--config.job=fly"], "job = 'fly': expected one"),
+    ([CONFIG, "--workdir=w", "--config.job=serch"], "did you mean 'search'?"),
   ],
 )
 def test_user_errors_are_one_line(start, jobs, arguments, message):
@@ -183,6 +194,109 @@ def test_a_workdir_that_cannot_be(start, jobs):
   code, _ = start(CONFIG, "--workdir=gs://bucket/run")
   assert code.startswith("error: workdir = gs://bucket/run: expected a folder")
   assert "\n" not in code and not jobs
+
+
+@pytest.mark.parametrize(
+  "field, message",
+  [
+    ("foo=1", "config has no such field; its fields are ['data', 'dtype', '"),
+    ("search.foo=1", "config.search has no such field; its fields are ['acc"),
+    ("search.batchh=3", "no such field; did you mean --config.search.batch?"),
+    (
+      "serch.batch=3",
+      "config has no such field; did you mean --config.search.b",
+    ),
+    ("search.arch.bacth=3", "; did you mean --config.search.arch.batch?"),
+    ("after_epochs=3", "did you mean --config.search.arch.after_epochs?"),
+    ("seed.x=3", "config has no such field; did you mean --config.seed?"),
+    ("search.lr=fast", "expected a number"),
+    ("search.batch=abc", "expected an integer"),
+    ("search.batch=1.5", "expected an integer"),
+    ("search.batch=", "expected an integer"),
+    ("search.batch", "expected a value, such as --config.search.batch=64"),
+    ("data.flip=maybe", "expected True or False"),
+    (
+      "search=3",
+      "expected a value for one of the fields of this section, such",
+    ),
+  ],
+)
+def test_a_field_that_cannot_be_taken(start, jobs, field, message):
+  code, out = start(CONFIG, "--workdir=w", f"--config.{field}")
+  assert code.startswith(f"error: --config.{field}: ") and message in code
+  assert "\n" not in code and not out.err
+  assert not jobs
+
+
+def test_the_value_may_be_an_argument_of_its_own(start, jobs):
+  code, _ = start(CONFIG, "--workdir=w", "--config.search.batch", "abc")
+  assert code == "error: --config.search.batch=abc: expected an integer"
+
+
+def test_no_arguments_at_all(start, jobs):
+  code, out = start()
+  usage, example = code.splitlines()
+  assert usage.startswith("usage: python -m proxyless_jax.main --config=FILE")
+  assert example.endswith(" --config=configs/mnist.py --workdir=runs/mnist")
+  assert not out.err and not jobs
+
+
+@pytest.mark.parametrize(
+  "path, message",
+  [
+    ("configs/mnit.py:quick", "did you mean configs/mnist.py?"),
+    ("configs/mnit.py", "configs there are cifar10.py, imagenet_cpu.py, "),
+    ("mnist", "did you mean configs/mnist.py?"),
+    ("konfigs/mnist.py", "did you mean configs/mnist.py?"),
+    ("configs", "expected a Python file, got a folder; in "),
+    ("", "there is no such file; in "),
+    ("README.md", "expected a Python file with a get_config(); in "),
+  ],
+)
+def test_a_config_that_is_not_there(start, jobs, monkeypatch, path, message):
+  monkeypatch.chdir(ROOT)
+  code, out = start(f"--config={path}", "--workdir=w")
+  assert code.startswith(f"error: --config={path}: ") and message in code
+  assert "imagenet_recipe" not in code  # It has no get_config().
+  assert "\n" not in code and not out.err
+
+
+@pytest.mark.parametrize(
+  "text, variant, message",
+  [
+    ("x = 1\n", "", "expected a function get_config.. in it that"),
+    (
+      "get_config = lambda: None\n",
+      "",
+      "get_config.. gave .* type NoneType: expected",
+    ),
+    ("get_config = lambda: 3\n", "", "get_config.. gave .* type int: expected"),
+    (
+      "def get_config(): pass\n",
+      ":x",
+      "too many positional arg.*leave out ':x'",
+    ),
+    ("def get_config(v): pass\n", "", "missing .*: name one after a colon"),
+    (
+      "import notthere\n",
+      "",
+      "ModuleNotFoundError: No module named 'notthere'",
+    ),
+    (
+      "def get_config(): return dict(job='search')\n",
+      "",
+      r"config: missing fields \['data', 'dtype', ",
+    ),
+  ],
+)
+def test_a_config_file_that_gives_no_config(
+  start, tmp_path, text, variant, message
+):
+  path = tmp_path / "config.py"
+  path.write_text(text)
+  code, out = start(f"--config={path}{variant}", f"--workdir={tmp_path}/run")
+  assert code.startswith("error: ") and re.search(message, code)
+  assert "\n" not in code and not out.err
 
 
 def test_a_broken_config_file(start, jobs, tmp_path):

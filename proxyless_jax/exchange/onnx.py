@@ -29,6 +29,8 @@ from proxyless_jax.space import (
   Relu,
   Zero,
 )
+from proxyless_jax.space.edge import expect
+from proxyless_jax.space.network import check_network
 
 OPSET = 17
 INPUT, OUTPUT = "images", "logits"
@@ -103,7 +105,8 @@ def to_onnx(
 
   Raises:
     ImportError: the extra `onnx` is not installed.
-    ValueError: a network or an operation that has no graph.
+    ValueError: a network or an operation that has no graph, or variables of
+      another network.
   """
   try:
     from onnx import checker, helper
@@ -111,10 +114,7 @@ def to_onnx(
     raise ImportError(
       "ONNX models need the package onnx: install proxyless-jax[onnx]"
     ) from error
-  if not isinstance(network, Chain):
-    raise ValueError(
-      f"to_onnx: expected a chain, got the family {network.family!r}"
-    )
+  _check(network, variables, batch)
   graph = Graph()
   x = graph.add("Transpose", INPUT, perm=[0, 3, 1, 2])
   for edge in network.layers:
@@ -139,6 +139,16 @@ def to_onnx(
   return model
 
 
+def _check(network: Network, variables, batch: int) -> None:
+  check_network("network", network)
+  if not isinstance(network, Chain):
+    raise ValueError(
+      f"to_onnx: expected a chain, got the family {network.family!r}"
+    )
+  positive = type(batch) is int and batch > 0
+  expect(positive, "batch", batch, "a positive integer")
+
+
 def _value(name: str, shape: list[int]):
   from onnx import TensorProto, helper
 
@@ -149,11 +159,25 @@ def _edge(graph: Graph, x: str, edge: Edge, variables) -> str:
   if isinstance(edge.op, Zero):
     return x if edge.shortcut else graph.add("Sub", x, x)
   params, stats = (
-    variables.get(collection, {}).get(edge.name, {}).get(edge.op.name, {})
+    _own(variables, collection, edge.name, edge.op.name)
     for collection in ("params", "batch_stats")
   )
+  has_graph = convert.dispatch(type(edge.op)) != convert.dispatch(Op)
+  if has_graph and not params and edge.op.parameters(edge):
+    raise ValueError(
+      f"variables have no parameters of {edge.op.name!r} on edge "
+      f"{edge.name!r}: expected {{'params', 'batch_stats'}} of build(network); "
+      "those of a space go through pj.inherit first"
+    )
   y = convert(edge.op, edge, graph, x, _joined(params, stats))
   return graph.add("Add", x, y) if edge.shortcut else y
+
+
+def _own(tree, *names: str):
+  """What lies in nested dicts under some names; empty where nothing does."""
+  for name in names:
+    tree = tree.get(name, {}) if isinstance(tree, Mapping) else {}
+  return tree
 
 
 def _joined(params, stats) -> dict:

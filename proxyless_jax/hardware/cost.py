@@ -28,6 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from proxyless_jax.space import Edge, Network, Op
+from proxyless_jax.space.edge import check_path
+from proxyless_jax.space.network import check_network
 
 VERSION = 1
 COMBINATIONS = ("sum", "max")
@@ -64,6 +66,11 @@ class CostTable:
       raise ValueError(
         f"combine = {self.combine!r}: expected one of {COMBINATIONS}"
       )
+    if getattr(self.costs, "ndim", 0) != 2:
+      raise ValueError(
+        f"costs of type {type(self.costs).__name__}: expected an array f64[e, "
+        "k], [edge, candidate]"
+      )
     wrong = self.mask & ~np.isfinite(self.costs)
     if wrong.any() or not np.isfinite(self.fixed):
       cells = [
@@ -80,6 +87,7 @@ class CostTable:
     Raises:
       ValueError: a network of another space; all differences are listed.
     """
+    check_network("network", network)
     chosen = [edge.op.name for edge in network.edges]
     check_space(self, network, [[op] for op in chosen])
     picked = [
@@ -92,6 +100,11 @@ class CostTable:
 
   def expected(self, probs):
     """E[cost] in `unit`: f[e, k] -> f[]. Differentiable."""
+    if np.shape(probs) != self.costs.shape:
+      raise ValueError(
+        f"probs have shape {np.shape(probs)}: expected {self.costs.shape}, "
+        "[edge, candidate]"
+      )
     if self.combine == "max":
       return self._expected_max(probs)
     return self.fixed + jnp.sum(probs * jnp.asarray(self.costs, probs.dtype))
@@ -109,6 +122,12 @@ class CostTable:
 
   def of_path(self, index):
     """Cost in `unit` of the path i32[..., e]: f[...]. Traceable."""
+    # Else one index would be broadcast to all edges.
+    if np.shape(index)[-1:] != (len(self.costs),):
+      raise ValueError(
+        f"index has shape {np.shape(index)}: expected [..., "
+        f"{len(self.costs)}], a candidate for each edge"
+      )
     costs = jnp.asarray(self.costs, jnp.float32)
     picked = costs[np.arange(len(costs)), index]
     if self.combine == "max":
@@ -166,6 +185,7 @@ class CostTable:
     }
     text = json.dumps(fields, indent=1)
     if path is not None:
+      check_path("path", path)
       with open(os.path.expanduser(path), "w", encoding="utf-8") as file:
         file.write(text + "\n")
     return text
@@ -188,6 +208,7 @@ def make_table(
     cost: of an operation on a searched edge.
     fixed, unit, source, combine, details: see `CostTable`.
   """
+  check_network("space", space)
   width = max((len(edge.ops) for edge in space.edges), default=0)
   costs = np.zeros((len(space.edges), width))
   for row, edge in zip(costs, space.edges):

@@ -24,6 +24,8 @@ from proxyless_jax.hardware.cost import (
   make_table,
 )
 from proxyless_jax.space import Network
+from proxyless_jax.space.edge import check_path
+from proxyless_jax.space.network import check_network
 
 ENDINGS = (".json", ".csv")
 # Of a JSON file, with their types.
@@ -44,13 +46,21 @@ def load_table(path: str | os.PathLike, space: Network) -> CostTable:
   Raises:
     ValueError: a file that holds no table, or the table of another space, or
       that lacks candidates, which are listed.
+    OSError: there is no such file, or it cannot be read.
   """
+  check_path("path", path)
+  check_network("space", space)
   path = os.path.expanduser(path)
   read = _read_csv if path.endswith(".csv") else _read_json
   try:
     # Spreadsheets begin a file with a byte order mark.
     with open(path, encoding="utf-8-sig", newline="") as file:
       table = read(file, os.path.basename(path), space)
+  except (FileNotFoundError, IsADirectoryError) as error:
+    raise type(error)(
+      f"{path}: expected the file of a table, JSON or CSV ({error.strerror}): "
+      "job 'measure' writes a table.json into its workdir"
+    ) from error
   except UnicodeDecodeError as error:
     raise ValueError(
       f"{path}: expected text in UTF-8 ({error}): save the file as UTF-8"

@@ -11,6 +11,8 @@ from proxyless_jax.hardware.files import ENDINGS, load_table
 from proxyless_jax.hardware.memory import CHAIN, beside, peak_elements
 from proxyless_jax.hardware.pixel1 import pixel1_table
 from proxyless_jax.space import Network
+from proxyless_jax.space.network import check_network
+from proxyless_jax.space.suggest import did_you_mean, nearest
 
 # Parameters are float32, whatever the activations are.
 COUNTS = {
@@ -21,7 +23,7 @@ COUNTS = {
 KINDS = (*COUNTS, "memory", "memory:{dtype}", "pixel1")
 
 
-def cost_table(kind: str, space: Network) -> CostTable:
+def cost_table(kind: str | os.PathLike, space: Network) -> CostTable:
   """The table of a space.
 
   Args:
@@ -34,6 +36,8 @@ def cost_table(kind: str, space: Network) -> CostTable:
   Raises:
     ValueError: an unknown kind, or a table that does not cover the space.
   """
+  _check_arguments(kind, space)
+  kind = os.fspath(kind)
   if kind in COUNTS:
     return _counted(kind, space)
   if kind == "pixel1":
@@ -44,12 +48,39 @@ def cost_table(kind: str, space: Network) -> CostTable:
     return _memory(kind.removeprefix("memory:"), space)
   if kind.endswith(ENDINGS):
     if not os.path.exists(os.path.expanduser(kind)):
-      raise ValueError(f"cost kind {kind!r}: there is no such file")
+      raise ValueError(
+        f"kind = {kind!r}: there is no such file: {_nearby(kind)}"
+      )
     return load_table(kind, space)
   raise ValueError(
-    f"cost kind {kind!r}: expected one of {', '.join(KINDS)}, or the path of a "
-    f"table that ends in {' or '.join(ENDINGS)}"
+    f"kind = {kind!r}: expected one of {', '.join(KINDS)}, or the path of a "
+    f"table that ends in {' or '.join(ENDINGS)}{did_you_mean(kind, KINDS)}"
   )
+
+
+def _check_arguments(kind, space) -> None:
+  if isinstance(kind, Network) and not isinstance(space, Network):
+    raise ValueError(
+      f"kind is a {type(kind).__name__} and space is {space!r}: expected "
+      "cost_table(kind, space): swap them"
+    )
+  if not isinstance(kind, str | os.PathLike):
+    raise ValueError(
+      f"kind is of type {type(kind).__name__}: expected one of "
+      f"{', '.join(KINDS)}, or the path of a table"
+    )
+  check_network("space", space)
+
+
+def _nearby(path: str) -> str:
+  """What of the same ending lies in the folder of a path, for an error."""
+  folder = os.path.dirname(path) or "."
+  names = os.listdir(folder) if os.path.isdir(folder) else []
+  names = sorted(name for name in names if name.endswith(ENDINGS))
+  meant = nearest(os.path.basename(path), names)
+  if meant:
+    return f"did you mean {os.path.join(os.path.dirname(path), meant)!r}?"
+  return "job 'measure' writes a table.json into its workdir"
 
 
 def _counted(kind: str, space: Network) -> CostTable:
@@ -87,6 +118,6 @@ def _bytes_of(dtype: str) -> int:
   except (TypeError, ValueError, SyntaxError):
     pass
   raise ValueError(
-    f"cost kind 'memory:{dtype}': expected a type of numbers, such as "
+    f"kind = 'memory:{dtype}': expected a type of numbers, such as "
     "memory:bfloat16"
   )

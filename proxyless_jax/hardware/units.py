@@ -19,13 +19,14 @@ PREFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}
 NUMBER = r"(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)"
 
 
-def parse_quantity(text: str, unit: str) -> float:
+def parse_quantity(text: str, unit: str, field: str = "quantity") -> float:
   """A cost such as '20 ms', '40 M MACs' or '3.2e6', in `unit`.
 
   Args:
     text: a number, with or without a unit. Times, energies and bytes are in
       any unit of theirs; what is counted has prefixes, 'B' being billions.
     unit: of the result, and of a number without one.
+    field: name of what has the text, for errors.
 
   Raises:
     ValueError: not a positive number, or of a unit that is none of these.
@@ -34,21 +35,53 @@ def parse_quantity(text: str, unit: str) -> float:
   (20.0, 40000000.0)
   """
   text, unit = _one_micro(text), _one_micro(unit)
-  scales = next((scales for scales in SCALES if unit in scales), None)
+  scales = _scales(unit)
   if scales is None:
-    value, known = _counted(text, unit), f"'40 M {unit}'"
+    value, known = _counted(text, unit), f"'40 M {unit}', in k, M or G"
   else:
     value = _scaled(text, unit, scales)
     known = f"'20 {unit}', in one of {', '.join(scales)}"
   if value is not None and 0.0 < value < math.inf:
     return value
+  advice = ""
+  if other := re.fullmatch(rf"\s*{NUMBER}\s*([^\d.].*)", text):
+    advice = (
+      f": {other[2]!r} is none of these, and costs in another unit need a "
+      "table in it"
+    )
   raise ValueError(
-    f"quantity {text!r}: expected a positive number of {unit}, such as {known}"
+    f"{field} = {text!r}: expected a positive number of {unit}, such as "
+    f"{known}{advice}"
   )
 
 
-def split_quantity(text: str) -> tuple[float, str]:
+def other_scales(text: str, unit: str) -> list[str]:
+  """The number of a quantity with each prefix, or each related unit.
+
+  What the user may have meant where the quantity itself is far off.
+
+  Args:
+    text: as `parse_quantity` takes it.
+    unit: of the table.
+
+  >>> other_scales("40", "MACs")
+  ['40 MACs', '40 k MACs', '40 M MACs', '40 G MACs']
+  """
+  unit = _one_micro(unit)
+  number = re.match(rf"\s*{NUMBER}", _one_micro(text))
+  if number is None:
+    return []
+  scales = _scales(unit)
+  units = scales or [f"{p} {unit}".strip() for p in ("", "k", "M", "G")]
+  return [f"{number[1]} {one}" for one in units]
+
+
+def split_quantity(text: str, field: str = "quantity") -> tuple[float, str]:
   """The number and the unit, whichever it is, of a text such as '20 ms'.
+
+  Args:
+    text: a number and its unit.
+    field: name of what has the text, for errors.
 
   Raises:
     ValueError: not a positive number and a unit.
@@ -58,9 +91,14 @@ def split_quantity(text: str) -> tuple[float, str]:
   if match and 0.0 < float(match[1]) < math.inf:
     return float(match[1]), match[2]
   raise ValueError(
-    f"quantity {text!r}: expected a positive number and its unit, such as "
+    f"{field} = {text!r}: expected a positive number and its unit, such as "
     "'20 ms'"
   )
+
+
+def _scales(unit: str) -> dict[str, float] | None:
+  """The units that turn into `unit`; None for what is counted."""
+  return next((scales for scales in SCALES if unit in scales), None)
 
 
 def _one_micro(text) -> str:

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -23,6 +24,7 @@ import numpy as np
 from proxyless_jax.nn.batch_norm import MOMENTS
 from proxyless_jax.nn.shapes import boxed_shapes, norms_at, told_in_training
 from proxyless_jax.space import Edge, Network, Op
+from proxyless_jax.space.network import check_network
 
 
 def alike_runs(edges: tuple[Edge, ...]) -> list[list[Edge]]:
@@ -232,8 +234,18 @@ def inherit(space: Network, variables: dict, network: Network) -> dict:
 
   Returns:
     {'params', 'batch_stats'} of the architecture's module.
+
+  Raises:
+    ValueError: `network` is not of `space`, or `variables` are not its own.
   """
+  _check_chosen(space, network)
   own = banks(space)
+  for bank in own:
+    if not hasattr(_entry(variables, "params", bank.name), "shape"):
+      raise ValueError(
+        f"variables have no bank {bank.name!r}: expected those of the space's "
+        "module, {'params', 'batch_stats'}"
+      )
   names = {edge.name for edge in network.layers}
   ops = {edge.name: edge.op for edge in network.layers}
   picked = {}
@@ -249,3 +261,26 @@ def inherit(space: Network, variables: dict, network: Network) -> dict:
           trees[edge.name] = {op.name: mine}
     picked[collection] = trees
   return picked
+
+
+def _entry(variables, *names: str):
+  """What lies in nested dicts under some names; None where nothing does."""
+  for name in names:
+    if not isinstance(variables, Mapping):
+      return None
+    variables = variables.get(name)
+  return variables
+
+
+def _check_chosen(space: Network, network: Network) -> None:
+  check_network("space", space)
+  check_network("network", network)
+  alike = type(network) is type(space) and network.is_architecture
+  alike = alike and len(network.edges) == len(space.edges)
+  if not alike or space.with_edges(network.edges) != network:
+    raise ValueError(
+      "network is no architecture of the space: expected one that "
+      "space.choose(choices) gave"
+    )
+  for edge, own in zip(network.edges, space.edges):
+    own.index(edge.op.name)

@@ -18,6 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from proxyless_jax.nn.declare import constant
 from proxyless_jax.nn.parallel import add_up, shares
+from proxyless_jax.space.edge import expect
 
 REDUCED = (0, 1, 2)
 # The collection of a batch's own means and variances; and that in which they
@@ -124,6 +125,8 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x, train: bool):
+    known = self.activation in ("linear", *CEILINGS)
+    expect(known, "activation", self.activation, f"linear or {[*CEILINGS]}")
     shape = x.shape[-1:]
     scale = self.param("scale", constant(1.0), shape)
     bias = self.param("bias", constant(0.0), shape)
@@ -132,6 +135,12 @@ class BatchNorm(nn.Module):
     if not train:
       rstd = lax.rsqrt(var.value + self.epsilon)
       return _normalise(x, scale, bias, mean.value, rstd, self.activation)
+    if not self.is_mutable_collection("batch_stats"):
+      raise ValueError(
+        "train = True, and 'batch_stats' is not mutable: expected "
+        "apply(variables, images, train=True, mutable=['batch_stats']), which "
+        "gives (logits, {'batch_stats': ...}); for predictions, train=False"
+      )
     batch = self._moments(x)
     y = batch_norm(x, scale, bias, batch, self.epsilon, self.activation)
     if not self.is_initializing():

@@ -11,6 +11,8 @@ from proxyless_jax.nn.cells import CellNetworkModule
 from proxyless_jax.nn.chain import ChainModule
 from proxyless_jax.nn.tree import TreeModule
 from proxyless_jax.space import CellNetwork, Chain, Network, Tree
+from proxyless_jax.space.edge import expect
+from proxyless_jax.space.network import check_network
 
 MODULES = {CellNetwork: CellNetworkModule, Chain: ChainModule, Tree: TreeModule}
 
@@ -34,10 +36,21 @@ def build(
       they run as in evaluation, and `train_step` trains the others.
 
   Raises:
-    ValueError: a name of no edge, or of a space's.
+    ValueError: no network, an option out of its range, or a name of no edge,
+      or of a space's.
   """
+  check_network("network", network)
+  try:
+    floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+  except TypeError:
+    floating = False
+  expect(floating and dtype is not None, "dtype", dtype, "a floating type")
   if bn_momentum is None:
     bn_momentum = network.bn_momentum
+  fraction = isinstance(bn_momentum, int | float) and 0 <= bn_momentum <= 1
+  expect(fraction, "bn_momentum", bn_momentum, "a number from 0 to 1")
+  fraction = isinstance(dropout, int | float) and 0 <= dropout < 1
+  expect(fraction, "dropout", dropout, "a number of at least 0 and below 1")
   frozen = frozenset(frozen)
   unknown = frozen - {edge.name for edge in network.layers}
   if unknown or (frozen and not network.is_architecture):

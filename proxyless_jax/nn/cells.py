@@ -5,8 +5,8 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from proxyless_jax.nn.chain import PlainEdge, check_images
-from proxyless_jax.nn.layers import drop_path
+from proxyless_jax.nn.chain import PlainEdge, check_images, check_variables
+from proxyless_jax.nn.layers import drop_path, dropout_key
 from proxyless_jax.space import Cell, CellNetwork, Edge, Path
 
 
@@ -51,6 +51,7 @@ class CellNetworkModule(nn.Module):
     """
     del gates
     check_images(self.network, images)
+    check_variables(self)
     rate = drop_rate if train else None
     x = self._run(self.network.before, images, train)
     before = [x, x]
@@ -70,7 +71,7 @@ class CellNetworkModule(nn.Module):
     x = self._run(path.edges, states[path.source], train)
     trains = any(edge.name not in self.frozen for edge in path.edges)
     if trains and rate is not None:
-      x = drop_path(self.make_rng("dropout"), x, rate)
+      x = drop_path(dropout_key(self), x, rate)
     return x
 
   def _run(self, edges: tuple[Edge, ...], x, train: bool):

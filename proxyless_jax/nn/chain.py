@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 
 from proxyless_jax.nn import bank
 from proxyless_jax.nn.family import families_of
-from proxyless_jax.nn.layers import drop_path
+from proxyless_jax.nn.layers import drop_path, dropout_key
 from proxyless_jax.nn.make import make
 from proxyless_jax.nn.mixed import EdgeGates, mixed_edges
 from proxyless_jax.nn.wiring import Line
@@ -58,6 +59,7 @@ class ChainModule(nn.Module):
     """
     check_images(self.network, images)
     check_gates(self.network, gates)
+    check_variables(self)
     positions = {edge.name: i for i, edge in enumerate(self.network.edges)}
     options = (("bn_momentum", self.bn_momentum), ("dropout", self.dropout))
     x = images.astype(self.dtype)
@@ -72,7 +74,7 @@ class ChainModule(nn.Module):
         trains = train and edge.name not in self.frozen
         y = PlainEdge(edge, options, name=edge.name)(x, trains)
         if edge.shortcut and trains and drop_rate is not None:
-          y = drop_path(self.make_rng("dropout"), y, drop_rate)
+          y = drop_path(dropout_key(self), y, drop_rate)
         x = x + y if edge.shortcut else y
     return x
 
@@ -90,6 +92,11 @@ class ChainModule(nn.Module):
 
 def check_images(network: Network, images) -> None:
   """Raises a ValueError for images of another shape than the network's."""
+  if not hasattr(images, "shape"):
+    raise ValueError(
+      f"images are of type {type(images).__name__}: expected an array "
+      "f[b, h, w, c]"
+    )
   if images.shape[1:] != network.image_shape:
     expected = ", ".join(map(str, network.image_shape))
     raise ValueError(
@@ -105,6 +112,31 @@ def check_gates(network: Network, gates) -> None:
       "the network has edges with several candidates: pass `gates` to "
       "`apply`, or choose an architecture first (`space.choose`)"
     )
+  if gates is not None and not hasattr(gates, "involved"):
+    raise ValueError(
+      f"gates are of type {type(gates).__name__}: expected a draw, such as "
+      "pj.gates.draw gives"
+    )
+
+
+def check_variables(module: nn.Module) -> None:
+  """Raises a ValueError for variables that are not an architecture's own."""
+  network = module.network
+  if module.is_initializing() or not network.is_architecture:
+    return
+  params = module.variables.get("params", {})
+  if not params and any(edge.op.parameters(edge) for edge in network.layers):
+    raise ValueError(
+      "variables have no 'params': expected {'params', 'batch_stats'}, as "
+      "pj.init(module, key) gives"
+    )
+  for edge in network.layers:
+    if not isinstance(params.get(edge.name, {}), Mapping):
+      raise ValueError(
+        f"variables of edge {edge.name!r} are a bank, as of a search space: "
+        "expected an architecture's own, as pj.inherit(space, variables, "
+        "network) gives"
+      )
 
 
 def get_banks(module: nn.Module, name: str):

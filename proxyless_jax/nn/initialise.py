@@ -11,7 +11,7 @@ import numpy as np
 
 from proxyless_jax.nn import bank, shapes
 from proxyless_jax.nn.declare import Declared
-from proxyless_jax.space import Edge, Op
+from proxyless_jax.space import Edge, Network, Op
 
 COLLECTIONS = ("params", "batch_stats")
 
@@ -25,7 +25,19 @@ def init(module: nn.Module, key: jax.Array) -> dict:
   Args:
     module: of `build`.
     key: PRNG key.
+
+  Raises:
+    ValueError: no module of a network, or no PRNG key.
   """
+  if not isinstance(getattr(module, "network", None), Network):
+    raise ValueError(
+      f"module is of type {type(module).__name__}: expected the module of a "
+      "network, as pj.build(network) gives"
+    )
+  if not isinstance(key, jax.Array):
+    raise ValueError(
+      f"key = {key!r}: expected a PRNG key, such as jax.random.key(0)"
+    )
   rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
   variables = {collection: {} for collection in COLLECTIONS}
   banks = {b.edges[0].name: b for b in bank.banks(module.network)}

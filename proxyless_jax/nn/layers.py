@@ -121,6 +121,20 @@ def drop_path(key, y, rate):
   return jnp.where(kept, y / (1.0 - rate), 0.0).astype(y.dtype)
 
 
+def dropout_key(module: nn.Module):
+  """The PRNG key of a module's stream 'dropout'.
+
+  Raises:
+    ValueError: the caller of `apply` gave none.
+  """
+  if not module.has_rng("dropout"):
+    raise ValueError(
+      "rngs: expected apply(..., rngs={'dropout': key}) for a network that "
+      "drops values or paths in training, such as key = jax.random.key(0)"
+    )
+  return module.make_rng("dropout")
+
+
 class Dropout(nn.Module):
   """Zeroes single values of f[b, ...] in training, and scales up the others.
 
@@ -134,7 +148,7 @@ class Dropout(nn.Module):
   def __call__(self, x, train: bool):
     if not train or self.rate == 0.0:
       return x
-    key = self.make_rng("dropout")
+    key = dropout_key(self)
     kept = of_examples(
       lambda n: jax.random.bernoulli(key, 1.0 - self.rate, (n, *x.shape[1:])),
       x.shape[0],

@@ -44,6 +44,11 @@ def make(
   Raises:
     TypeError: no module is registered for the operation's type.
   """
+  if isinstance(op, str):
+    raise TypeError(
+      f"operation {op!r} is a name: expected an operation, such as "
+      "proxyless_jax.space.parse_op(name) gives"
+    )
   raise TypeError(
     f"operation {op!r} has no module: register one with "
     f"@proxyless_jax.make.register for {type(op).__name__}"

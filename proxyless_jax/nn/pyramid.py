@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from proxyless_jax.nn.batch_norm import BatchNorm
 from proxyless_jax.nn.common import average_cells
-from proxyless_jax.nn.layers import Conv, Conv1x1
+from proxyless_jax.nn.layers import Conv, Conv1x1, dropout_key
 from proxyless_jax.nn.make import make
 from proxyless_jax.nn.parallel import of_examples
 from proxyless_jax.nn.shake import shake
@@ -73,7 +73,7 @@ class PyramidBlockModule(nn.Module):
     if survival == 1.0:
       return y
     if train:
-      return shake_drop(self.make_rng("dropout"), y, survival)
+      return shake_drop(dropout_key(self), y, survival)
     return survival * y
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn.batch_norm import BatchNorm
-from proxyless_jax.nn.layers import Conv, Conv1x1
+from proxyless_jax.nn.layers import Conv, Conv1x1, dropout_key
 from proxyless_jax.nn.make import make
 from proxyless_jax.nn.parallel import of_examples
 from proxyless_jax.space import Edge, ShakeBlock
@@ -117,7 +117,7 @@ class ShakeBlockModule(nn.Module):
     if self.edge.features_in != self.edge.features_out:
       x = ShiftedShortcut(*options, name="shortcut")(active, train)
     if train:
-      return x + shake_shake(self.make_rng("dropout"), one, other)
+      return x + shake_shake(dropout_key(self), one, other)
     return x + 0.5 * (one + other)
 
 

@@ -21,12 +21,13 @@ from proxyless_jax.nn.chain import (
   PlainEdge,
   check_gates,
   check_images,
+  check_variables,
   get_banks,
   slice_gates,
 )
 from proxyless_jax.nn.common import average_cells
 from proxyless_jax.nn.family import families_of
-from proxyless_jax.nn.layers import drop_path
+from proxyless_jax.nn.layers import drop_path, dropout_key
 from proxyless_jax.nn.mixed import EdgeGates, mixed_edges, scan
 from proxyless_jax.nn.tree_runs import BlockRun, block_runs
 from proxyless_jax.nn.wiring import tree_graph
@@ -78,6 +79,7 @@ class TreeModule(nn.Module):
     """
     check_images(self.network, images)
     check_gates(self.network, gates)
+    check_variables(self)
     x = images.astype(self.dtype)
     for edge in self.network.before:
       x = self._edge(edge, x, train)
@@ -98,7 +100,7 @@ class TreeModule(nn.Module):
       y = self._edge(edge, x, train)
       drops = rate is not None and edge.name not in self.frozen
       if drops and not isinstance(edge.op, Identity):
-        y = drop_path(self.make_rng("dropout"), y, rate)
+        y = drop_path(dropout_key(self), y, rate)
       return y
 
     edge = functools.partial(self._edge, train=train)

@@ -6,9 +6,18 @@ import os
 import sys
 from typing import NoReturn
 
-from absl import flags
+from absl import flags, logging
 
+from proxyless_jax.run import mistakes
 from proxyless_jax.run.joining import Place, find_place
+
+PROGRAM = "python -m proxyless_jax.main"
+USAGE = (
+  f"usage: {PROGRAM} --config=FILE[:VARIANT] --workdir=DIR "
+  "[--config.FIELD=VALUE ...]"
+)
+EXAMPLE = f"example: {PROGRAM} --config=configs/mnist.py --workdir=runs/mnist"
+NEEDED = {"config": "a config file", "workdir": "the folder of the run"}
 
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed", False, "One of several hosts; what started it says which."
@@ -27,15 +36,26 @@ def fail(message: str) -> NoReturn:
 
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses the flags, `--config` among them; gives what is no flag."""
+  if not argv[1:]:
+    sys.exit(f"{USAGE}\n{EXAMPLE}")
+  # ml_collections warns of what is an error here.
+  logging.set_verbosity(logging.ERROR)
   try:
     rest = flags.FLAGS([_expanded(arg) for arg in argv])
+    _check_given()
     flags.FLAGS.config.get("job")  # A file that is not there raises only here.
     return rest
   # The config file is the user's code: anything may come out of it.
   except Exception as error:
     if "--debug" in argv:
       raise
-    fail(_problem(error, argv))
+    fail(mistakes.explain(error, argv))
+
+
+def _check_given() -> None:
+  for name, what in NEEDED.items():
+    if not flags.FLAGS[name].present:
+      fail(f"no --{name}: expected {what}; {EXAMPLE}")
 
 
 def _expanded(arg: str) -> str:
@@ -50,16 +70,3 @@ def place() -> Place | None:
   return find_place(
     _DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
   )
-
-
-def _problem(error: Exception, argv: list[str]) -> str:
-  root = error
-  while root.__context__ is not None:
-    root = root.__context__
-  if root is error and isinstance(error, flags.Error):
-    return str(error)  # It names the flag.
-  given = " ".join(arg for arg in argv if arg.lstrip("-").startswith("config"))
-  kind = type(root).__name__
-  if isinstance(root, KeyError):
-    kind = "the config has no such field"
-  return f"{given}: {kind}: {root}"

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
+import logging
 import pathlib
 import shutil
 import warnings
@@ -66,7 +67,13 @@ class Checkpoints(contextlib.AbstractContextManager):
     if keep < 1:
       raise ValueError(f"keep = {keep}: expected 1 or more; set it to 2")
     self._directory = pathlib.Path(directory).absolute()
-    self._directory.mkdir(parents=True, exist_ok=True)
+    try:
+      self._directory.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+      raise type(error)(
+        f"{self._directory}: expected a folder of checkpoints, got a file, or "
+        "a path through one: move that file away"
+      ) from error
     self._writes = writes
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
@@ -79,7 +86,8 @@ class Checkpoints(contextlib.AbstractContextManager):
     # Of the last save, until an array of it has been read back.
     self._unread: tuple[int, dict[str, int]] | None = None
     self.moved = ""
-    self._manager = ocp.CheckpointManager(folder, options=options)
+    with _quiet():
+      self._manager = ocp.CheckpointManager(folder, options=options)
 
   def save(self, step: int, state, iterators: dict[str, object]) -> None:
     """Saves in the background; what changes after the call is not in it.
@@ -165,8 +173,9 @@ class Checkpoints(contextlib.AbstractContextManager):
         self.moved = f", on {now} instead of {before}"
       return step, from_host(arrays, state_like, manifest["key_impl"])
     if damages:
+      found = "; ".join(f"step {step}: {why}" for step, why in damages.items())
       raise OSError(
-        f"every checkpoint in {self._directory} is damaged: {damages}; bring "
+        f"every checkpoint in {self._directory} is damaged ({found}): bring "
         "one back from a copy, or delete the folder to start anew"
       )
     return None
@@ -203,7 +212,9 @@ class Checkpoints(contextlib.AbstractContextManager):
 
   def _read(self, step: int, asked: dict, iterators):
     """The arrays of a checkpoint by leaf, and its manifest."""
-    with _damage_in("manifest"):
+    if not (self._directory / str(step) / "manifest").is_dir():
+      raise _DamagedError("no checkpoint of this package: it has no manifest")
+    with _damage_in("manifest"), _quiet():
       args = ocp.args.Composite(manifest=ocp.args.JsonRestore())
       sealed = self._manager.restore(step, args=args)["manifest"]["sealed"]
       manifest = _unseal(sealed)
@@ -228,7 +239,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     state = ocp.args.PyTreeRestore(
       item=checksums, restore_args=kinds, partial_restore=True
     )
-    with _damage_in("state"):
+    with _damage_in("state"), _quiet():
       args = ocp.args.Composite(state=state)
       arrays = self._manager.restore(step, args=args)["state"]
       for name, checksum in checksums.items():
@@ -284,6 +295,18 @@ def _damage_in(item: str):
 def _counted_devices() -> str:
   counts = {"device": jax.device_count(), "host": jax.process_count()}
   return " of ".join(f"{n} {k}{'s' * (n > 1)}" for k, n in counts.items())
+
+
+@contextlib.contextmanager
+def _quiet():
+  """Keeps Orbax's warnings of damaged files back: what they mean is raised."""
+  log = logging.getLogger("absl")
+  before = log.level
+  log.setLevel(logging.ERROR)
+  try:
+    yield
+  finally:
+    log.setLevel(before)
 
 
 def _structure(leaves: dict[str, object], iterators) -> dict[str, str]:

@@ -12,6 +12,7 @@ import numpy as np
 from proxyless_jax.hardware import (
   CostTable,
   cost_table,
+  other_scales,
   parse_quantity,
   split_quantity,
 )
@@ -24,6 +25,11 @@ from proxyless_jax.space import Network
 CALLS, TABLES = "calls.jsonl", "tables.json"
 # How a line of the calls begins.
 BEGINNING = b'{"cost": '
+# How a config calls what forms call otherwise.
+IN_CONFIG = {"target": "reference", "rate": "weight", "scale": "weight"}
+# A reference so many times below or above all costs, and of which another unit
+# would be among them, has the wrong one.
+FAR = 100.0
 WORDS = {objective.AtMost: "at most", objective.Exactly: "exactly"}
 
 
@@ -41,15 +47,12 @@ def make_costs(
 
 def _make(name: str, options: CostOptions, space: Network) -> objective.Cost:
   table, where = None, f"search.costs.{name}"
-  try:
-    if callable(options.kind):
-      reference, _ = split_quantity(options.reference)
-    else:
-      table = cost_table(options.kind, space)
-      reference = parse_quantity(options.reference, table.unit)
-  except ValueError as error:
-    field = "reference" if str(error).startswith("quantity") else "kind"
-    raise ValueError(f"{where}.{field}: {error}") from error
+  field = f"{where}.reference"
+  if callable(options.kind):
+    reference, _ = split_quantity(options.reference, field)
+  else:
+    table = _table(f"{where}.kind", options.kind, space)
+    reference = parse_quantity(options.reference, table.unit, field)
   weight, exponent = options.weight, options.exponent
   form = {
     "linear": lambda: objective.Linear(weight, reference),
@@ -62,12 +65,22 @@ def _make(name: str, options: CostOptions, space: Network) -> objective.Cost:
   try:
     form = form()
   except ValueError as error:
-    raise ValueError(f"{where}.{error}") from error
+    called, _, problem = str(error).partition(" ")
+    called = IN_CONFIG.get(called, called)
+    raise ValueError(f"{where}.{called} {problem}") from error
   if table is not None:
     _check_form(f"{where}.form = {options.form!r}", form, table)
-    if isinstance(form, objective.Target):
-      _check_target(where, options, table, reference)
+    _check_reference(field, options, table, reference)
   return objective.Cost(name, table, form)
+
+
+def _table(field: str, kind: str, space: Network) -> CostTable:
+  try:
+    return cost_table(kind, space)
+  except (ValueError, OSError) as error:
+    text = str(error).removeprefix("kind")
+    colon = "" if text.startswith(" =") else ": "
+    raise ValueError(f"{field}{colon}{text}") from error
 
 
 def _check_form(where: str, form: objective.Form, table: CostTable) -> None:
@@ -81,17 +94,34 @@ def _check_form(where: str, form: objective.Form, table: CostTable) -> None:
     )
 
 
-def _check_target(where, options: CostOptions, table: CostTable, target):
-  if table.cheapest <= target <= table.dearest:
+def _check_reference(
+  field: str, options: CostOptions, table: CostTable, value: float
+) -> None:
+  """Refuses a target that says nothing, and a reference of a wrong prefix."""
+  low, high = table.cheapest, table.dearest
+  if low <= value <= high:
     return
+  meant = _meant(options.reference, table)
+  is_target = options.form in ("at_most", "exactly")
+  if not is_target and not (meant and not low / FAR < value < high * FAR):
+    return
+  what = "target" if is_target else "reference"
   every = ""
-  if options.form == "at_most" and target > table.dearest:
+  if options.form == "at_most" and value > high:
     every = "; every architecture keeps this one: lower it, or leave it out"
   raise ValueError(
-    f"{where}.reference = {options.reference!r}: expected a target from "
-    f"{table.cheapest:,.6g} {table.unit}, the cheapest architecture of the "
-    f"space, to {table.dearest:,.6g} {table.unit}, the dearest{every}"
+    f"{field} = {options.reference!r}: expected a {what} from {low:,.6g} "
+    f"{table.unit}, the cheapest architecture of the space, to {high:,.6g} "
+    f"{table.unit}, the dearest{every}{meant}"
   )
+
+
+def _meant(reference: str, table: CostTable) -> str:
+  """The end of an error: the same number in a unit in which it would fit."""
+  for text in other_scales(reference, table.unit):
+    if table.cheapest <= parse_quantity(text, table.unit) <= table.dearest:
+      return f"; did you mean {text!r}?"
+  return ""
 
 
 def keep_tables(

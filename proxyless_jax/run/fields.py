@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, get_args, get_origin, get_type_hints
+
+from proxyless_jax.space.suggest import did_you_mean
 
 
 def read(cls, section: Any, path: str = ""):
@@ -29,12 +33,30 @@ def read(cls, section: Any, path: str = ""):
   for name in names:
     where = f"{path}.{name}" if path else name
     values[name] = _value(hints[name], section[name], where)
-  try:
+  with in_section(path, cls):
     return cls(**values)
+
+
+@contextlib.contextmanager
+def in_section(path: str, cls) -> Iterator[None]:
+  """Gives errors that name a field of a section the section's own name too.
+
+  What reads a section, such as the data's options, knows nothing of the config
+  that it is a part of.
+
+  Args:
+    path: dotted, of the section.
+    cls: its dataclass.
+  """
+  try:
+    yield
   except ValueError as error:
-    # The data's options know nothing of the config that they are a part of.
-    named = not path or str(error).startswith(f"{path}.")
-    raise ValueError(f"{'' if named else path + '.'}{error}") from error
+    field = re.match(r"\w*", str(error))[0]
+    own = {field.name for field in dataclasses.fields(cls)}
+    # 'search', where 'search.lr' was named already, is no field of a search.
+    if not path or field not in own:
+      raise
+    raise ValueError(f"{path}.{error}") from error
 
 
 def _value(hint, value, where: str):
@@ -71,19 +93,28 @@ def check_names(
   path: str, section: Collection[str], known, required=()
 ) -> None:
   """Raises a ValueError for names in `section` not known, or missing there."""
-  unknown = sorted(set(section) - set(known))
+  unknown = sorted(set(section) - set(known), key=str)
   missing = sorted(set(required) - set(section))
-  if unknown or missing:
-    raise ValueError(
-      f"config{'.' + path if path else ''}: unknown fields {unknown}, missing "
-      f"fields {missing}; known are {sorted(known)}"
-    )
+  problems = []
+  if unknown:
+    problems.append(f"unknown fields {unknown}")
+  if missing:
+    problems.append(f"missing fields {missing}")
+  if problems:
+    meant = did_you_mean(unknown[0], known) if unknown else ""
+    if unknown and not meant:
+      meant = f"; known are {sorted(known)}"
+    where = f"config.{path}" if path else "config"
+    raise ValueError(f"{where}: {', '.join(problems)}{meant}")
 
 
 def one_of(field: str, value, choices) -> None:
   """Raises a ValueError that names the field; so do those below."""
   if value not in choices:
-    raise ValueError(f"{field} = {value!r}: expected one of {choices}")
+    raise ValueError(
+      f"{field} = {value!r}: expected one of {choices}"
+      f"{did_you_mean(value, choices)}"
+    )
 
 
 def positive(field: str, value) -> None:
@@ -98,11 +129,11 @@ def not_negative(field: str, value) -> None:
     raise ValueError(f"{field} = {value!r}: expected 0 or more")
 
 
-def divides(field: str, value: int, whole: int) -> None:
-  """For a value that is no positive divisor of a batch."""
+def divides(field: str, value: int, of: str, whole: int) -> None:
+  """For a value that is no positive divisor of the field `of`."""
   if value < 1 or whole % value:
     raise ValueError(
-      f"{field} = {value!r}: expected a positive divisor of the batch, {whole}"
+      f"{field} = {value!r}: expected a positive divisor of {of} = {whole}"
     )
 
 

@@ -16,19 +16,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from proxyless_jax.data import check_search, load
+from proxyless_jax.data import DataOptions, check_search, load
 from proxyless_jax.nn import inherit
 from proxyless_jax.report import draw_architecture
 from proxyless_jax.run import fields, hosts
 from proxyless_jax.run.compilation import keep_compiled
 from proxyless_jax.run.contents import keep_contents, kept_classes
 from proxyless_jax.run.costs import Calls, keep_tables, make_costs
-from proxyless_jax.run.options import Options, parse
+from proxyless_jax.run.options import Options, as_dict, parse
 from proxyless_jax.run.parallel import (
   check_devices,
   check_shared,
   make_mesh,
   place,
+  shared_by,
 )
 from proxyless_jax.run.result import write_result
 from proxyless_jax.run.searching import derive_network, search_stage
@@ -44,6 +45,7 @@ from proxyless_jax.run.training import (
 from proxyless_jax.run.weights import load_weights
 from proxyless_jax.run.workdir import checked, claim, reached
 from proxyless_jax.space import Network, Op, load_network
+from proxyless_jax.space.suggest import nearest
 from proxyless_jax.space.zoo import NETWORKS, zoo
 
 # What may change between two starts on one workdir: always; before the first
@@ -161,13 +163,15 @@ def _open(config, workdir) -> tuple[Options, Any]:
   check_main(options.data.workers)
   hosts.check_same("config", _as_dict(config))
   names = hosts.on_first(lambda: kept_classes(workdir))
-  dataset = load(
-    options.data, test_only=options.job == "evaluate", names=tuple(names)
-  )
+  with fields.in_section("data", DataOptions):
+    dataset = load(
+      options.data, test_only=options.job == "evaluate", names=tuple(names)
+    )
   hosts.check_same("data", {"classes": dataset.names, **dataset.contents})
   _say(dataset.notes)
   if options.job == "search":
-    _say(check_search(options.data, dataset))
+    with fields.in_section("data", DataOptions):
+      _say(check_search(options.data, dataset))
   _check_batches(options, dataset)
   return options, dataset
 
@@ -231,17 +235,43 @@ def _say(notes: Iterable[str]) -> None:
 
 def _check_batches(options: Options, dataset) -> None:
   """Of every stage at once: that of training would come after the search."""
-  batches = {}
+  sections = {}
   if options.job != "evaluate":
-    batches["train.batch"] = (options.train.batch, dataset.train)
+    sections["train"] = (options.train, dataset.train)
   if options.job == "search":
-    search = options.search
-    batches["search.batch"] = (search.batch, dataset.weights)
-    batches["search.arch.batch"] = (search.arch.batch, dataset.arch)
-  for field, (batch, subset) in batches.items():
-    fields.at_most(field, batch, len(subset), "the images of its split")
-    section = functools.reduce(getattr, field.split(".")[:-1], options)
-    check_shared(field, batch, section.accumulate)
+    sections["search"] = (options.search, dataset.weights)
+    sections["search.arch"] = (options.search.arch, dataset.arch)
+  large = {
+    name: (section, len(subset))
+    for name, (section, subset) in sections.items()
+    if section.batch > len(subset)
+  }
+  if large:
+    raise ValueError(_too_large(large))
+  for name, (section, _) in sections.items():
+    check_shared(f"{name}.batch", section.batch, section.accumulate)
+
+
+def _too_large(large: Mapping[str, tuple[Any, int]]) -> str:
+  """What is said of batches above their split: all, with flags that would do.
+
+  Args:
+    large: the section of each, and the images of its split.
+  """
+  problems, flags = [], []
+  for name, (section, images) in large.items():
+    problems.append(f"{name}.batch = {section.batch} of {images}")
+    fitting = images - images % shared_by(section.accumulate)
+    if not fitting:
+      fitting = images - images % shared_by(1)
+      flags.append(f"--config.{name}.accumulate=1")
+    if not fitting:
+      return f"{'; '.join(problems)}: fewer images than devices: use fewer"
+    flags.append(f"--config.{name}.batch={fitting}")
+  return (
+    f"{', '.join(problems)} images: expected batches of at most the images of "
+    f"their splits: use more images, or {' '.join(flags)}"
+  )
 
 
 def _check_drop_path(options: Options, network: Network) -> None:
@@ -254,7 +284,7 @@ def _check_drop_path(options: Options, network: Network) -> None:
 
 def _as_dict(config) -> dict:
   """The config as JSON can hold it: operations and functions by names."""
-  plain = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+  plain = as_dict(config)
   space = dict(plain["space"])
   if "candidates" in space:
     space["candidates"] = [
@@ -289,19 +319,49 @@ def _network(options: Options, dataset, workdir) -> Network:
   path = options.network or os.path.join(workdir, f"{ARCHITECTURE}.json")
   if not os.path.exists(path):
     raise ValueError(
-      f"network = {options.network!r}: there is no file {path}: give the path "
-      "of a network's JSON, a workdir where a search has ended, or one of "
-      f"{sorted(NETWORKS)}"
+      f"network = {options.network!r}: there is no file {path}"
+      f"{_nearby(options.network)}"
     )
   candidates = options.space.get("candidates", ())
   own = [op for op in candidates if isinstance(op, Op)]
-  network = load_network(path, own, **shape)
-  if not network.is_architecture:
-    raise ValueError(
-      f"{path}: expected one candidate per edge, got a search space: choose an "
-      "architecture of it (`space.choose`), or search it first"
-    )
+  where = f"network = {path!r}"
+  try:
+    network = load_network(path, own, **shape)
+  except (ValueError, OSError) as error:
+    problem = str(error).removeprefix(f"{path}: ")
+    raise ValueError(f"{where}: {problem}") from error
+  _check_architecture(where, network)
   return network
+
+
+def _nearby(name: str) -> str:
+  """What a network that is not there may have been meant to be."""
+  if not name:
+    return (
+      ": run job 'search' in this workdir first, or name a published network "
+      "(docs/networks.md) or the path of a network's JSON in config.network"
+    )
+  folder, file = os.path.split(name)
+  is_folder = os.path.isdir(folder or ".")
+  there = os.listdir(folder or ".") if is_folder else []
+  there = [entry for entry in there if entry.endswith(".json")]
+  meant = nearest(name, NETWORKS)
+  if not meant and (meant := nearest(file, there)):
+    meant = os.path.join(folder, meant)
+  no_other = ", and no published network of this name (docs/networks.md)"
+  return f"{no_other}; did you mean {meant!r}?" if meant else no_other
+
+
+def _check_architecture(where: str, network: Network) -> None:
+  """Refuses a search space where an architecture is meant."""
+  searched = [edge for edge in network.edges if len(edge.ops) > 1]
+  if searched:
+    raise ValueError(
+      f"{where}: expected an architecture, one candidate per edge, got a "
+      f"search space ({len(searched)} of {len(network.edges)} edges have "
+      "several): search it with job 'search', or choose one in Python: "
+      "pj.load_network(path).choose(names).to_json(new_path)"
+    )
 
 
 def _keep_network(network: Network, workdir) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from proxyless_jax.data import load
+from proxyless_jax.data import DataOptions, load
 from proxyless_jax.hardware.check import Check
 from proxyless_jax.hardware.cost import CostTable
 from proxyless_jax.hardware.design import TAKEN_OVER, published_in
@@ -27,7 +27,7 @@ from proxyless_jax.hardware.runtime import STOPWATCH, Runtime, xla
 from proxyless_jax.hardware.sampling import Patience
 from proxyless_jax.report import format_seconds, format_value
 from proxyless_jax.report.scatter import draw_scatter
-from proxyless_jax.run import hosts
+from proxyless_jax.run import fields, hosts
 from proxyless_jax.run.compilation import keep_compiled
 from proxyless_jax.run.measure_options import MeasureOptions
 from proxyless_jax.run.options import parse
@@ -62,10 +62,11 @@ def measure(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   """
   workdir = checked(workdir)
   check_devices()
+  options = parse(config)
   hosts.refuse_several("job 'measure'")
   keep_compiled()
-  options = parse(config)
-  classes = options.measure.classes or load(options.data).classes
+  with fields.in_section("data", DataOptions):
+    classes = options.measure.classes or load(options.data).classes
   space = options.make_space(classes)
   runtime = make_runtime(options.measure)
   make_folder(os.path.abspath(workdir))

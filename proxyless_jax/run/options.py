@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -29,6 +30,8 @@ from proxyless_jax.space import Network, mobile_space, tree_space
 
 JOBS = ("search", "train", "evaluate", "measure")
 SPACES = {"mobile": mobile_space, "tree": tree_space}
+# The arguments of spaces that the data give, the classes last.
+FROM_DATA = ("image_size", "channels", "classes")
 DTYPES = ("auto", "float32", "bfloat16")
 # The streams of a run are seeded by the numbers from the seed on, below 2**32.
 MAX_SEED = 2**32 - 16
@@ -117,7 +120,7 @@ class Options:
     make = SPACES[family]
     arguments = {k: v for k, v in self.space.items() if k != "family"}
     known = set(inspect.signature(make).parameters)
-    known -= {"image_size", "channels", "classes"}
+    known -= set(FROM_DATA)
     fields.check_names("space", arguments, known, required=())
     try:
       return make(
@@ -127,9 +130,15 @@ class Options:
         classes=classes,
       )
     except (TypeError, ValueError) as error:
-      raise ValueError(
-        f"space (with data.image_size = {self.data.image_size}): {error}"
-      ) from error
+      raise ValueError(_dotted(str(error), known)) from error
+
+
+def _dotted(problem: str, of_space: Collection[str]) -> str:
+  """An error of a space's function, with the section of the field it names."""
+  field = re.match(r"\w*", problem)[0]
+  if field in of_space:
+    return f"space.{problem}"
+  return f"data.{problem}" if field in FROM_DATA[:2] else f"space: {problem}"
 
 
 def parse(config: Mapping[str, Any]) -> Options:
@@ -141,8 +150,7 @@ def parse(config: Mapping[str, Any]) -> Options:
   Raises:
     ValueError: unknown, missing or wrong fields, named by their dotted path.
   """
-  config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-  return _expanded(fields.read(Options, config))
+  return _expanded(fields.read(Options, as_dict(config)))
 
 
 def _expanded(options: Options) -> Options:
@@ -163,4 +171,23 @@ def _expanded(options: Options) -> Options:
     weights=home(options.weights),
     data=dataclasses.replace(options.data, path=home(options.data.path)),
     search=dataclasses.replace(options.search, costs=costs),
+  )
+
+
+def as_dict(config: Any) -> dict:
+  """The nested dicts of a config.
+
+  Raises:
+    ValueError: it is no config.
+  """
+  if hasattr(config, "to_dict"):
+    config = config.to_dict()
+  if isinstance(config, Mapping):
+    return dict(config)
+  got = f"of type {type(config).__name__}"
+  if isinstance(config, str | os.PathLike):
+    got = f"the path {os.fspath(config)!r}"
+  raise ValueError(
+    f"config is {got}: expected a ConfigDict, such as get_config() of a file "
+    "of configs/ gives: `from configs import mnist`, then mnist.get_config()"
   )

@@ -55,6 +55,11 @@ def round_up(batch: int) -> int:
   return -(-batch // jax.device_count()) * jax.device_count()
 
 
+def shared_by(accumulate: int) -> int:
+  """What batches are multiples of: devices, times the parts of a batch."""
+  return jax.device_count() * accumulate
+
+
 def check_shared(field: str, batch: int, accumulate: int) -> None:
   """Raises a ValueError where the devices cannot share a batch evenly.
 
@@ -63,10 +68,10 @@ def check_shared(field: str, batch: int, accumulate: int) -> None:
     batch: images of a step.
     accumulate: parts of it, each of which the devices share.
   """
-  devices = jax.device_count()
-  if batch % (devices * accumulate):
+  devices, multiple = jax.device_count(), shared_by(accumulate)
+  if batch % multiple:
     raise ValueError(
-      f"{field} = {batch}: expected a multiple of {devices * accumulate}, as "
+      f"{field} = {batch}: expected a multiple of {multiple}, as "
       f"{devices} devices share each of its {accumulate} parts: change it, or "
       "hide devices (CUDA_VISIBLE_DEVICES)"
     )

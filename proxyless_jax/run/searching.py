@@ -69,7 +69,12 @@ def search_stage(
   """
   search, arch = options.search, options.search.arch
   if space.is_architecture:
-    raise ValueError("space: expected edges with several candidates to search")
+    given = options.space.get("candidates")
+    raise ValueError(
+      f"space.candidates = {given!r}: expected two or more that fit an edge, "
+      "such as ('mbconv3_k3', 'mbconv6_k3'), since nothing else is to search: "
+      "to train one network, use job 'train' with config.network"
+    )
   costs = make_costs(search.costs, space)
   warmup, begin, end = _schedule(search, len(dataset.weights) / search.batch)
   tx = _optimizer(search, warmup, end - warmup)

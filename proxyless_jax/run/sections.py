@@ -85,7 +85,9 @@ class ArchOptions:
     fields.positive("search.arch.samples", self.samples)
     fields.positive("search.arch.lr", self.lr)
     fields.positive("search.arch.every", self.every)
-    fields.divides("search.arch.accumulate", self.accumulate, self.batch)
+    fields.divides(
+      "search.arch.accumulate", self.accumulate, "search.arch.batch", self.batch
+    )
     for field in ("decay", "entropy_weight", "init_scale", "after_epochs"):
       fields.not_negative(f"search.arch.{field}", getattr(self, field))
     for field in ("b1", "b2", "baseline_decay"):
@@ -128,7 +130,9 @@ class SearchOptions:
   def __post_init__(self):
     for field in ("batch", "lr_batch", "epochs", "lr"):
       fields.positive(f"search.{field}", getattr(self, field))
-    fields.divides("search.accumulate", self.accumulate, self.batch)
+    fields.divides(
+      "search.accumulate", self.accumulate, "search.batch", self.batch
+    )
     for field in ("warmup_epochs", "warmup_lr", "decay"):
       fields.not_negative(f"search.{field}", getattr(self, field))
     fields.fraction("search.smoothing", self.smoothing)
@@ -203,7 +207,9 @@ class TrainOptions:
   def __post_init__(self):
     for field in ("batch", "lr_batch", "epochs", "lr"):
       fields.positive(f"train.{field}", getattr(self, field))
-    fields.divides("train.accumulate", self.accumulate, self.batch)
+    fields.divides(
+      "train.accumulate", self.accumulate, "train.batch", self.batch
+    )
     for field in ("linear_epochs", "decay"):
       fields.not_negative(f"train.{field}", getattr(self, field))
     if self.linear_epochs >= self.epochs:

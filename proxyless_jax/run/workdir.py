@@ -12,6 +12,7 @@ import fcntl
 import json
 import math
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 
 CONFIG_FILE, CHANGES_FILE = "config.json", "config_changes.jsonl"
@@ -30,10 +31,7 @@ def checked(workdir: str | os.PathLike) -> str:
   Raises:
     ValueError: no path, or one where checkpoints could not be restored.
   """
-  if not isinstance(workdir, str | os.PathLike) or not os.fspath(workdir):
-    raise ValueError(
-      f"workdir = {workdir!r}: expected the path of a folder for the run"
-    )
+  _check_named(workdir)
   path = os.path.expanduser(workdir)
   if path.startswith("~"):
     raise ValueError(
@@ -86,7 +84,7 @@ def claim(
     ValueError: the config is not the one in the workdir; names each field
       that differs. Or a value that JSON cannot hold.
     NotADirectoryError: `workdir`, or a parent of it, is a file.
-    PermissionError: `workdir` cannot be made or written.
+    OSError: `workdir` cannot be made or written.
   """
   workdir = os.path.abspath(workdir)
   config = _plain(config, "config")
@@ -202,11 +200,25 @@ def read_fields(path: str | os.PathLike) -> dict:
   return fields
 
 
+def _check_named(workdir: object) -> None:
+  """Raises a ValueError for what names no folder."""
+  if isinstance(workdir, str | os.PathLike):
+    if os.fspath(workdir):
+      return
+    got = "= ''"
+  else:
+    got = f"is of type {type(workdir).__name__}"
+  raise ValueError(
+    f"workdir {got}: expected a folder for the run's files, such as "
+    "'runs/mnist'"
+  )
+
+
 def make_folder(workdir: str) -> None:
   """Makes the folder of a run, where it is missing.
 
   Raises:
-    NotADirectoryError, PermissionError: as `claim`.
+    OSError: as `claim`.
   """
   try:
     os.makedirs(workdir, exist_ok=True)
@@ -215,15 +227,21 @@ def make_folder(workdir: str) -> None:
       f"workdir = {workdir}: expected a folder, got a file, or a path through "
       "one; name another workdir"
     ) from error
-  except PermissionError as error:
-    raise PermissionError(
-      f"workdir = {workdir}: cannot be made ({error}); name another workdir"
+  except OSError as error:  # Such as of /proc, where nothing can be made.
+    raise type(error)(
+      f"workdir = {workdir}: cannot be made ({error.strerror or error}); name "
+      "another workdir"
     ) from error
-  if not os.access(workdir, os.W_OK | os.X_OK):
-    raise PermissionError(
-      f"workdir = {workdir}: expected a folder that can be written to; change "
-      "its permissions, or name another workdir"
-    )
+  try:
+    # What the permissions say of it is not all: root may write anywhere, and
+    # yet nobody can write in /proc.
+    tempfile.TemporaryFile(dir=workdir).close()
+  except OSError as error:
+    raise type(error)(
+      f"workdir = {workdir}: expected a folder that can be written to "
+      f"({error.strerror or error}); change its permissions, or name another "
+      "workdir"
+    ) from error
 
 
 def _plain(value, name: str):

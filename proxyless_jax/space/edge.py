@@ -6,8 +6,11 @@ import contextlib
 import dataclasses
 import math
 import operator
+import os
+from collections.abc import Iterable, Mapping, Sized
 
 from proxyless_jax.space.ops import Op
+from proxyless_jax.space.suggest import did_you_mean
 
 # Of an image or a map: its height and width, one number where they are equal.
 Size = int | tuple[int, int]
@@ -126,7 +129,7 @@ class Edge:
           return index
     raise ValueError(
       f"edge {self.name!r}: no candidate {choice!r}: expected one of {names}, "
-      f"or an index from 0 to {len(names) - 1}"
+      f"or an index from 0 to {len(names) - 1}{did_you_mean(choice, names)}"
     )
 
 
@@ -160,6 +163,23 @@ def check_tuple(field: str, value: object, kind: type) -> None:
   # A list would make the network unhashable, which shows only under jit.
   fits = isinstance(value, tuple) and all(isinstance(v, kind) for v in value)
   expect(fits, field, value, f"a tuple of {kind.__name__}")
+
+
+def check_sequence(field: str, value: object, items: str) -> None:
+  """Raises a ValueError for what cannot be gone through, a text among it."""
+  listed = isinstance(value, Iterable) and isinstance(value, Sized)
+  fits = listed and not isinstance(value, str | bytes | Mapping)
+  expect(fits, field, value, f"a tuple of {items}")
+
+
+def check_path(field: str, value: object) -> None:
+  """Raises a ValueError for what is no path of a file."""
+  # Not left to `open`, which takes an integer for a file that is open already.
+  if not isinstance(value, str | os.PathLike):
+    raise ValueError(
+      f"{field} is of type {type(value).__name__}: expected the path of a "
+      "file, as str or pathlib.Path"
+    )
 
 
 def expect(fits: object, field: str, value: object, expected: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from proxyless_jax.space.cells import CellNetwork
 from proxyless_jax.space.chain import Chain
 from proxyless_jax.space.codec import from_plain
-from proxyless_jax.space.edge import Size, as_size, expect
+from proxyless_jax.space.edge import Size, as_size, check_path, expect
 from proxyless_jax.space.net_config import network_from_net_config
 from proxyless_jax.space.network import VERSION, Network
 from proxyless_jax.space.ops import Op
@@ -45,13 +45,39 @@ def load_network(
   Raises:
     ValueError: not such a file, or one that says what no network of ours can
       be; the message names the field.
+    OSError: there is no such file, or it cannot be read.
   """
+  check_path("path", path)
+  known = not isinstance(ops, str) and isinstance(ops, Iterable)
+  expect(known, "ops", ops, "a list of operations of your own")
+  text = _read(os.fspath(path))
   shape = dict(image_size=image_size, channels=channels, classes=classes)
-  with open(os.path.expanduser(path), encoding="utf-8") as file:
-    try:
-      return network_from_json(file.read(), ops, **shape)
-    except ValueError as error:
-      raise ValueError(f"{os.fspath(path)}: {error}") from error
+  try:
+    return network_from_json(text, ops, **shape)
+  except ValueError as error:
+    raise ValueError(f"{os.fspath(path)}: {error}") from error
+
+
+def _read(path: str) -> str:
+  try:
+    with open(os.path.expanduser(path), encoding="utf-8") as file:
+      return file.read()
+  except FileNotFoundError as error:
+    raise FileNotFoundError(
+      f"{path}: there is no such file: expected the JSON of a network, such as "
+      "architecture.json in the workdir of a search"
+    ) from error
+  except IsADirectoryError as error:
+    raise IsADirectoryError(
+      f"{path}: expected a file, the JSON of a network, got a folder: in the "
+      "workdir of a search it is architecture.json"
+    ) from error
+  except UnicodeDecodeError as error:
+    raise ValueError(
+      f"{path}: expected the JSON text of a network, got a file that is not "
+      "text, such as a picture or weights: in the workdir of a search it is "
+      "architecture.json"
+    ) from error
 
 
 def network_from_json(
@@ -73,10 +99,16 @@ def network_from_json(
   if isinstance(data, dict) and "name" in data and "family" not in data:
     return network_from_net_config(data, **shape)
   network = _own(data, tuple(ops))
-  given = {field: value for field, value in shape.items() if value is not None}
-  found = {field: getattr(network, field) for field in given}
-  if found != given:
-    raise ValueError(f"expected {given} as the data have, got {found}")
+  wrong = [
+    f"{field} = {getattr(network, field)} where the data have {value}"
+    for field, value in shape.items()
+    if value is not None and getattr(network, field) != value
+  ]
+  if wrong:
+    raise ValueError(
+      f"expected a network for the data, got {', '.join(wrong)}: use another "
+      "network, or other data"
+    )
   return network
 
 
@@ -84,6 +116,11 @@ def _own(data: object, ops: tuple[Op, ...]) -> Network:
   """The network of which `Network.to_json` wrote these data."""
   header = ["version", "family"]
   expect(isinstance(data, dict), "network", data, f"the fields {header}")
+  if not data.keys() & set(header):
+    raise ValueError(
+      f"the fields are {sorted(data)}: expected {header} and more, those of a "
+      "network: in the workdir of a search it is architecture.json"
+    )
   version = data.pop("version", None)
   expect(version == VERSION, "version", version, f"{VERSION} for this release")
   family = data.pop("family", None)

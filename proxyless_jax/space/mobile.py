@@ -10,14 +10,21 @@ import math
 from collections.abc import Sequence
 
 from proxyless_jax.space.chain import Chain, ChainBuilder
-from proxyless_jax.space.edge import Edge, Size, as_size, height_width
+from proxyless_jax.space.edge import (
+  Edge,
+  Size,
+  as_size,
+  check_sequence,
+  expect,
+  height_width,
+)
 from proxyless_jax.space.ops import (
   Classifier,
   ConvBN,
   MBConv,
   Op,
   Zero,
-  parse_op,
+  parse_candidates,
 )
 
 CANDIDATES = (
@@ -79,11 +86,12 @@ def mobile_space(
     classes=classes,
     stem_width=stem_width,
     stem_stride=stem_stride,
-    first_width=first_width or 1,
     head_width=head_width,
   )
-  if not 0.0 < width_mult < math.inf:
-    raise ValueError(f"width_mult = {width_mult}: expected a positive number")
+  natural = type(first_width) is int and first_width >= 0
+  expect(natural, "first_width", first_width, "an integer of 0 or more")
+  number = isinstance(width_mult, int | float) and 0.0 < width_mult < math.inf
+  expect(number, "width_mult", width_mult, "a positive number")
   _check_image(image_size, (stem_stride, *strides))
   ops = _parse_candidates(candidates)
   chain = ChainBuilder(channels, image_size)
@@ -92,7 +100,7 @@ def mobile_space(
   )
   before = [stem]
   if first_width:
-    first = (MBConv(first_expand, first_kernel),)
+    first = (_first(first_expand, first_kernel),)
     width = round_width(first_width * width_mult)
     before.append(_add_block(chain, "block00", first, width, 1))
   edges = []
@@ -108,7 +116,18 @@ def mobile_space(
   return Chain(tuple(before), tuple(edges), (head, classifier))
 
 
+def _first(expand: int, kernel: int) -> MBConv:
+  try:
+    return MBConv(expand, kernel)
+  except ValueError as error:
+    raise ValueError(f"first_{error}") from error
+
+
 def _check_stages(widths, depths, strides):
+  for field, values in (
+    *(("widths", widths), ("depths", depths), ("strides", strides)),
+  ):
+    check_sequence(field, values, "integers, one per stage")
   if not len(widths) == len(depths) == len(strides) > 0:
     raise ValueError(
       f"widths {tuple(widths)}, depths {tuple(depths)} and strides "
@@ -121,8 +140,8 @@ def _check_stages(widths, depths, strides):
 
 def _check_positive(**fields):
   for field, value in fields.items():
-    if type(value) is not int or value < 1:
-      raise ValueError(f"{field} = {value!r}: expected a positive integer")
+    positive = type(value) is int and value > 0
+    expect(positive, field, value, "a positive integer")
 
 
 def _check_image(image_size: Size, strides: Sequence[int]):
@@ -139,9 +158,7 @@ def _check_image(image_size: Size, strides: Sequence[int]):
 
 
 def _parse_candidates(candidates: Sequence[str | Op]) -> tuple[Op, ...]:
-  if isinstance(candidates, str):
-    raise ValueError(f"candidates = {candidates!r}: expected a tuple of names")
-  ops = tuple(c if isinstance(c, Op) else parse_op(c) for c in candidates)
+  ops = parse_candidates(candidates)
   names = [op.name for op in ops]
   if len(set(names)) < len(names) or not set(names) - {Zero.name}:
     raise ValueError(

@@ -20,7 +20,13 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from proxyless_jax.space.codec import to_plain
-from proxyless_jax.space.edge import Edge, Size, expect
+from proxyless_jax.space.edge import (
+  Edge,
+  Size,
+  check_path,
+  check_sequence,
+  expect,
+)
 
 VERSION = 1
 
@@ -97,6 +103,7 @@ class Network(abc.ABC):
     Raises:
       ValueError: a wrong number of choices, or a choice that an edge lacks.
     """
+    check_sequence("choices", choices, "names or indices, one per edge")
     if len(choices) != len(self.edges):
       raise ValueError(
         f"choices has {len(choices)} entries: expected {len(self.edges)}, one "
@@ -113,6 +120,7 @@ class Network(abc.ABC):
     header = {"version": VERSION, "family": self.family}
     text = json.dumps({**header, **to_plain(self)}, indent=1)
     if path is not None:
+      check_path("path", path)
       with open(os.path.expanduser(path), "w", encoding="utf-8") as file:
         file.write(text + "\n")
     return text
@@ -120,12 +128,25 @@ class Network(abc.ABC):
 
 def parameters(network: Network) -> int:
   """Trainable parameters of an architecture."""
+  check_network("network", network)
   return sum(edge.op.parameters(edge) for edge in network.layers)
 
 
 def macs(network: Network) -> int:
   """Multiply-accumulates of an architecture for one example."""
+  check_network("network", network)
   return sum(edge.op.macs(edge) for edge in network.layers)
+
+
+def check_network(field: str, value: object) -> None:
+  """Raises a ValueError for what is no network; names the argument."""
+  if isinstance(value, Network):
+    return
+  got = repr(value) if isinstance(value, str) else type(value).__name__
+  raise ValueError(
+    f"{field} is {got}: expected a network, such as pj.zoo(name), "
+    "pj.load_network(path) or pj.mobile_space() gives"
+  )
 
 
 def check_momentum(value: float) -> None:

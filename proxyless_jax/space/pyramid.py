@@ -15,6 +15,7 @@ from proxyless_jax.space.edge import (
   Edge,
   Size,
   as_size,
+  check_sequence,
   expect,
   height_width,
 )
@@ -24,7 +25,7 @@ from proxyless_jax.space.ops import (
   NormConv,
   Op,
   PlainConv,
-  parse_op,
+  parse_candidates,
 )
 from proxyless_jax.space.tree import Block, Tree
 
@@ -77,6 +78,7 @@ def tree_space(
   Raises:
     ValueError: the parts do not fit each other or the image.
   """
+  check_sequence("depths", depths, "integers, one per stage")
   depths = tuple(depths)
   image_size = as_size("image_size", image_size)
   _check_positive(
@@ -97,7 +99,7 @@ def tree_space(
   _check_image(image_size, len(depths))
   # One group has nothing to mix with.
   conv = NormConv(3, groups=halves, shuffle=shuffle and halves > 1)
-  candidates = _parse_candidates(candidates)
+  candidates = parse_candidates(candidates)
   form = _Form(expand, conv, levels, branches, candidates)
   stem = Edge("stem", (PlainConv(3),), channels, stem_width, 1, image_size)
   norm = _keep("stem_norm", Norm(relu=False), stem)
@@ -208,9 +210,3 @@ def _check_image(image_size: Size, stages: int):
   expected = f"at least {smallest}, for {stages} stages"
   fits = min(height_width(image_size)) >= smallest
   expect(fits, "image_size", image_size, expected)
-
-
-def _parse_candidates(candidates: Sequence[str | Op]) -> tuple[Op, ...]:
-  is_text = isinstance(candidates, str)
-  expect(not is_text, "candidates", candidates, "a tuple of names")
-  return tuple(c if isinstance(c, Op) else parse_op(c) for c in candidates)

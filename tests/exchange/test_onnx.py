@@ -129,3 +129,20 @@ def test_an_operation_of_your_own():
   network = Chain((), (Edge("own", (Own(),), 2, 2, 1, 4),), ())
   model = to_onnx(network, {"params": {}, "batch_stats": {}})
   assert "Neg" in [node.op_type for node in model.graph.node]
+
+
+@pytest.mark.parametrize("batch", [0, -1, "1", 1.5, True, None])
+def test_a_batch_is_a_positive_integer(batch):
+  network = pj.zoo("mobilenet_v2")
+  with pytest.raises(ValueError, match=r"batch = .*: expected a positive int"):
+    to_onnx(network, {}, batch=batch)
+
+
+def test_wrong_arguments_are_named():
+  network = pj.zoo("mobilenet_v2")
+  with pytest.raises(ValueError, match="network is dict: expected a network"):
+    to_onnx({}, network)
+  of_space = {"params": {"stem": np.zeros((1, 1, 3))}}
+  for variables in ({}, None, {"params": None}, of_space):
+    with pytest.raises(ValueError, match="no parameters of 'conv_k3' on edge"):
+      to_onnx(network, variables)

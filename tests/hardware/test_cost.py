@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from proxyless_jax.hardware import CostTable, cost_table
+from proxyless_jax.hardware import CostTable, cost_table, make_table
 from proxyless_jax.space import Chain, macs, mobile_space, parameters
 
 COUNTS = {
@@ -223,3 +223,52 @@ def test_a_table_with_costs_that_are_no_numbers_is_refused():
     CostTable(costs=np.array([[1.0]]), fixed=np.inf, **make)
   with pytest.raises(ValueError, match="combine = 'mean': expected one of"):
     CostTable(costs=np.array([[1.0]]), fixed=0.0, combine="mean", **make)
+
+
+@pytest.mark.parametrize(
+  ("kind", "space", "message"),
+  [
+    (
+      _tiny(),
+      "macs",
+      "space is 'macs': expected cost_table.kind, space.: swap",
+    ),
+    (None, _tiny(), "kind is of type NoneType: expected one of macs, "),
+    ("macs", "proxyless_gpu", "space is 'proxyless_gpu': expected a network"),
+    ("macs", None, "space is NoneType: expected a network"),
+    ("mac", _tiny(), "kind = 'mac': expected one of .*; did you mean 'macs'"),
+    ("no/tabel.json", _tiny(), r"no such file: job 'measure' writes a table"),
+  ],
+)
+def test_wrong_arguments_are_named(kind, space, message):
+  with pytest.raises(ValueError, match=message):
+    cost_table(kind, space)
+
+
+def test_a_path_is_a_kind_and_the_nearest_file_is_suggested(tmp_path):
+  table = cost_table("macs", _tiny())
+  table.to_json(tmp_path / "table.json")
+  assert cost_table(tmp_path / "table.json", _tiny()).digest == table.digest
+  with pytest.raises(ValueError, match=r"did you mean '.*/table\.json'"):
+    cost_table(tmp_path / "tabel.json", _tiny())
+  with pytest.raises(ValueError, match="path is of type int"):
+    table.to_json(3)
+
+
+def test_arrays_of_another_shape_are_refused():
+  table = cost_table("macs", _tiny())
+  edges = len(table.edges)
+  # One index would be taken for all edges.
+  with pytest.raises(ValueError, match=rf"shape \(1,\): expected .* {edges}"):
+    table.of_path([0])
+  with pytest.raises(ValueError, match=r"index has shape \(\)"):
+    table.of_path(None)
+  with pytest.raises(ValueError, match=r"probs have shape \(3, 3\)"):
+    table.expected(jnp.zeros((3, 3)))
+  with pytest.raises(ValueError, match="network is NoneType"):
+    table.exact(None)
+  make = dict(unit="ms", source="here", edges=("a",), ops=(("j",),), layers=())
+  with pytest.raises(ValueError, match="costs of type list: expected an array"):
+    CostTable(costs=[[1.0]], fixed=0.0, **make)
+  with pytest.raises(ValueError, match="space is 'mobile'"):
+    make_table("mobile", None, fixed=0.0, unit="ms", source="here")

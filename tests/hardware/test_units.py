@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from proxyless_jax.hardware import parse_quantity, split_quantity
+from proxyless_jax.hardware import (
+  other_scales,
+  parse_quantity,
+  split_quantity,
+)
 
 
 @pytest.mark.parametrize(
@@ -85,8 +89,14 @@ def test_quantities_that_are_none(text, unit):
 def test_the_error_says_which_units_there_are():
   with pytest.raises(ValueError, match="'20 ms', in one of s, ms, us, µs"):
     parse_quantity("20 MACs", "ms")
-  with pytest.raises(ValueError, match="such as '40 M MACs'"):
-    parse_quantity("20 ms", "MACs")
+  match = "such as '40 M MACs', in k, M or G: '{}' is none of these, and costs"
+  for other in ("ms", "seconds", "M parameters"):
+    with pytest.raises(ValueError, match=match.format(other)):
+      parse_quantity(f"20 {other}", "MACs")
+  with pytest.raises(ValueError, match=r"or G$"):
+    parse_quantity("-5", "MACs")
+  with pytest.raises(ValueError, match="reference = 'x': expected a positive"):
+    parse_quantity("x", "MACs", field="reference")
 
 
 def test_a_quantity_and_its_unit():
@@ -96,3 +106,10 @@ def test_a_quantity_and_its_unit():
   for text in ("20", "ms", "0 ms", "-1 ms", ""):
     with pytest.raises(ValueError, match="a positive number and its unit"):
       split_quantity(text)
+
+
+def test_what_a_number_may_have_meant():
+  assert other_scales(40, "MACs")[2] == "40 M MACs"
+  assert other_scales("40 G MACs", "MACs")[2] == "40 M MACs"
+  assert "20 s" in other_scales("20 ms", "ms")
+  assert other_scales("many", "ms") == []

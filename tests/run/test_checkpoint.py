@@ -287,6 +287,23 @@ def test_files_that_restoring_does_not_need(written, tmp_path):
       assert_restores(directory, 4)
 
 
+def test_what_others_left_in_the_folder(directory, capfd):
+  (directory / "notes").mkdir()
+  (directory / "12abc").mkdir()
+  (directory / "readme.txt").write_text("mine")
+  (directory / "9").write_text("a file")
+  assert_restores(directory, 4)
+  # A folder that is called as a step is.
+  (directory / "7").mkdir()
+  (directory / "7" / "photo.jpg").write_text("")
+  with pytest.warns(UserWarning, match=r"step 7 is damaged \(.*no manifest\)"):
+    assert_restores(directory, 4)
+  assert (directory / "7.damaged" / "photo.jpg").is_file()
+  for name in ("notes", "12abc", "readme.txt", "9"):
+    assert (directory / name).exists()
+  assert "Metadata" not in capfd.readouterr().err  # Nothing of Orbax's own.
+
+
 def test_bit_flips_in_arrays(tmp_path):
   # Random, so that it is stored nearly as it is, and as a file of its own.
   rng = np.random.default_rng(0)
@@ -332,7 +349,7 @@ def test_all_damaged_is_an_error_every_time(directory):
   for _ in range(2):
     with (
       Checkpoints(directory, keep=3) as checkpoints,
-      pytest.raises(OSError, match=f"checkpoint in {directory} is dam"),
+      pytest.raises(OSError, match=f"checkpoint in {directory} is damaged .s"),
     ):
       checkpoints.restore(make_state(), streams())
 
@@ -447,8 +464,11 @@ def test_errors(tmp_path):
   with pytest.raises(ValueError, match="keep = 0: expected"):
     Checkpoints(tmp_path, keep=0)
   (tmp_path / "file").write_text("")
-  with pytest.raises(FileExistsError, match=r"file"):
+  match = "file: expected a folder of checkpoints, got a file"
+  with pytest.raises(FileExistsError, match=match):
     Checkpoints(tmp_path / "file", keep=1)
+  with pytest.raises(NotADirectoryError, match="a file, or a path through one"):
+    Checkpoints(tmp_path / "file" / "train", keep=1)
   with Checkpoints(tmp_path / "new", keep=1) as checkpoints:
     with pytest.raises(TypeError, match=r"state\['a'\] = 1: expected a JAX"):
       checkpoints.save(0, {"a": 1}, {})

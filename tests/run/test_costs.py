@@ -175,7 +175,9 @@ def test_forms_of_a_config(make_config):
   ]
   assert [c.name for c in costs] == list(options)
   assert costs[3].table is None and costs[0].table.unit == "MACs"
-  with pytest.raises(ValueError, match=r"costs\.d\.reference: .*and its unit"):
+  with pytest.raises(
+    ValueError, match=r"costs\.d\.reference = '9': .*its unit"
+  ):
     make_costs({"d": CostOptions(**cost(len, "absolute", "9"))}, space)
 
 
@@ -204,6 +206,35 @@ def test_targets_that_nothing_keeps(make_config, tmp_path, costs, message):
   with pytest.raises(ValueError, match=message):
     loop.search(config, tmp_path)
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  ("form", "reference", "meant"),
+  [
+    ("at_most", "9", "9 k MACs"),
+    ("exactly", "9 MACs", "9 k MACs"),
+    ("linear", "9", "9 k MACs"),
+    ("multiplicative", "9", "9 k MACs"),
+    ("linear", "9 M", "9 k MACs"),
+    ("at_most", "9 M", "9 k MACs"),
+  ],
+)
+def test_a_reference_with_a_wrong_prefix(make_config, form, reference, meant):
+  space = parse(make_config()).make_space(10)
+  options = CostOptions(**cost("macs", form, reference, exponent=0.3))
+  with pytest.raises(
+    ValueError, match=rf"; did you mean '{meant}'\?$"
+  ) as error:
+    make_costs({"a": options}, space)
+  assert f"search.costs.a.reference = '{reference}': " in str(error.value)
+
+
+@pytest.mark.parametrize("reference", ["1 k", "900 k", "1"])
+def test_a_reference_outside_the_costs_is_no_target(make_config, reference):
+  space = parse(make_config()).make_space(10)
+  # One MAC can mean nothing else: with any prefix it is no cost of this space.
+  options = CostOptions(**cost("macs", "linear", reference, 0.1))
+  make_costs({"a": options}, space)
 
 
 def test_forms_that_have_no_value_for_a_table(make_config, tmp_path):

@@ -22,7 +22,6 @@ from proxyless_jax.search import steps
 from proxyless_jax.space import (
   load_network,
   macs,
-  mobile_space,
   parameters,
 )
 
@@ -200,7 +199,7 @@ def test_rectangular_images(make_config, tmp_path):
   other = copy.deepcopy(config)
   other["job"], other["network"] = "train", f"{tmp_path}/architecture.json"
   other["data"]["image_size"] = (20, 12)
-  with pytest.raises(ValueError, match=r"\(20, 12\).*, got .*\(12, 20\)"):
+  with pytest.raises(ValueError, match=r"\(12, 20\) where .* \(20, 12\)"):
     loop.train(other, tmp_path / "other")
 
 
@@ -222,11 +221,15 @@ class TestBadInput:
       ),
       (
         {"search__costs__macs__reference": "9 ms"},
-        r"search\.costs\.macs\.reference: .*'9 ms'",
+        r"search\.costs\.macs\.reference = '9 ms': .* 'ms' is none of these",
+      ),
+      (
+        {"search__costs__macs__reference": "9"},
+        r"macs\.reference = '9': expected .*; did you mean '9 k MACs'\?",
       ),
       (
         {"search__costs__macs__kind": "joules"},
-        r"search\.costs\.macs\.kind: .*'joules': expected one of",
+        r"search\.costs\.macs\.kind = 'joules': expected one of",
       ),
       (
         {"search__costs__macs__kind": "pixel1"},
@@ -234,12 +237,18 @@ class TestBadInput:
       ),
       (
         {"search__costs__macs__kind": "no/table.json"},
-        r"search\.costs\.macs\.kind: .*there is no such file",
+        r"search\.costs\.macs\.kind = 'no/.*there is no such file",
       ),
       ({"space__strides": (8,)}, "data.image_size = 12.*expected at least"),
       ({"space__candidates": ("zero",)}, "candidates = .*expected"),
-      ({"space__candidates": ("mbconv1_k3",)}, "several candidates"),
-      ({"data__test_fraction": 1e-6}, "test_fraction=1e-06: expected at least"),
+      (
+        {"space__candidates": ("mbconv1_k3",)},
+        r"space\.candidates = \('mbconv1_k3',\): expected two or more",
+      ),
+      (
+        {"data__test_fraction": 1e-6},
+        r"data\.test_fraction=1e-06: expected at",
+      ),
       ({"data__arch_fraction": 0.99999}, "arch_fraction=0.99999: expected at"),
       ({"search__arch__after_epochs": 1.0}, "search.arch.after_epochs = 1.0"),
     ],
@@ -284,17 +293,37 @@ class TestBadInput:
     path = str(unbroken[0] / "architecture.json")
     config = make_config(job="train", network=path, data__image_size=14)
     with pytest.raises(
-      ValueError, match=r"'image_size': 14, .* as the data have"
+      ValueError, match=r"got image_size = 12 where the data have 14: use an"
     ):
       loop.train(config, tmp_path)
 
-  def test_a_search_space_is_no_network(self, make_config, tmp_path):
-    path = tmp_path / "space.json"
-    mobile_space(
-      image_size=12, channels=1, classes=10, strides=[1] * 6
-    ).to_json(path)
-    with pytest.raises(ValueError, match="candidate per edge, got a search sp"):
-      loop.train(make_config(job="train", network=str(path)), tmp_path)
+  @pytest.mark.parametrize(
+    "name, message",
+    [
+      (
+        "space.json",
+        r".* got a search space \(2 of 2 edges .* several\): ",
+      ),
+      ("config.json", r"the fields are \['job'\]: expected \['version', 'fam"),
+      ("a.png", "expected the JSON text of a network, got a file that is not"),
+      ("", "expected a file, the JSON of a network, got a folder"),
+      ("spcae.json", r"there is no file .*; did you mean '.*/space\.json'\?"),
+    ],
+  )
+  def test_what_is_no_network(self, make_config, tmp_path, name, message):
+    space = parse(make_config()).make_space(10)
+    space.to_json(tmp_path / "space.json")
+    (tmp_path / "config.json").write_text('{"job": "search"}')
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n")
+    config = make_config(job="train", network=str(tmp_path / name))
+    with pytest.raises(ValueError, match=f"^network = '.*': {message}"):
+      loop.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+  def test_a_published_network_with_a_typo(self, make_config, tmp_path):
+    config = make_config(job="evaluate", network="proxyles_gpu")
+    with pytest.raises(ValueError, match=r"did you mean 'proxyless_gpu'\?$"):
+      loop.evaluate(config, tmp_path / "run")
 
   def test_drop_path_where_nothing_can_be_dropped(self, make_config, tmp_path):
     config = make_config(job="train", network="densenet_bc")

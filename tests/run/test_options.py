@@ -1,5 +1,8 @@
 import math
+import pathlib
+import types
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 
@@ -158,15 +161,21 @@ def test_space(make_config):
     ({"space__classes": 8}, r"config.space: unknown fields \['classes'\]"),
     (
       {"space__strides": (16,)},
-      r"space \(with data.image_size = 12\): image_size = 12: expected at",
+      r"data\.image_size = 12: expected at least 31 for the strides",
     ),
+    ({"space__widths": 8}, r"space\.widths = 8: expected a tuple of integers"),
+    ({"space__widths": (8, 8)}, r"space\.widths \(8, 8\), depths \(2,\)"),
+    ({"space__width_mult": "2"}, r"space\.width_mult = '2': expected a posit"),
+    (
+      {"space__candidates": ("conv",)},
+      r"space\.candidates\[0\]: unknown .*; did you mean 'conv_k3'\?",
+    ),
+    ({"space__widhts": 8}, r"\['widhts'\]; did you mean 'widths'\?"),
+    ({"space__family": "tre"}, r"space\.family = 'tre': .* mean 'tree'\?"),
     (
       {"space__strides": (16,), "data__image_size": (99, 12)},
-      r"space \(with data.image_size = \(99, 12\)\): image_size = \(99, 12\): ",
+      r"data\.image_size = \(99, 12\): expected at least",
     ),
-    ({"space__widths": 8}, r"space \(with data.image_size = 12\)"),
-    ({"space__widths": (8, 8)}, r"space \(with data.image_size = 12\)"),
-    ({"space__candidates": ("conv",)}, r"space \(with data.image_size = 12\)"),
   ],
 )
 def test_a_space_that_does_not_fit(make_config, fields, message):
@@ -175,15 +184,69 @@ def test_a_space_that_does_not_fit(make_config, fields, message):
     options.make_space(10)
 
 
-def test_a_batch_fits_its_split(make_config, tmp_path):
+@pytest.mark.parametrize("devices, fitting", [(1, 12), (4, 8)])
+def test_all_batches_that_do_not_fit(
+  make_config, monkeypatch, devices, fitting
+):
   from proxyless_jax.run import loop
 
-  for field, name in (
-    ("search__batch", "search.batch"),
-    ("search__arch__batch", "search.arch.batch"),
-    ("train__batch", "train.batch"),
-  ):
-    config = make_config(**{field: 10**5})
-    config["search"].update(epochs=50.0)
-    with pytest.raises(ValueError, match=f"{name} = 100000: expected at most"):
-      loop.search(config, tmp_path)
+  monkeypatch.setattr(jax, "device_count", lambda: devices)
+  sizes = dict(train=range(16), weights=range(13), arch=range(5))
+  config = make_config(
+    train__batch=32, search__batch=32, search__accumulate=2, search__epochs=9.0
+  )
+  with pytest.raises(ValueError) as error:
+    loop._check_batches(parse(config), types.SimpleNamespace(**sizes))
+  assert str(error.value) == (
+    "train.batch = 32 of 16, search.batch = 32 of 13, search.arch.batch = 16 "
+    "of 5 images: expected batches of at most the images of their splits: use "
+    f"more images, or --config.train.batch=16 --config.search.batch={fitting} "
+    f"--config.search.arch.batch={5 if devices == 1 else 4}"
+  )
+
+
+def test_accumulate_gives_way_where_too_few_are_left(make_config, monkeypatch):
+  from proxyless_jax.run import loop
+
+  def check(devices):
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    config = make_config(job="train", train__batch=32, train__accumulate=4)
+    dataset = types.SimpleNamespace(train=range(3))
+    loop._check_batches(parse(config), dataset)
+
+  flags = "or --config.train.accumulate=1 --config.train.batch=3"
+  with pytest.raises(ValueError, match=f"{flags}$"):
+    check(devices=1)
+  with pytest.raises(ValueError, match="fewer images than devices: use fewer"):
+    check(devices=8)
+
+
+@pytest.mark.parametrize(
+  "config, message",
+  [
+    ("configs/mnist.py", "config is the path 'configs/mnist.py': expected a"),
+    (pathlib.Path("c.py"), "config is the path 'c.py': expected a ConfigDict"),
+    (None, "config is of type NoneType: expected a ConfigDict"),
+    ([1], "config is of type list: expected a ConfigDict"),
+    (parse, "config is of type function: expected a ConfigDict"),
+    ({1: 2}, r"config: unknown fields \[1\], missing fields \['data'"),
+  ],
+)
+def test_what_is_no_config(config, message):
+  from proxyless_jax.run import loop, measuring
+
+  for job in (loop.search, loop.train, loop.evaluate, measuring.measure):
+    with pytest.raises(ValueError, match=message):
+      job(config, "w")
+
+
+@pytest.mark.parametrize(
+  "workdir, got",
+  [("", "= ''"), (None, "is of type NoneType"), (3, "is of type int")],
+)
+def test_what_is_no_workdir(make_config, workdir, got):
+  from proxyless_jax.run import loop, measuring
+
+  for job in (loop.search, measuring.measure):
+    with pytest.raises(ValueError, match=f"workdir {got}: expected a folder"):
+      job(make_config(), workdir)

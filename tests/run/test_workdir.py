@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -157,16 +158,38 @@ def test_workdir_that_is_no_folder(tmp_path):
 
 
 def test_workdir_that_cannot_be_written(tmp_path, monkeypatch):
-  monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
-  with pytest.raises(PermissionError, match=r"workdir = .*change its perm"):
-    claim(tmp_path, CONFIG)
-
   def refuse(*_, **__):
     raise PermissionError("no")
 
+  # Nobody has to be without rights for this, as root never is.
+  with monkeypatch.context() as patch:
+    patch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(PermissionError, match=r"workdir = .*change its perm"):
+      claim(tmp_path, CONFIG)
   monkeypatch.setattr(os, "makedirs", refuse)
-  with pytest.raises(PermissionError, match=r"workdir = .*cannot be made"):
+  with pytest.raises(PermissionError, match=r"workdir = .*made \(no\); name"):
     claim(tmp_path / "new", CONFIG)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="there is no /proc")
+@pytest.mark.parametrize(
+  "workdir, message",
+  [
+    ("/proc", "expected a folder that can be written to"),
+    ("/proc/run", "cannot be made"),
+    ("/proc/self/run", "cannot be made"),
+  ],
+)
+def test_workdir_where_nothing_can_be_made(workdir, message):
+  with pytest.raises(
+    OSError, match=f"workdir = {workdir}: {message} .* name an"
+  ):
+    claim(workdir, CONFIG)
+
+
+def test_a_workdir_whose_name_is_too_long(tmp_path):
+  with pytest.raises(OSError, match=r"cannot be made \(File name too long\)"):
+    claim(tmp_path / ("x" * 300), CONFIG)
 
 
 @pytest.mark.parametrize(

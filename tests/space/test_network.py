@@ -1,6 +1,7 @@
 """Networks: counts, choosing, JSON both ways, and every refusal."""
 
 import dataclasses
+import io
 import json
 import re
 
@@ -188,7 +189,9 @@ def test_an_operation_of_your_own_comes_before_a_built_in_one():
     ("{'version': 1}", "not the JSON text of a network"),
     ("[]", "network = []: expected the fields ['version'"),
     ("null", "network = None: expected the fields"),
-    ("{}", "version = None: expected 1"),
+    ("{}", "the fields are []: expected ['version', 'family'] and"),
+    ('{"job": "train", "seed": 0}', "the fields are ['job', 'seed']: expected"),
+    ('{"family": "chain"}', "version = None: expected 1"),
     ('{"version": 2}', "version = 2: expected 1"),
     ('{"version": "1"}', "version = '1': expected 1"),
     ('{"version": 1, "family": "loop"}', "family = 'loop': expected one of"),
@@ -333,6 +336,65 @@ def test_size_out_is_that_of_windows(size, stride):
     return
   edge = Edge("edge", (ConvBN(3),), 1, 1, stride, size)
   assert edge.size_out == len(range(0, size + 2 - 3 + 1, stride))
+
+
+@pytest.mark.parametrize(
+  ("make", "error", "message"),
+  [
+    (lambda folder: folder, IsADirectoryError, "expected a file, .* got a fol"),
+    (lambda folder: folder / "no.json", FileNotFoundError, "is no such file"),
+    (
+      lambda folder: folder / "a.png",
+      ValueError,
+      "a.png: expected the JSON .*",
+    ),
+    (lambda folder: None, ValueError, "path is of type NoneType: expected the"),
+    (lambda folder: 3, ValueError, "path is of type int: expected the path of"),
+    (
+      lambda folder: io.BytesIO(),
+      ValueError,
+      "path is of type BytesIO: expect",
+    ),
+  ],
+)
+def test_what_is_no_file_of_a_network(tmp_path, make, error, message):
+  (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+  with pytest.raises(error, match=message):
+    load_network(make(tmp_path))
+
+
+@pytest.mark.parametrize("ops", [None, "mbconv3_k3", 3])
+def test_operations_of_ones_own_are_a_list(tmp_path, ops):
+  path = tmp_path / "network.json"
+  _space().to_json(path)
+  with pytest.raises(ValueError, match=r"ops = .*: expected a list of operat"):
+    load_network(path, ops=ops)
+
+
+@pytest.mark.parametrize("choices", [None, 3, "zero"])
+def test_choices_are_a_list(choices):
+  with pytest.raises(
+    ValueError, match=r"choices = .*: expected a tuple of nam"
+  ):
+    _space().choose(choices)
+
+
+def test_the_nearest_candidate_is_suggested():
+  with pytest.raises(ValueError, match="; did you mean 'mbconv6_k5'"):
+    _space().choose(["mbconv6k5", "mbconv3_k3"])
+
+
+def test_json_goes_to_a_path_and_not_into_an_open_file():
+  with pytest.raises(ValueError, match="path is of type int: expected the pat"):
+    _space().to_json(3)
+
+
+@pytest.mark.parametrize("count", [macs, parameters])
+def test_what_is_counted_is_a_network(count):
+  with pytest.raises(ValueError, match="network is 'proxyless_gpu': expected"):
+    count("proxyless_gpu")
+  with pytest.raises(ValueError, match="network is NoneType: expected a netw"):
+    count(None)
 
 
 def _with_epsilon(epsilon):

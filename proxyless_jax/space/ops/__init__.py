@@ -17,7 +17,7 @@ from proxyless_jax.space.ops.common import (
 )
 from proxyless_jax.space.ops.dense import DenseLayer, DenseTransition
 from proxyless_jax.space.ops.mobile import Classifier, ConvBN, MBConv, Zero
-from proxyless_jax.space.ops.names import parse_op
+from proxyless_jax.space.ops.names import parse_candidates, parse_op
 from proxyless_jax.space.ops.path_level import TreeCellBlock
 from proxyless_jax.space.ops.pyramid import PyramidBlock
 from proxyless_jax.space.ops.resnet import BasicBlock

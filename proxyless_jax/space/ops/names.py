@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 
 from proxyless_jax.space.ops.base import Op
@@ -31,6 +31,7 @@ from proxyless_jax.space.ops.resnet import BasicBlock
 from proxyless_jax.space.ops.shake import ShakeBlock
 from proxyless_jax.space.ops.shuffle import ShuffleUnit
 from proxyless_jax.space.ops.tree import NormConv, NormSepConv
+from proxyless_jax.space.suggest import did_you_mean
 
 
 def _ratio(text: str) -> int | Fraction:
@@ -42,7 +43,7 @@ def _ratio(text: str) -> int | Fraction:
   return Fraction(part, whole) if whole and math.gcd(part, whole) == 1 else 0
 
 
-# What a name looks like, as the error prints it: (pattern, operation of match).
+# What a name looks like, for people: (pattern, operation of match).
 Patterns = dict[str, tuple[str, Callable[[re.Match], Op]]]
 PATTERNS: Patterns = {
   "mbconv{expand}_k{kernel}[_se{squeeze}][_relu]": (
@@ -113,6 +114,7 @@ def parse_op(name: str, ops: Iterable[Op] = ()) -> Op:
   Raises:
     ValueError: no operation has this name.
   """
+  ops = tuple(ops)
   for op in ops:
     if op.name == name:
       return op
@@ -120,8 +122,53 @@ def parse_op(name: str, ops: Iterable[Op] = ()) -> Op:
     raise ValueError(f"operation {name!r}: expected its name, as text")
   for pattern, operation in PATTERNS.values():
     if match := re.fullmatch(pattern, name):
-      return operation(match)
+      try:
+        return operation(match)
+      except ValueError as error:
+        raise ValueError(f"operation {name!r}: {error}") from error
+  meant = did_you_mean(name, [*_examples(name), *(op.name for op in ops)])
   raise ValueError(
-    f"unknown operation {name!r}: expected {', '.join(PATTERNS)}, or the name "
-    "of an operation given as `ops`"
+    f"unknown operation {name!r}: expected a name such as 'mbconv6_k3' "
+    f"({__name__}.PATTERNS has all), or an operation of your own, as an object"
+    f"{meant}"
   )
+
+
+def parse_candidates(candidates: object) -> tuple[Op, ...]:
+  """The operations that a space's argument `candidates` gives.
+
+  Args:
+    candidates: names and operations.
+
+  Raises:
+    ValueError: no sequence of them, or an unknown name.
+  """
+  is_one = isinstance(candidates, str | Op | Mapping)
+  if is_one or not isinstance(candidates, Iterable):
+    raise ValueError(
+      f"candidates = {candidates!r}: expected a tuple of names or operations, "
+      "such as ('mbconv3_k3', 'mbconv6_k3')"
+    )
+  return tuple(_candidate(i, given) for i, given in enumerate(candidates))
+
+
+def _candidate(position: int, given: object) -> Op:
+  if isinstance(given, Op):
+    return given
+  try:
+    return parse_op(given)
+  except ValueError as error:
+    raise ValueError(f"candidates[{position}]: {error}") from error
+
+
+def _examples(name: str) -> list[str]:
+  """A name of each pattern, with the numbers that `name` has where they fit."""
+  numbers, examples = re.findall(r"\d+", name), []
+  for pattern in PATTERNS:
+    shortest, left = pattern, 1
+    while left:  # What may be left out may hold more of it.
+      shortest, left = re.subn(r"\[[^][]*\]", "", shortest)
+    shortest, holes = re.subn(r"{\w+}", "{}", shortest)
+    own = numbers if len(numbers) == holes else ["3"] * holes
+    examples.append(shortest.format(*own))
+  return examples

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable
 
 from proxyless_jax.space.network import Network
+from proxyless_jax.space.suggest import did_you_mean
 from proxyless_jax.space.zoo import (
   cells,
   dense,
@@ -49,6 +50,7 @@ NETWORKS: dict[str, Callable[..., Network]] = {
   "darts": cells.darts,
   "path_level_eas": path_level.path_level_eas,
 }
+NAMES = ", ".join(sorted(NETWORKS))
 
 
 def zoo(name: str, **options) -> Network:
@@ -63,8 +65,11 @@ def zoo(name: str, **options) -> Network:
   Raises:
     ValueError: there is no such network, or it has no such option.
   """
-  if name not in NETWORKS:
-    raise ValueError(f"name = {name!r}: expected one of {sorted(NETWORKS)}")
+  if not isinstance(name, str) or name not in NETWORKS:
+    meant = did_you_mean(name, NETWORKS) or f": expected one of {NAMES}"
+    raise ValueError(
+      f"name = {name!r}: no published network (docs/networks.md){meant}"
+    )
   network = NETWORKS[name]
   known = [
     parameter.name
@@ -75,5 +80,6 @@ def zoo(name: str, **options) -> Network:
   if unknown:
     raise ValueError(
       f"zoo({name!r}): unknown options {unknown}; known: {known}"
+      f"{did_you_mean(unknown[0], known)}"
     )
   return network(**options)

@@ -96,7 +96,13 @@ def test_a_size_that_is_none_is_named():
 
 
 def test_unknown_names_and_options_are_refused():
-  with pytest.raises(ValueError, match="name = 'proxyles': expected one of"):
-    pj.zoo("proxyles")
+  match = "'proxyles_GPU': no published .*; did you mean 'proxyless_gpu'"
+  with pytest.raises(ValueError, match=match):
+    pj.zoo("proxyles_GPU")
+  for name in ("alexnet", None, ["resnet_18"]):
+    with pytest.raises(ValueError, match=r"expected one of amoebanet_b, darts"):
+      pj.zoo(name)
+  with pytest.raises(ValueError, match=r"\['image_sise'\]; .* 'image_size'\?"):
+    pj.zoo("resnet_18", image_sise=32)
   with pytest.raises(ValueError, match=r"unknown options \['width'\]; known:"):
     pj.zoo("proxyless_gpu", width=2)
