@@ -3,7 +3,7 @@ import json
 import pytest
 from PIL import Image
 
-from proxyless_jax.run import loop
+from proxyless_jax.run import loop, opening
 from proxyless_jax.run.contents import keep_contents, kept_classes
 
 NAMES = ("ant", "cat")
@@ -134,7 +134,7 @@ def test_a_renamed_class_is_refused_with_both_lists(start, photos):
 def test_classes_keep_their_labels(start):
   start()
   (start.workdir / "classes.json").write_text('["cat", "ant"]')
-  _, dataset = loop._open(start.config, start.workdir)
+  _, dataset = opening.open_run(start.config, start.workdir)
   assert dataset.names == ("cat", "ant")
   assert dataset.train.source[0]["label"] == 1
   start()

@@ -11,7 +11,7 @@ import pytest
 
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.report import read_metrics
-from proxyless_jax.run import loop
+from proxyless_jax.run import claiming, loop
 from proxyless_jax.run.costs import Calls, keep_tables, make_costs
 from proxyless_jax.run.options import parse
 from proxyless_jax.run.sections import CostOptions
@@ -303,7 +303,7 @@ def half(network, by):
 def test_names_of_functions_in_the_kept_config(make_config, kind, name):
   config = make_config(search__costs={"board": cost(kind, "absolute", "9 mJ")})
   config["search"]["arch"]["algorithm"] = "reinforce"
-  kept = loop._as_dict(config)["search"]["costs"]["board"]["kind"]
+  kept = claiming.as_json(config)["search"]["costs"]["board"]["kind"]
   assert kept == name
 
 

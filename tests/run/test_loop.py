@@ -269,7 +269,9 @@ class TestBadInput:
     assert sorted(unbroken[0].rglob("*")) == before
 
   def test_workdir(self, make_config, unbroken, tmp_path):
-    with pytest.raises(ValueError, match="workdir = '': expected the path of"):
+    with pytest.raises(
+      ValueError, match="workdir = '': expected a folder for the run's"
+    ):
       loop.search(make_config(), "")
     path = tmp_path / "file"
     path.write_text("")

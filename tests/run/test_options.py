@@ -188,7 +188,7 @@ def test_a_space_that_does_not_fit(make_config, fields, message):
 def test_all_batches_that_do_not_fit(
   make_config, monkeypatch, devices, fitting
 ):
-  from proxyless_jax.run import loop
+  from proxyless_jax.run import opening
 
   monkeypatch.setattr(jax, "device_count", lambda: devices)
   sizes = dict(train=range(16), weights=range(13), arch=range(5))
@@ -196,7 +196,7 @@ def test_all_batches_that_do_not_fit(
     train__batch=32, search__batch=32, search__accumulate=2, search__epochs=9.0
   )
   with pytest.raises(ValueError) as error:
-    loop._check_batches(parse(config), types.SimpleNamespace(**sizes))
+    opening.check_batches(parse(config), types.SimpleNamespace(**sizes))
   assert str(error.value) == (
     "train.batch = 32 of 16, search.batch = 32 of 13, search.arch.batch = 16 "
     "of 5 images: expected batches of at most the images of their splits: use "
@@ -206,13 +206,13 @@ def test_all_batches_that_do_not_fit(
 
 
 def test_accumulate_gives_way_where_too_few_are_left(make_config, monkeypatch):
-  from proxyless_jax.run import loop
+  from proxyless_jax.run import opening
 
   def check(devices):
     monkeypatch.setattr(jax, "device_count", lambda: devices)
     config = make_config(job="train", train__batch=32, train__accumulate=4)
     dataset = types.SimpleNamespace(train=range(3))
-    loop._check_batches(parse(config), dataset)
+    opening.check_batches(parse(config), dataset)
 
   flags = "or --config.train.accumulate=1 --config.train.batch=3"
   with pytest.raises(ValueError, match=f"{flags}$"):

@@ -72,8 +72,8 @@ def test_another_config_is_refused(tmp_path, fields, line):
 @pytest.mark.parametrize(
   "workdir, message",
   [
-    ("", r"workdir = '': expected the path of a folder"),
-    (None, "workdir = None: expected the path of a folder"),
+    ("", r"workdir = '': expected a folder for the run's files, such as"),
+    (None, "workdir is of type NoneType: expected a folder for the run"),
     ("gs://bucket/run", "gs://bucket/run: expected a folder of this machine"),
     ("~nobody-here/a", "expected ~, or .*: for a .* write ./~nobody-here/a"),
     ("runs/a\\b", r"without \\, .* take for a separator of folders: name an"),

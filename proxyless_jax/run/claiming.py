@@ -1,0 +1,117 @@
+"""Taking a workdir for a run: is it of the same config, of the same images?
+
+A start on a workdir goes on with what is there. So a config may differ from the
+last start's only where that has a clear meaning, which is said in a line; all
+else is refused, with the fields named. `docs/resume.md` has the rules.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable
+
+from proxyless_jax.run import hosts
+from proxyless_jax.run.contents import keep_contents
+from proxyless_jax.run.options import Options, as_dict
+from proxyless_jax.run.training import train_steps
+from proxyless_jax.run.workdir import claim, reached
+from proxyless_jax.space import Op
+
+# What may change between two starts on one workdir: always; before the first
+# step of the training; and after it.
+MAY_DIFFER = ("job", "run", "data.path", "data.workers", "evaluate")
+BEFORE_TRAINING = ("train", "data.cutout")
+IN_TRAINING = ("train.epochs",)
+
+
+def take(config, workdir, options: Options, dataset) -> None:
+  """Takes the workdir, and says what is another than at the last start.
+
+  Args:
+    config: of this start, as `search` gets it.
+    workdir: of the run.
+    options: what the config says.
+    dataset: what its data are.
+
+  Raises:
+    ValueError: another config, or other images, than a run can go on with.
+  """
+  hosts.on_first(lambda: _claim(config, workdir, options, dataset))
+  hosts.check_shared(workdir)
+  stages = {"search": ["search"], "train": ["train"], "evaluate": []}
+  stages = stages[options.job]
+  if options.job == "search" and options.train.enabled:
+    stages.append("train")
+  about = dataset.names, dataset.contents, stages
+  say(hosts.on_first(lambda: keep_contents(workdir, *about)))
+
+
+def say(notes: Iterable[str]) -> None:
+  """Prints lines for the user, on the first of several hosts."""
+  if hosts.first():
+    for note in notes:
+      print(note, file=sys.stderr, flush=True)
+
+
+def _claim(config, workdir, options: Options, dataset) -> None:
+  evaluates = options.job == "evaluate"
+  step = reached(workdir).get("train")
+  may_differ = MAY_DIFFER
+  may_differ += BEFORE_TRAINING if step is None else IN_TRAINING
+  if evaluates and not options.weights:
+    may_differ += ("weights",)  # Those that were trained from them.
+  if step is not None and not evaluates:
+    _check_reached(options, len(dataset.train), step, workdir)
+  # An evaluation changes nothing of the run that it looks at.
+  changes = claim(workdir, as_json(config), may_differ, keeps=not evaluates)
+  if not changes:
+    return
+  said = f"config, since the last start: {'; '.join(changes)}"
+  goes_on = step is not None and not evaluates
+  if goes_on and any(change.startswith(IN_TRAINING) for change in changes):
+    said += (
+      f"; the training goes on at step {step}, with the learning rate that "
+      "the new length gives that step"
+    )
+  say([said])
+
+
+def _check_reached(options: Options, images: int, step: int, workdir) -> None:
+  """Refuses a training that would end before the step that it is at."""
+  train = options.train
+  steps, _ = train_steps(train, images)
+  if steps < step:
+    least = math.ceil(100 * step * train.batch / images) / 100
+    raise ValueError(
+      f"train.epochs = {train.epochs}: expected {least} or more, since these "
+      f"are {steps} steps, and the training in {os.fspath(workdir)} is at step "
+      f"{step}: set more, or use another workdir"
+    )
+
+
+def as_json(config) -> dict:
+  """The config as JSON can hold it: operations and functions by names."""
+  plain = as_dict(config)
+  space = dict(plain["space"])
+  if "candidates" in space:
+    space["candidates"] = [
+      op.name if isinstance(op, Op) else op for op in space["candidates"]
+    ]
+  search = dict(plain["search"])
+  search["costs"] = {
+    name: {**cost, "kind": _name(cost["kind"])}
+    for name, cost in search["costs"].items()
+  }
+  return {**plain, "space": space, "search": search}
+
+
+def _name(kind: str | Callable) -> str:
+  """Of a function: of what it wraps, and of an object, its type."""
+  while isinstance(kind, functools.partial):
+    kind = kind.func
+  if not callable(kind):
+    return kind
+  return getattr(kind, "__qualname__", type(kind).__qualname__)

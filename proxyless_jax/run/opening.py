@@ -1,0 +1,89 @@
+"""Opening a run: its config read, its images found, and all checked to fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from proxyless_jax.data import DataOptions, check_search, load
+from proxyless_jax.run import fields, hosts
+from proxyless_jax.run.claiming import as_json, say
+from proxyless_jax.run.compilation import keep_compiled
+from proxyless_jax.run.contents import kept_classes
+from proxyless_jax.run.options import Options, parse
+from proxyless_jax.run.parallel import check_devices, check_shared, shared_by
+from proxyless_jax.run.spawning import check_main
+
+
+def open_run(
+  config: Mapping[str, Any], workdir: str | os.PathLike
+) -> tuple[Options, Any]:
+  """The options of a config, and the dataset that it names.
+
+  Args:
+    config: a `ConfigDict`, or nested dicts.
+    workdir: whose `classes.json`, where it has one, gives the order of classes.
+
+  Raises:
+    ValueError: a wrong field, wrong data, or batches that the data or the
+      devices cannot fill.
+  """
+  check_devices()
+  keep_compiled()
+  options = parse(config)
+  check_main(options.data.workers)
+  hosts.check_same("config", as_json(config))
+  names = hosts.on_first(lambda: kept_classes(workdir))
+  with fields.in_section("data", DataOptions):
+    dataset = load(
+      options.data, test_only=options.job == "evaluate", names=tuple(names)
+    )
+  hosts.check_same("data", {"classes": dataset.names, **dataset.contents})
+  say(dataset.notes)
+  if options.job == "search":
+    with fields.in_section("data", DataOptions):
+      say(check_search(options.data, dataset))
+  check_batches(options, dataset)
+  return options, dataset
+
+
+def check_batches(options: Options, dataset) -> None:
+  """Of every stage at once: that of training would come after the search."""
+  sections = {}
+  if options.job != "evaluate":
+    sections["train"] = (options.train, dataset.train)
+  if options.job == "search":
+    sections["search"] = (options.search, dataset.weights)
+    sections["search.arch"] = (options.search.arch, dataset.arch)
+  large = {
+    name: (section, len(subset))
+    for name, (section, subset) in sections.items()
+    if section.batch > len(subset)
+  }
+  if large:
+    raise ValueError(_too_large(large))
+  for name, (section, _) in sections.items():
+    check_shared(f"{name}.batch", section.batch, section.accumulate)
+
+
+def _too_large(large: Mapping[str, tuple[Any, int]]) -> str:
+  """What is said of batches above their split: all, with flags that would do.
+
+  Args:
+    large: the section of each, and the images of its split.
+  """
+  problems, flags = [], []
+  for name, (section, images) in large.items():
+    problems.append(f"{name}.batch = {section.batch} of {images}")
+    fitting = images - images % shared_by(section.accumulate)
+    if not fitting:
+      fitting = images - images % shared_by(1)
+      flags.append(f"--config.{name}.accumulate=1")
+    if not fitting:
+      return f"{'; '.join(problems)}: fewer images than devices: use fewer"
+    flags.append(f"--config.{name}.batch={fitting}")
+  return (
+    f"{', '.join(problems)} images: expected batches of at most the images of "
+    f"their splits: use more images, or {' '.join(flags)}"
+  )
