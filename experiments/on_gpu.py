@@ -46,7 +46,7 @@ GRAPHS = {
 }
 NO_GRAPHS = {"XLA_FLAGS": "--xla_gpu_enable_command_buffer="}
 # Where XLA's search for the best kernels takes too long.
-QUICK = {"XLA_FLAGS": "--xla_gpu_enable_triton_gemm=false"}
+QUICK = {"XLA_FLAGS": "--xla_gpu_autotune_level=0"}
 XLA, PALLAS = ("native", "taps", "fused"), ("native", "pallas")
 # A unit that overstays its budget by so many seconds is ended.
 GRACE = 15.0
@@ -82,6 +82,16 @@ UNITS = (
   Unit("depthwise", "depthwise", 100, "depthwise", arguments=XLA),
   Unit("depthwise_torch", "depthwise", 30, "depthwise", "run_torch"),
   Unit("depthwise_pallas", "depthwise", 50, "depthwise", arguments=PALLAS),
+  Unit("steps_macro", "steps", 150, "steps", arguments=("macro",)),
+  Unit(
+    "steps_macro_quick",
+    "steps",
+    90,
+    "steps",
+    arguments=("macro",),
+    environment=QUICK,
+  ),
+  Unit("steps_torch", "steps", 50, "steps", "run_torch"),
   Unit("steps_first", "steps", 150, "steps", arguments=("imagenet1",)),
   Unit(
     "steps_first_quick",
@@ -92,8 +102,6 @@ UNITS = (
     environment=QUICK,
     instead_of="steps_first",
   ),
-  Unit("steps_torch", "steps", 50, "steps", "run_torch"),
-  Unit("steps_macro", "steps", 120, "steps", arguments=("macro",)),
   Unit("switch", "switch", 25, "switch"),
   Unit("switch_graphs", "switch", 25, "switch", environment=GRAPHS),
   Unit("switch_no_graphs", "switch", 25, "switch", environment=NO_GRAPHS),

@@ -26,7 +26,7 @@ from torch import nn
 from proxyless_jax import space as space_lib
 from proxyless_jax.nn import inherit
 
-EPSILON, MOMENTUM = 1e-3, 0.1
+MOMENTUM = 0.1
 # Our names of leaves, and PyTorch's.
 LEAVES = {
   "kernel": "weight",
@@ -50,8 +50,8 @@ def _conv(features_in, features_out, kernel, stride=1, groups=1):
   )
 
 
-def _norm(features):
-  return nn.BatchNorm2d(features, EPSILON, MOMENTUM)
+def _norm(features, op):
+  return nn.BatchNorm2d(features, op.epsilon, MOMENTUM)
 
 
 class ConvBN(nn.Module):
@@ -60,7 +60,7 @@ class ConvBN(nn.Module):
   def __init__(self, op: space_lib.ConvBN, edge: space_lib.Edge):
     super().__init__()
     sizes = edge.features_in, edge.features_out, op.kernel, edge.stride
-    self.conv, self.bn = _conv(*sizes), _norm(edge.features_out)
+    self.conv, self.bn = _conv(*sizes), _norm(edge.features_out, op)
     self.activation = _activation(op.activation)
 
   def forward(self, x):
@@ -74,13 +74,13 @@ class MBConv(nn.Module):
     super().__init__()
     hidden = op.hidden(edge)
     self.expand = None
-    if op.expand > 1:
+    if op.expands:
       self.expand = _conv(edge.features_in, hidden, 1)
-      self.expand_bn = _norm(hidden)
+      self.expand_bn = _norm(hidden, op)
     self.depthwise = _conv(hidden, hidden, op.kernel, edge.stride, hidden)
-    self.depthwise_bn = _norm(hidden)
+    self.depthwise_bn = _norm(hidden, op)
     self.project = _conv(hidden, edge.features_out, 1)
-    self.project_bn = _norm(edge.features_out)
+    self.project_bn = _norm(edge.features_out, op)
     self.activation = _activation(op.activation)
 
   def forward(self, x):

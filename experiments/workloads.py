@@ -18,20 +18,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from experiments.macro import benchmark
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nn import build, init
 from proxyless_jax.search import gates as gates_lib
 from proxyless_jax.search import objective, optim, state, steps
-from proxyless_jax.space import (
-  Chain,
-  Classifier,
-  ConvBN,
-  MBConv,
-  Network,
-  Zero,
-  mobile_space,
-)
-from proxyless_jax.space.chain import ChainBuilder
+from proxyless_jax.space import Chain, MBConv, Network, mobile_space
 
 BATCH = 32
 SMOOTHING = 0.1
@@ -60,26 +52,6 @@ def digits() -> Chain:
     strides=(1, 2),
     head_width=128,
   )
-
-
-def macro() -> Chain:
-  """The space of NAS-Bench-Macro: Su et al., CVPR 2021.
-
-  Batch norm has our epsilon, not theirs of 1e-5, which no time depends on.
-  """
-  ops = (MBConv(3, 3, activation="relu"), MBConv(6, 5, activation="relu"))
-  chain = ChainBuilder(3, 32)
-  stem = chain.add("stem", (ConvBN(3, "relu"),), 32)
-  edges = []
-  for width, depth in ((64, 2), (128, 3), (256, 3)):
-    for i in range(depth):
-      # What they call identity is a projection where the shape changes.
-      skip = Zero() if i else ConvBN(1, "linear")
-      name, stride = f"block{len(edges) + 1}", 1 if i else 2
-      edges.append(chain.add(name, (skip, *ops), width, stride, i > 0))
-  head = chain.add("head", (ConvBN(1, "relu"),), 1280)
-  classifier = chain.add("classifier", (Classifier(),), 10)
-  return Chain((stem,), tuple(edges), (head, classifier))
 
 
 def imagenet(depths: tuple[int, ...] = (4, 4, 4, 4, 4, 1)) -> Chain:
@@ -112,7 +84,7 @@ def tiny() -> Chain:
 SPACES = {
   "features": features,
   "digits": digits,
-  "macro": macro,
+  "macro": benchmark.space,
   "imagenet": imagenet,
   "tiny": tiny,
   "imagenet1": functools.partial(imagenet, (1,) * 6),

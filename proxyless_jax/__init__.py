@@ -27,6 +27,8 @@ from proxyless_jax.space import (
 )
 from proxyless_jax.space.zoo import zoo
 
+__version__ = "0.1.0"
+
 
 def search(config, workdir) -> dict:
   """Searches, derives, trains and evaluates: see `run.loop.search`."""

@@ -24,6 +24,7 @@ ALLOWED = {
 }
 ALLOWED["run"] = set(ALLOWED)
 ALLOWED["main"] = set(ALLOWED) | {"the whole package"}
+ALLOWED["__main__"] = {"main"}
 ALLOWED["__init__"] = set(ALLOWED) - {"main"}
 
 IMPORT_WITHOUT = """

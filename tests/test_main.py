@@ -1,6 +1,7 @@
 """The command line: user errors are one line, and say what to do."""
 
 import errno
+import importlib.metadata
 import os
 import pathlib
 import re
@@ -357,3 +358,17 @@ def test_a_full_disk(start, monkeypatch, tmp_path):
     f"error: workdir = {tmp_path}: No space left on device"
   )
   assert "\n" not in code
+
+
+def test_the_package_runs_as_its_main_module_does():
+  from proxyless_jax import __main__ as package
+
+  assert package.run is main.run
+
+
+def test_the_version_is_that_of_the_installed_package():
+  try:
+    installed = importlib.metadata.version("proxyless-jax")
+  except importlib.metadata.PackageNotFoundError:
+    pytest.skip("the package is not installed, only its checkout is there")
+  assert pj.__version__ == installed

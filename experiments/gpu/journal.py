@@ -70,14 +70,17 @@ def text_of(error: BaseException) -> str:
   return f"{type(error).__name__}: {error}"[:ERROR_LENGTH]
 
 
-def compile_all(lowered: dict, journal: Journal) -> dict:
-  """Compiles side by side: name -> (program or error text, seconds).
+def compile_all(
+  lowered: dict, journal: Journal, threads: int = THREADS
+) -> dict:
+  """Compiles: name -> (program or error text, seconds).
 
   What is not ready when the budget ends is left out.
 
   Args:
     lowered: `jax.stages.Lowered` by name, the most wanted first.
     journal: whose budget counts.
+    threads: that compile side by side.
   """
 
   def compile_one(one):
@@ -88,7 +91,7 @@ def compile_all(lowered: dict, journal: Journal) -> dict:
       program = text_of(error)
     return program, time.perf_counter() - start
 
-  pool = futures.ThreadPoolExecutor(THREADS)
+  pool = futures.ThreadPoolExecutor(threads)
   jobs = {pool.submit(compile_one, one): name for name, one in lowered.items()}
   try:
     for job in futures.as_completed(jobs, timeout=max(1.0, journal.left)):

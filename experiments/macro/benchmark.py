@@ -21,25 +21,29 @@ from proxyless_jax.space.ops import Classifier, ConvBN, MBConv, Zero
 
 WIDTHS, DEPTHS = (64, 128, 256), (2, 3, 3)
 BLOCKS, CANDIDATES = sum(DEPTHS), 3
+EPSILON = 1e-5  # Of batch norm there.
 
 
 @functools.cache
 def space() -> pj.Chain:
   """The published space; candidate `i` of an edge is the digit `i`."""
   chain = ChainBuilder(3, 32)
-  stem = chain.add("stem", (ConvBN(3, "relu"),), 32)
-  blocks = MBConv(3, 3, activation="relu"), MBConv(6, 5, activation="relu")
+  stem = chain.add("stem", (ConvBN(3, "relu", EPSILON),), 32)
+  blocks = tuple(
+    MBConv(expand, kernel, activation="relu", epsilon=EPSILON)
+    for expand, kernel in ((3, 3), (6, 5))
+  )
   edges = []
   for width, depth in zip(WIDTHS, DEPTHS):
     for i in range(depth):
       name = f"block{len(edges) + 1}"
       if i == 0:
-        ops = (ConvBN(1, "linear"), *blocks)
+        ops = (ConvBN(1, "linear", EPSILON), *blocks)
         edges.append(chain.add(name, ops, width, stride=2))
       else:
         ops = (Zero(), *blocks)
         edges.append(chain.add(name, ops, width, shortcut=True))
-  head = chain.add("head", (ConvBN(1, "relu"),), 1280)
+  head = chain.add("head", (ConvBN(1, "relu", EPSILON),), 1280)
   classifier = chain.add("classifier", (Classifier(),), 10)
   return pj.Chain((stem,), tuple(edges), (head, classifier))
 
