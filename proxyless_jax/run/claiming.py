@@ -100,6 +100,11 @@ def as_json(config) -> dict:
     space["candidates"] = [
       op.name if isinstance(op, Op) else op for op in space["candidates"]
     ]
+  if space.get("family") == "tree":
+    # Configs without the field are of a time when trees had no shuffle: such a
+    # search goes on with False alone.
+    shuffle = space.pop("shuffle", True)
+    space |= {"shuffle": shuffle} if shuffle else {}
   search = dict(plain["search"])
   search["costs"] = {
     name: {**cost, "kind": _name(cost["kind"])}
