@@ -9,7 +9,8 @@ Who saves what: timm {state_dict, state_dict_ema}; torchvision's references
 {model, model_ema}; Lightning {state_dict} with the attribute of the module
 before each name, and, with its WeightAveraging, the averages under state_dict
 beside {current_model_state}; PyTorch's tutorials {model_state_dict}; DeepSpeed
-{module}; RT-DETR {model, ema: {module}}.
+{module}; RT-DETR {model, ema: {module}}; averages written by hand often
+{shadow, decay}.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ COMPILED = "_orig_mod"
 WRAPPERS = ("module", COMPILED)
 # The last line: what PyTorch's documentation calls an AveragedModel.
 AVERAGED = (
-  *("state_dict_ema", "model_ema", "ema", "ema_state_dict"),
+  *("state_dict_ema", "model_ema", "ema", "ema_state_dict", "shadow"),
   *("ema_model", "averaged_model", "swa_model"),
 )
 # Those under the other names are averages where this is there.

@@ -98,6 +98,10 @@ def test_counters_are_ignored():
       *("state_dict.net", "current_model_state.net"),
     ),
     ({"ema": {"state_dict": AVERAGED}, "net": RAW}, "ema.state_dict", "net"),
+    (
+      {"model": RAW, "model_ema": {"shadow": AVERAGED, "decay": 0.9}},
+      *("model_ema.shadow", "model"),
+    ),
     # RT-DETR
     (
       {"model": RAW, "ema": {"module": AVERAGED, "updates": 3}},
