@@ -96,7 +96,7 @@ def as_json(config) -> dict:
   """The config as JSON can hold it: operations and functions by names."""
   plain = as_dict(config)
   space = dict(plain["space"])
-  if "candidates" in space:
+  if isinstance(space.get("candidates"), list | tuple):
     space["candidates"] = [
       op.name if isinstance(op, Op) else op for op in space["candidates"]
     ]
