@@ -229,6 +229,13 @@ def test_a_field_that_cannot_be_taken(start, jobs, field, message):
   assert not jobs
 
 
+def test_an_argument_of_a_space_that_the_file_leaves_out(start, jobs):
+  code, _ = start(f"{CONFIG}:tree", "--workdir=w", "--config.space.shuffle=0")
+  assert code.startswith("error: --config.space.shuffle=0: config.space has no")
+  assert code.endswith("write config.space.shuffle = VALUE in the file")
+  assert "\n" not in code and not jobs
+
+
 def test_the_value_may_be_an_argument_of_its_own(start, jobs):
   code, _ = start(CONFIG, "--workdir=w", "--config.search.batch", "abc")
   assert code == "error: --config.search.batch=abc: expected an integer"

@@ -8,7 +8,9 @@ and the averaged ones. Nothing here needs PyTorch.
 Who saves what: timm {state_dict, state_dict_ema}; torchvision's references
 {model, model_ema}; Lightning {state_dict} with the attribute of the module
 before each name, and, with its WeightAveraging, the averages under state_dict
-beside {current_model_state}; PyTorch's tutorials {model_state_dict}.
+beside {current_model_state}; PyTorch's tutorials {model_state_dict}; DeepSpeed
+{module}; RT-DETR {model, ema: {module}}; averages written by hand often
+{shadow, decay}.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
+from proxyless_jax.space.edge import expect
+
 # Of DataParallel and AveragedModel; of torch.compile.
 COMPILED = "_orig_mod"
 WRAPPERS = ("module", COMPILED)
 # The last line: what PyTorch's documentation calls an AveragedModel.
 AVERAGED = (
-  *("state_dict_ema", "model_ema", "ema", "ema_state_dict"),
+  *("state_dict_ema", "model_ema", "ema", "ema_state_dict", "shadow"),
   *("ema_model", "averaged_model", "swa_model"),
 )
 # Those under the other names are averages where this is there.
@@ -63,7 +67,9 @@ def find_state_dict(
   Raises:
     ValueError: there is no such part, or there are several sets of weights.
   """
-  found = list(_sets(_inside(where, data, part)))
+  text = isinstance(part, str)
+  expect(text, "part", part, "names joined by dots, such as 'state_dict'")
+  found = list(_sets(where, _inside(where, data, part)))
   if not found:
     return {}
   largest = max(found, key=lambda one: len(one.entries)).entries.keys()
@@ -118,22 +124,33 @@ def outline(data: Mapping) -> list[str]:
   return sorted({str(name).partition(".")[0] for name in data})
 
 
-def _sets(data: Mapping) -> Iterator[Weights]:
+def _sets(where: str, data: Mapping) -> Iterator[Weights]:
   for at, state_dict in _state_dicts(data, ()):
     groups: dict[tuple[str, ...], dict[str, Any]] = {}
     for full, value in state_dict.items():
       parts = str(full).split(".")
       if parts[-1] not in COUNTERS:
         before, name = _without_prefix(parts)
-        groups.setdefault((*at, *before), {})[name] = value
+        group = groups.setdefault((*at, *before), {})
+        if name in group:
+          raise ValueError(
+            f"{where}: expected one set of weights, found {name!r} twice, with "
+            "and without the prefix of a wrapper, such as 'module.': pass the "
+            "names of one alone to `from_torch`"
+          )
+        group[name] = value
     yield from _joined(groups)
 
 
 def _state_dicts(
   data: Mapping, at: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], Mapping]]:
-  """The innermost dicts under usual names, with those names."""
-  inner = [n for n in data if n in NAMES and isinstance(data[n], Mapping)]
+  """The innermost dicts under usual names, with those names.
+
+  A wrapper's name is one of them: {'ema': {'module': ..., 'updates': 3}}.
+  """
+  usual = (*NAMES, *WRAPPERS)
+  inner = [n for n in data if n in usual and isinstance(data[n], Mapping)]
   if not inner:
     yield at, data
   for name in inner:

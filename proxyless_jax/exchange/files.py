@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import pickletools
+import re
 import zipfile
 from collections.abc import Mapping
 
@@ -23,9 +24,14 @@ OLDEST = (2, 6)
 # Of a file's zipped form; the older form is pickles in a row, then numbers.
 ZIP_START = b"PK\x03\x04"
 PICKLES = 5
+# How PyTorch's loader names what it refuses.
+REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 # What training often saves beside the weights, both names of NumPy's own.
 LEFTOVERS = (
   "argparse.Namespace",
+  "types.SimpleNamespace",
+  *(f"datetime.{kind}" for kind in ("date", "datetime", "timedelta")),
+  "torch.torch_version.TorchVersion",  # torch.__version__ is one.
   "pathlib.PosixPath",
   "pathlib.WindowsPath",
   "pathlib._local.PosixPath",  # Python 3.13's name of it.
@@ -179,10 +185,12 @@ def _load(torch, path: str):
   except OSError:
     raise
   # None of these keeps PyTorch's text: it advises to load without care.
-  except pickle.UnpicklingError:
+  except pickle.UnpicklingError as error:
+    name = REFUSED.search(str(error))
+    found = f" (it has {name[1]})" if name else ""
     raise ValueError(
-      f"{path}: not a file of tensors and plain values alone, so it was not "
-      "loaded, since other objects could run code: save its state dict by "
+      f"{path}: not a file of tensors and plain values alone{found}, so it was "
+      "not loaded, since other objects could run code: save its state dict by "
       "itself with torch.save({'state_dict': model.state_dict()}, path)"
     ) from None
   except Exception:

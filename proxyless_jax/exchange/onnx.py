@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from proxyless_jax.exchange.onnx_tree import run_tree
 from proxyless_jax.space import (
   AvgPool,
   Chain,
@@ -24,9 +25,12 @@ from proxyless_jax.space import (
   MBConv,
   Network,
   Norm,
+  NormConv,
+  NormSepConv,
   Op,
   PlainConv,
   Relu,
+  Tree,
   Zero,
 )
 from proxyless_jax.space.edge import expect
@@ -34,6 +38,7 @@ from proxyless_jax.space.network import check_network
 
 OPSET = 17
 INPUT, OUTPUT = "images", "logits"
+SHUFFLED = (0, 2, 1, 3, 4)  # Axes b, groups, channels of each, h, w.
 CEILINGS = {"relu6": 6.0, "relu": None}
 
 
@@ -52,24 +57,42 @@ class Graph:
     self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
     return name
 
-  def weight(self, value) -> str:
+  def weight(self, value, dtype=np.float32) -> str:
     """Adds an array; gives its name."""
     from onnx import numpy_helper
 
     name = f"w{len(self.weights)}"
-    array = np.ascontiguousarray(value, np.float32)
+    array = np.ascontiguousarray(value, dtype)
     self.weights.append(numpy_helper.from_array(array, name))
     return name
 
+  def integers(self, *values: int) -> str:
+    """Adds a vector of integers, such as a shape; gives its name."""
+    return self.weight(values, np.int64)
+
   def conv(
-    self, x: str, kernel, bias, *, stride: int = 1, groups: int = 1
+    self,
+    x: str,
+    kernel,
+    bias,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    dilation: int = 1,
   ) -> str:
-    """A convolution with a kernel f[k, k, in, out], padded by k // 2."""
+    """A convolution with a kernel f[k, k, in, out], centred on each pixel."""
     k = kernel.shape[0]
     weights = [self.weight(np.transpose(kernel, (3, 2, 0, 1)))]
     weights += [] if bias is None else [self.weight(bias)]
-    attributes = dict(kernel_shape=[k, k], pads=[k // 2] * 4, group=groups)
+    place = dict(pads=[dilation * (k // 2)] * 4, dilations=[dilation] * 2)
+    attributes = dict(kernel_shape=[k, k], group=groups, **place)
     return self.add("Conv", x, *weights, strides=[stride] * 2, **attributes)
+
+  def norm(self, x: str, norm, *, epsilon: float, relu: bool) -> str:
+    """Batch norm alone, with ReLU where there is one."""
+    scale, bias = (self.weight(v[:, None, None]) for v in fold(norm, epsilon))
+    x = self.add("Add", self.add("Mul", x, scale), bias)
+    return self.add("Relu", x) if relu else x
 
   def activate(self, x: str, activation: str) -> str:
     """'relu6', 'relu' or 'linear'."""
@@ -99,7 +122,7 @@ def to_onnx(
   c'].
 
   Args:
-    network: a chain with one candidate per edge.
+    network: a chain or a tree network with one candidate per edge.
     variables: {'params', 'batch_stats'} of its module.
     batch: images at once.
 
@@ -117,8 +140,11 @@ def to_onnx(
   _check(network, variables, batch)
   graph = Graph()
   x = graph.add("Transpose", INPUT, perm=[0, 3, 1, 2])
-  for edge in network.layers:
-    x = _edge(graph, x, edge, variables)
+  run = functools.partial(_edge, graph, variables)
+  if isinstance(network, Tree):
+    x = run_tree(graph, x, network, run)
+  else:
+    x = functools.reduce(run, network.layers, x)
   last = network.layers[-1]
   shape = [batch, last.features_out]
   if not isinstance(last.op, Classifier):
@@ -141,9 +167,9 @@ def to_onnx(
 
 def _check(network: Network, variables, batch: int) -> None:
   check_network("network", network)
-  if not isinstance(network, Chain):
+  if not isinstance(network, Chain | Tree):
     raise ValueError(
-      f"to_onnx: expected a chain, got the family {network.family!r}"
+      f"to_onnx: expected a chain or a tree, got the family {network.family!r}"
     )
   positive = type(batch) is int and batch > 0
   expect(positive, "batch", batch, "a positive integer")
@@ -155,7 +181,7 @@ def _value(name: str, shape: list[int]):
   return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
-def _edge(graph: Graph, x: str, edge: Edge, variables) -> str:
+def _edge(graph: Graph, variables, x: str, edge: Edge) -> str:
   if isinstance(edge.op, Zero):
     return x if edge.shortcut else graph.add("Sub", x, x)
   params, stats = (
@@ -247,11 +273,29 @@ def _(op: PlainConv, edge, graph, x, weights):
 @convert.register
 def _(op: Norm, edge, graph, x, weights):
   del edge
-  scale, bias = (
-    graph.weight(v[:, None, None]) for v in fold(weights["bn"], op.epsilon)
-  )
-  x = graph.add("Add", graph.add("Mul", x, scale), bias)
-  return graph.add("Relu", x) if op.relu else x
+  return graph.norm(x, weights["bn"], epsilon=op.epsilon, relu=op.relu)
+
+
+@convert.register
+def _(op: NormConv, edge, graph, x, weights):
+  x = graph.norm(x, weights["bn"], epsilon=op.epsilon, relu=op.relu)
+  options = dict(stride=edge.stride, groups=op.groups)
+  x = graph.conv(x, weights["conv"]["kernel"], None, **options)
+  if not op.shuffle:
+    return x
+  *size, features = edge.shape_out
+  groups = graph.integers(0, op.groups, features // op.groups, *size)
+  x = graph.add("Transpose", graph.add("Reshape", x, groups), perm=SHUFFLED)
+  return graph.add("Reshape", x, graph.integers(0, features, *size))
+
+
+@convert.register
+def _(op: NormSepConv, edge, graph, x, weights):
+  x = graph.norm(x, weights["bn"], epsilon=op.epsilon, relu=True)
+  options = dict(stride=edge.stride, groups=edge.features_in)
+  kernel = weights["depthwise"]
+  x = graph.conv(x, kernel, None, dilation=op.dilation, **options)
+  return graph.conv(x, weights["pointwise"]["kernel"], None)
 
 
 @convert.register

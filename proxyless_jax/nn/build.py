@@ -51,10 +51,11 @@ def build(
   expect(fraction, "bn_momentum", bn_momentum, "a number from 0 to 1")
   fraction = isinstance(dropout, int | float) and 0 <= dropout < 1
   expect(fraction, "dropout", dropout, "a number of at least 0 and below 1")
+  names = isinstance(frozen, Collection) and not isinstance(frozen, str)
+  known = {edge.name for edge in network.layers}
+  fits = names and known.issuperset(frozen)
+  fits = fits and (network.is_architecture or not frozen)
+  expected = f"names of an architecture's edges, such as [{min(known)!r}]"
+  expect(fits, "frozen", frozen, expected)
   frozen = frozenset(frozen)
-  unknown = frozen - {edge.name for edge in network.layers}
-  if unknown or (frozen and not network.is_architecture):
-    raise ValueError(
-      f"frozen = {sorted(frozen)}: expected names of an architecture's edges"
-    )
   return MODULES[type(network)](network, dtype, bn_momentum, dropout, frozen)

@@ -96,10 +96,15 @@ def as_json(config) -> dict:
   """The config as JSON can hold it: operations and functions by names."""
   plain = as_dict(config)
   space = dict(plain["space"])
-  if "candidates" in space:
+  if isinstance(space.get("candidates"), list | tuple):
     space["candidates"] = [
       op.name if isinstance(op, Op) else op for op in space["candidates"]
     ]
+  if space.get("family") == "tree":
+    # Configs without the field are of a time when trees had no shuffle: such a
+    # search goes on with False alone.
+    shuffle = space.pop("shuffle", True)
+    space |= {"shuffle": shuffle} if shuffle else {}
   search = dict(plain["search"])
   search["costs"] = {
     name: {**cost, "kind": _name(cost["kind"])}

@@ -176,7 +176,8 @@ def _problem(
   fields = _flat(config)
   if field not in fields:
     section, known = _section(field, config)
-    meant = _meant(field, config) or f"; its fields are {known}"
+    meant = _meant(field, config) or _left_out(field, config)
+    meant = meant or f"; its fields are {known}"
     return f"config{section} has no such field{meant}"
   now = fields[field]
   if isinstance(now, Mapping):
@@ -213,6 +214,20 @@ def _meant(field: str, config: Mapping[str, Any]) -> str:
   lasts = [name.rpartition(".")[2] for name in names]
   alike = nearest(last, lasts)
   return _question([n for n, own in zip(names, lasts) if own == alike])
+
+
+def _left_out(field: str, config: Mapping[str, Any]) -> str:
+  """The end of an error, where it is an argument that the file leaves out."""
+  from proxyless_jax.run.options import SPACES  # Slow: imports JAX.
+
+  section, _, name = field.rpartition(".")
+  space = config.get("space")
+  if section != "space" or not isinstance(space, Mapping):
+    return ""
+  make = SPACES.get(space.get("family"))
+  if not make or name not in inspect.signature(make).parameters:
+    return ""
+  return f" as the file leaves it out: write config.{field} = VALUE in the file"
 
 
 def _question(names: Collection[str]) -> str:

@@ -60,7 +60,8 @@ def load_network(
 
 def _read(path: str) -> str:
   try:
-    with open(os.path.expanduser(path), encoding="utf-8") as file:
+    # Some editors put a byte order mark before the text.
+    with open(os.path.expanduser(path), encoding="utf-8-sig") as file:
       return file.read()
   except FileNotFoundError as error:
     raise FileNotFoundError(

@@ -98,6 +98,15 @@ def test_counters_are_ignored():
       *("state_dict.net", "current_model_state.net"),
     ),
     ({"ema": {"state_dict": AVERAGED}, "net": RAW}, "ema.state_dict", "net"),
+    (
+      {"model": RAW, "model_ema": {"shadow": AVERAGED, "decay": 0.9}},
+      *("model_ema.shadow", "model"),
+    ),
+    # RT-DETR
+    (
+      {"model": RAW, "ema": {"module": AVERAGED, "updates": 3}},
+      *("ema.module", "model"),
+    ),
   ],
 )
 def test_averaged_weights_come_first_and_the_log_says_so(
@@ -113,6 +122,22 @@ def test_averaged_weights_come_first_and_the_log_says_so(
   same(find_state_dict("file.pth", data, raw), RAW)
   same(find_state_dict("file.pth", data, averaged), AVERAGED)
   assert not log.messages
+
+
+def test_a_wrapper_as_a_container():
+  same(find_state_dict("file", {"module": RAW, "dp_world_size": 2}), RAW)
+
+
+def test_an_entry_with_and_without_a_prefix_is_refused():
+  with pytest.raises(
+    ValueError, match=r"^file: expected one .* found 'a\.weight' twice, with"
+  ):
+    find_state_dict("file", RAW | prefixed("module.", AVERAGED))
+
+
+def test_a_part_is_text():
+  with pytest.raises(ValueError, match=r"^part = 3: expected names joined"):
+    find_state_dict("file", RAW, 3)
 
 
 def test_without_a_part_to_name_the_log_says_what_to_do(log):

@@ -87,6 +87,29 @@ def test_common_operations(stride, size):
   compare(Chain((), edges, ()))
 
 
+@pytest.mark.parametrize(
+  "size, fields",
+  [
+    ((7, 4), {}),
+    (6, {"shuffle": False}),
+    (6, {"halves": 3, "branches": 1, "levels": 1}),
+  ],
+)
+def test_a_tree_network(size, fields):
+  """Blocks with and without a stride, of widths that grow by odd numbers."""
+  space = pj.tree_space(
+    image_size=size,
+    classes=5,
+    stem_width=4,
+    alpha=6,
+    depths=(1, 1),
+    expand=2,
+    **fields,
+  )
+  candidates = len(space.edges[0].ops)
+  compare(space.choose([i % candidates for i in range(len(space.edges))]))
+
+
 def test_another_epsilon_is_folded():
   edges = (
     Edge("conv", (ConvBN(3, epsilon=0.1),), 3, 6, 1, 8),
@@ -113,7 +136,9 @@ def test_operations_without_a_graph():
   with pytest.raises(ValueError, match="'basic_block' has no ONNX graph: reg"):
     to_onnx(network, {"params": {}, "batch_stats": {}})
   network = pj.zoo("darts", image_size=32, classes=10)
-  with pytest.raises(ValueError, match="expected a chain, got the family"):
+  with pytest.raises(
+    ValueError, match="expected a chain or a tree, got the fam"
+  ):
     to_onnx(network, {})
 
 

@@ -2,6 +2,8 @@
 
 import argparse
 import collections
+import datetime
+import types
 
 import jax
 import numpy as np
@@ -111,6 +113,7 @@ def test_other_objects_are_refused_and_never_run(
   ) as told:
     pj.read_torch(path)
   assert "ran" not in capsys.readouterr().out
+  assert "print)" in str(told.value)
   # PyTorch's text is in colours, and advises to load without care.
   assert "weights_only" not in str(told.value)
   assert "\x1b" not in str(told.value)
@@ -125,6 +128,10 @@ def test_what_training_leaves_beside_the_weights_is_put_aside(tmp_path, zipped):
     "epoch": np.int64(3),
     "done": np.True_,
     "losses": np.arange(5.0),
+    "saved": datetime.datetime.now(),
+    "took": datetime.timedelta(hours=1),
+    "torch": torch.__version__,
+    "options": types.SimpleNamespace(lr=0.1, day=datetime.date.today()),
     "args": argparse.Namespace(lr=0.1, seed=np.int32(1), out=path.parent),
   }
   torch.save(data, path, _use_new_zipfile_serialization=zipped)

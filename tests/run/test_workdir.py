@@ -8,6 +8,7 @@ import tempfile
 import pytest
 
 from proxyless_jax.run import workdir as workdir_lib
+from proxyless_jax.run.claiming import as_json
 from proxyless_jax.run.workdir import (
   alone,
   checked,
@@ -43,6 +44,26 @@ def test_first_claim_writes_and_the_same_config_goes_on(tmp_path):
   claim(tmp_path / "a" / "b", CONFIG)
   claim(tmp_path / "a" / "b", changed(search__epochs=3.0))
   assert os.listdir(tmp_path / "a" / "b") == ["config.json"]
+
+
+def test_trees_of_before_the_shuffle(make_config, tmp_path):
+  """Their configs have no such field, and what they search has no shuffle."""
+
+  def config(**fields):
+    config = make_config()
+    config["space"] = {"family": "tree", "alpha": 8, **fields}
+    return config
+
+  old = {**as_json(config(shuffle=True)), "space": config()["space"]}
+  claim(tmp_path / "old", old)
+  for now in (config(), config(shuffle=True)):
+    with pytest.raises(ValueError, match=r"space\.shuffle: absent in .*, True"):
+      claim(tmp_path / "old", as_json(now))
+  claim(tmp_path / "old", as_json(config(shuffle=False)))
+  claim(tmp_path / "new", as_json(config()))
+  claim(tmp_path / "new", as_json(config(shuffle=True)))
+  with pytest.raises(ValueError, match=r"shuffle: True in the .*, absent now"):
+    claim(tmp_path / "new", as_json(config(shuffle=False)))
 
 
 @pytest.mark.parametrize(

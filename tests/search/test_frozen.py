@@ -199,6 +199,9 @@ def test_any_edges_can_be_frozen():
 def test_names_of_no_edges_are_refused():
   with pytest.raises(ValueError, match=r"frozen = \['body'\]: expected names"):
     build(CHAIN, frozen=["body"])
+  for wrong in ("stem", None, 3):
+    with pytest.raises(ValueError, match=f"frozen = {wrong!r}: expected names"):
+      build(CHAIN, frozen=wrong)
   space = mobile_space(image_size=32)
   with pytest.raises(ValueError, match=r"names of an architecture's edges"):
     build(space, frozen=["stem"])

@@ -119,6 +119,12 @@ def test_files_of_our_own_have_one_shape():
     network_from_json(text, image_size=64)
 
 
+def test_a_byte_order_mark_before_the_text(chain, tmp_path):
+  path = tmp_path / "net.config"
+  path.write_text(json.dumps(chain), encoding="utf-8-sig")
+  assert pj.load_network(path) == network_from_json(json.dumps(chain))
+
+
 def test_a_config_may_name_a_file(chain, tmp_path):
   path = tmp_path / "net.config"
   path.write_text(json.dumps(chain))
