@@ -193,12 +193,12 @@ def _check_shapes(what: str, expected: dict, given: dict) -> None:
       if given.get(n, shape) != shape
     ],
   }
-  lines = [f"{what} is of another network than this one, or damaged"]
-  for kind, found in kinds.items():
-    if found:
-      lines.append(f"{kind}: {_listed(found)}")
-  if len(lines) > 1:
-    raise ValueError("\n  ".join(lines))
+  wrong = [f"{kind}: {_listed(one)}" for kind, one in kinds.items() if one]
+  if wrong:
+    raise ValueError(
+      f"{what} is of another network than this one, or damaged: "
+      + "; ".join(wrong)
+    )
 
 
 def _check_finite(arrays: dict[str, np.ndarray]) -> None:

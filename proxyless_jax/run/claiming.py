@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from proxyless_jax.run import hosts
 from proxyless_jax.run.contents import keep_contents
-from proxyless_jax.run.options import Options, as_dict
+from proxyless_jax.run.options import Options, as_dict, space_defaults
 from proxyless_jax.run.training import train_steps
 from proxyless_jax.run.workdir import claim, reached
 from proxyless_jax.space import Op
@@ -93,18 +93,18 @@ def _check_reached(options: Options, images: int, step: int, workdir) -> None:
 
 
 def as_json(config) -> dict:
-  """The config as JSON can hold it: operations and functions by names."""
+  """The config as JSON can hold it: operations and functions by names.
+
+  The space has the fields that the config leaves out, too: where another
+  release has other defaults, a run does not go on with them unnoticed.
+  """
   plain = as_dict(config)
   space = dict(plain["space"])
+  space = space_defaults(space.get("family")) | space
   if isinstance(space.get("candidates"), list | tuple):
     space["candidates"] = [
       op.name if isinstance(op, Op) else op for op in space["candidates"]
     ]
-  if space.get("family") == "tree":
-    # Configs without the field are of a time when trees had no shuffle: such a
-    # search goes on with False alone.
-    shuffle = space.pop("shuffle", True)
-    space |= {"shuffle": shuffle} if shuffle else {}
   search = dict(plain["search"])
   search["costs"] = {
     name: {**cost, "kind": _name(cost["kind"])}

@@ -218,14 +218,13 @@ def _meant(field: str, config: Mapping[str, Any]) -> str:
 
 def _left_out(field: str, config: Mapping[str, Any]) -> str:
   """The end of an error, where it is an argument that the file leaves out."""
-  from proxyless_jax.run.options import SPACES  # Slow: imports JAX.
+  from proxyless_jax.run.options import space_defaults  # Slow: imports JAX.
 
   section, _, name = field.rpartition(".")
   space = config.get("space")
   if section != "space" or not isinstance(space, Mapping):
     return ""
-  make = SPACES.get(space.get("family"))
-  if not make or name not in inspect.signature(make).parameters:
+  if name not in space_defaults(space.get("family")):
     return ""
   return f" as the file leaves it out: write config.{field} = VALUE in the file"
 

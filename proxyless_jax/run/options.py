@@ -119,8 +119,7 @@ class Options:
     fields.one_of("space.family", family, tuple(SPACES))
     make = SPACES[family]
     arguments = {k: v for k, v in self.space.items() if k != "family"}
-    known = set(inspect.signature(make).parameters)
-    known -= set(FROM_DATA)
+    known = set(space_defaults(family))
     fields.check_names("space", arguments, known, required=())
     try:
       return make(
@@ -131,6 +130,17 @@ class Options:
       )
     except (TypeError, ValueError) as error:
       raise ValueError(_dotted(str(error), known)) from error
+
+
+def space_defaults(family: object) -> dict[str, Any]:
+  """The fields of a space of a family, with the values where they are left out.
+
+  None for a family that is not one of `SPACES`.
+  """
+  if family not in SPACES:
+    return {}
+  parameters = inspect.signature(SPACES[family]).parameters
+  return {n: p.default for n, p in parameters.items() if n not in FROM_DATA}
 
 
 def _dotted(problem: str, of_space: Collection[str]) -> str:

@@ -46,24 +46,17 @@ def test_first_claim_writes_and_the_same_config_goes_on(tmp_path):
   assert os.listdir(tmp_path / "a" / "b") == ["config.json"]
 
 
-def test_trees_of_before_the_shuffle(make_config, tmp_path):
-  """Their configs have no such field, and what they search has no shuffle."""
-
-  def config(**fields):
-    config = make_config()
-    config["space"] = {"family": "tree", "alpha": 8, **fields}
-    return config
-
-  old = {**as_json(config(shuffle=True)), "space": config()["space"]}
-  claim(tmp_path / "old", old)
-  for now in (config(), config(shuffle=True)):
-    with pytest.raises(ValueError, match=r"space\.shuffle: absent in .*, True"):
-      claim(tmp_path / "old", as_json(now))
-  claim(tmp_path / "old", as_json(config(shuffle=False)))
-  claim(tmp_path / "new", as_json(config()))
-  claim(tmp_path / "new", as_json(config(shuffle=True)))
-  with pytest.raises(ValueError, match=r"shuffle: True in the .*, absent now"):
-    claim(tmp_path / "new", as_json(config(shuffle=False)))
+def test_other_defaults_of_a_space_are_noticed(make_config, tmp_path):
+  config = make_config()
+  config["space"] = {"family": "tree", "alpha": 8}
+  kept = as_json(config)
+  assert kept["space"]["shuffle"] is True
+  claim(tmp_path, kept)
+  config["space"]["shuffle"] = True
+  claim(tmp_path, as_json(config))
+  config["space"]["shuffle"] = False
+  with pytest.raises(ValueError, match=r"shuffle: True in the workdir, False"):
+    claim(tmp_path, as_json(config))
 
 
 @pytest.mark.parametrize(
