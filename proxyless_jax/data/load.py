@@ -83,16 +83,17 @@ class Dataset:
 
     Returns:
       {"train": {"images", "digest"}, "test": ...}; without "test" where the
-      test part is split from the same images.
+      test part is split from the same images, and "images" of "train" is then
+      what that leaves, so that another split is seen.
     """
-    sources = {}
+    parts = {}
     if self.train is not None:
-      sources["train"] = self.train.source
-    if self.test.source not in sources.values():
-      sources["test"] = self.test.source
+      parts["train"] = self.train
+    if self.train is None or self.test.source is not self.train.source:
+      parts["test"] = self.test
     return {
-      part: {"images": len(source), "digest": source.digest}
-      for part, source in sources.items()
+      part: {"images": len(subset), "digest": subset.source.digest}
+      for part, subset in parts.items()
     }
 
 

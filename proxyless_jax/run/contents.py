@@ -94,5 +94,8 @@ def _has_begun(workdir, stage: str) -> bool:
 
 def _difference(then: Mapping, now: Mapping) -> str:
   if then["images"] != now["images"]:
-    return f"{now['images']} images, not {then['images']}"
+    counts = f"{now['images']} images, not {then['images']}"
+    if then["digest"] != now["digest"]:
+      return counts
+    return f"{counts}, since a test part was added or removed"
   return f"as many, {now['images']}, but with other names"
