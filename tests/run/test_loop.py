@@ -242,6 +242,10 @@ class TestBadInput:
       ({"space__strides": (8,)}, "data.image_size = 12.*expected at least"),
       ({"space__candidates": ("zero",)}, "candidates = .*expected"),
       (
+        {"space__candidates": None},
+        r"space\.candidates = None: expected a tuple of names",
+      ),
+      (
         {"space__candidates": ("mbconv1_k3",)},
         r"space\.candidates = \('mbconv1_k3',\): expected two or more",
       ),
