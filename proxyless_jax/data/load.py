@@ -82,19 +82,22 @@ class Dataset:
     """How many images there are, and a digest of them, wherever they are.
 
     Returns:
-      {"train": {"images", "digest"}, "test": ...}; without "test" where the
-      test part is split from the same images, and "images" of "train" is then
-      what that leaves, so that another split is seen.
+      {"train": {"images", "digest", "to_train"}, "test": {"images", "digest"}};
+      without "test" where the test part is split from the same images, of
+      which fewer are then `to_train`.
     """
-    parts = {}
+    subsets = {}
     if self.train is not None:
-      parts["train"] = self.train
+      subsets["train"] = self.train
     if self.train is None or self.test.source is not self.train.source:
-      parts["test"] = self.test
-    return {
-      part: {"images": len(subset), "digest": subset.source.digest}
-      for part, subset in parts.items()
+      subsets["test"] = self.test
+    parts = {
+      part: {"images": len(subset.source), "digest": subset.source.digest}
+      for part, subset in subsets.items()
     }
+    if self.train is not None:
+      parts["train"]["to_train"] = len(self.train)
+    return parts
 
 
 def load(

@@ -65,7 +65,7 @@ def keep_contents(
   split = "test" not in contents
   for stage in STAGES if split else stages:
     begun = stage in kept and _has_begun(workdir, stage)
-    if begun and kept[stage] != contents["train"]:
+    if begun and _differ(kept[stage], contents["train"]):
       raise ValueError(
         f"{os.path.abspath(workdir)}: expected the images that stage {stage} "
         f"began with, got {_difference(kept[stage], contents['train'])}; bring "
@@ -92,10 +92,17 @@ def _has_begun(workdir, stage: str) -> bool:
   return os.path.isdir(folder) and any(map(str.isdigit, os.listdir(folder)))
 
 
+def _differ(then: Mapping, now: Mapping) -> bool:
+  """Whether what was written is another; a file may lack a newer field."""
+  return any(now.get(name) != value for name, value in then.items())
+
+
 def _difference(then: Mapping, now: Mapping) -> str:
   if then["images"] != now["images"]:
-    counts = f"{now['images']} images, not {then['images']}"
-    if then["digest"] != now["digest"]:
-      return counts
-    return f"{counts}, since a test part was added or removed"
-  return f"as many, {now['images']}, but with other names"
+    return f"{now['images']} images, not {then['images']}"
+  if then["digest"] != now["digest"]:
+    return f"as many, {now['images']}, but with other names"
+  return (
+    f"{now['to_train']} to train on, not {then['to_train']}, since a test part "
+    "was added or removed"
+  )

@@ -61,6 +61,18 @@ def test_without_a_checkpoint_others_may_be_taken(tmp_path):
     assert kept == {"search": contents["train"], "test": TEST}
 
 
+def test_an_earlier_file_may_lack_how_many_are_trained_on(tmp_path):
+  keep_contents(tmp_path, NAMES, {"train": TRAIN}, ["search"])
+  begin(tmp_path, "search")
+  now = {"train": TRAIN | {"to_train": 7}}
+  keep_contents(tmp_path, NAMES, now, ["search"])
+  with pytest.raises(
+    ValueError, match="got 9 to train on, not 7, since a test"
+  ):
+    other = BOTH | {"train": TRAIN | {"to_train": 9}}
+    keep_contents(tmp_path, NAMES, other, ["search"])
+
+
 def test_other_test_images_are_told(tmp_path):
   keep_contents(tmp_path, NAMES, BOTH, ["train"])
   begin(tmp_path, "train")
@@ -168,14 +180,12 @@ def test_a_test_part_that_came_or_went_is_refused(start, photos):
   start()
   begin(start.workdir, "search")
   val.rename(away)
-  with pytest.raises(
-    ValueError, match="not 80, since a test part was added or"
-  ):
+  with pytest.raises(ValueError, match="train on, not 80, since a test part"):
     loop.search(start.config, start.workdir)
   (start.workdir / "data.json").unlink()
   start()
   away.rename(val)
-  with pytest.raises(ValueError, match=r"got 80 images, not \d+, since a test"):
+  with pytest.raises(ValueError, match=r"got 80 to train on, not \d+, since"):
     loop.search(start.config, start.workdir)
 
 
