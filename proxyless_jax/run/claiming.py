@@ -58,12 +58,12 @@ def _claim(config, workdir, options: Options, dataset) -> list[str]:
   may_differ += BEFORE_TRAINING if step is None else IN_TRAINING
   if evaluates and not options.weights:
     may_differ += ("weights",)  # Those that were trained from them.
-  if step is not None and not evaluates:
-    _check_reached(options, len(dataset.train), step, workdir)
   claimed = functools.partial(claim, workdir, as_json(config), may_differ)
   changes = claimed(keeps=False)
   about = dataset.names, dataset.contents, _stages(options)
   notes = keep_contents(workdir, *about)
+  if step is not None and not evaluates:
+    _check_reached(options, len(dataset.train), step, workdir)
   # Last, since a start that is refused goes on with nothing. An evaluation
   # changes nothing of the run that it looks at.
   if not evaluates:
