@@ -200,7 +200,7 @@ def _below(folder, skipped):
         if identity not in seen:
           seen.add(identity)
           waiting.append(entry.path)
-      elif _suffix(entry) in SUFFIXES:
+      elif _suffix(entry) in SUFFIXES and not _has_no_end(entry):
         found.append(entry.path)
       else:
         skipped[_kind(entry)] += 1
@@ -215,10 +215,18 @@ def _suffix(entry):
   return os.path.splitext(entry.name)[1].lower()
 
 
+def _has_no_end(entry):
+  """Whether it is a pipe or a device, which a reader would wait for."""
+  plain, path = entry.is_file(follow_symlinks=False), entry.path
+  return not plain and os.path.exists(path) and not os.path.isfile(path)
+
+
 def _kind(entry):
   """What to call a file that is no image of a class."""
   if entry.is_symlink() and not os.path.exists(entry.path):
     return NOWHERE
+  if _has_no_end(entry):
+    return "pipe or device"
   return _suffix(entry) or "without a suffix"
 
 

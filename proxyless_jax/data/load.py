@@ -82,18 +82,22 @@ class Dataset:
     """How many images there are, and a digest of them, wherever they are.
 
     Returns:
-      {"train": {"images", "digest"}, "test": ...}; without "test" where the
-      test part is split from the same images.
+      {"train": {"images", "digest", "to_train"}, "test": {"images", "digest"}};
+      without "test" where the test part is split from the same images, of
+      which fewer are then `to_train`.
     """
-    sources = {}
+    subsets = {}
     if self.train is not None:
-      sources["train"] = self.train.source
-    if self.test.source not in sources.values():
-      sources["test"] = self.test.source
-    return {
-      part: {"images": len(source), "digest": source.digest}
-      for part, source in sources.items()
+      subsets["train"] = self.train
+    if self.train is None or self.test.source is not self.train.source:
+      subsets["test"] = self.test
+    parts = {
+      part: {"images": len(subset.source), "digest": subset.source.digest}
+      for part, subset in subsets.items()
     }
+    if self.train is not None:
+      parts["train"]["to_train"] = len(self.train)
+    return parts
 
 
 def load(

@@ -111,7 +111,7 @@ class CostTable:
 
   def _expected_max(self, probs):
     # Below the cheapest architecture the distribution is zero, whatever the
-    # probabilities, and from the dearest on it is one.
+    # probabilities, and from the most expensive on it is one.
     values = np.unique(np.append(self.costs[self.mask], self.fixed))
     values = values[(values >= self.cheapest) & (values <= self.dearest)]
     below = self.mask & (self.costs <= values[:-1, None, None])
@@ -156,7 +156,7 @@ class CostTable:
 
   @property
   def dearest(self) -> float:
-    """Cost of the dearest architecture."""
+    """Cost of the most expensive architecture."""
     return self._total(
       np.where(self.mask, self.costs, -np.inf).max(1, initial=-np.inf)
     )

@@ -175,7 +175,8 @@ def _tensorboard_writer(folder: str, start_step: int):
 
   earlier = len(os.listdir(folder)) if os.path.isdir(folder) else 0
   return SummaryWriter(
-    folder,
+    # Of a relative one, it takes a part before a colon for a protocol.
+    os.path.abspath(folder),
     purge_step=start_step + 1 if start_step else 0,
     # A killed run loses what is not flushed.
     flush_secs=5,

@@ -39,14 +39,8 @@ def take(config, workdir, options: Options, dataset) -> None:
   Raises:
     ValueError: another config, or other images, than a run can go on with.
   """
-  hosts.on_first(lambda: _claim(config, workdir, options, dataset))
+  say(hosts.on_first(lambda: _claim(config, workdir, options, dataset)))
   hosts.check_shared(workdir)
-  stages = {"search": ["search"], "train": ["train"], "evaluate": []}
-  stages = stages[options.job]
-  if options.job == "search" and options.train.enabled:
-    stages.append("train")
-  about = dataset.names, dataset.contents, stages
-  say(hosts.on_first(lambda: keep_contents(workdir, *about)))
 
 
 def say(notes: Iterable[str]) -> None:
@@ -56,19 +50,26 @@ def say(notes: Iterable[str]) -> None:
       print(note, file=sys.stderr, flush=True)
 
 
-def _claim(config, workdir, options: Options, dataset) -> None:
+def _claim(config, workdir, options: Options, dataset) -> list[str]:
+  """What `take` does on the first host; gives what it says."""
   evaluates = options.job == "evaluate"
   step = reached(workdir).get("train")
   may_differ = MAY_DIFFER
   may_differ += BEFORE_TRAINING if step is None else IN_TRAINING
   if evaluates and not options.weights:
     may_differ += ("weights",)  # Those that were trained from them.
+  claimed = functools.partial(claim, workdir, as_json(config), may_differ)
+  changes = claimed(keeps=False)
+  about = dataset.names, dataset.contents, _stages(options)
+  notes = keep_contents(workdir, *about)
   if step is not None and not evaluates:
     _check_reached(options, len(dataset.train), step, workdir)
-  # An evaluation changes nothing of the run that it looks at.
-  changes = claim(workdir, as_json(config), may_differ, keeps=not evaluates)
+  # Last, since a start that is refused goes on with nothing. An evaluation
+  # changes nothing of the run that it looks at.
+  if not evaluates:
+    claimed()
   if not changes:
-    return
+    return notes
   said = f"config, since the last start: {'; '.join(changes)}"
   goes_on = step is not None and not evaluates
   if goes_on and any(change.startswith(IN_TRAINING) for change in changes):
@@ -76,7 +77,14 @@ def _claim(config, workdir, options: Options, dataset) -> None:
       f"; the training goes on at step {step}, with the learning rate that "
       "the new length gives that step"
     )
-  say([said])
+  return [said, *notes]
+
+
+def _stages(options: Options) -> list[str]:
+  """Those that the job runs."""
+  stages = {"search": ["search"], "train": ["train"], "evaluate": []}
+  also = ["train"] if options.job == "search" and options.train.enabled else []
+  return stages[options.job] + also
 
 
 def _check_reached(options: Options, images: int, step: int, workdir) -> None:
@@ -101,9 +109,10 @@ def as_json(config) -> dict:
   plain = as_dict(config)
   space = dict(plain["space"])
   space = space_defaults(space.get("family")) | space
-  if isinstance(space.get("candidates"), list | tuple):
+  # What else is given there is refused when the space is made.
+  if isinstance(candidates := space.get("candidates"), list | tuple):
     space["candidates"] = [
-      op.name if isinstance(op, Op) else op for op in space["candidates"]
+      op.name if isinstance(op, Op) else op for op in candidates
     ]
   search = dict(plain["search"])
   search["costs"] = {

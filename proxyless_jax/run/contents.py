@@ -95,4 +95,9 @@ def _has_begun(workdir, stage: str) -> bool:
 def _difference(then: Mapping, now: Mapping) -> str:
   if then["images"] != now["images"]:
     return f"{now['images']} images, not {then['images']}"
-  return f"as many, {now['images']}, but with other names"
+  if then["digest"] != now["digest"]:
+    return f"as many, {now['images']}, but with other names"
+  return (
+    f"{now['to_train']} to train on, not {then['to_train']}, since a test part "
+    "was added or removed"
+  )

@@ -110,10 +110,15 @@ def _check_reference(
   if options.form == "at_most" and value > high:
     every = "; every architecture keeps this one: lower it, or leave it out"
   raise ValueError(
-    f"{field} = {options.reference!r}: expected a {what} from {low:,.6g} "
-    f"{table.unit}, the cheapest architecture of the space, to {high:,.6g} "
-    f"{table.unit}, the dearest{every}{meant}"
+    f"{field} = {options.reference!r}: expected a {what} from {_shown(low)} "
+    f"{table.unit}, the cheapest architecture of the space, to {_shown(high)} "
+    f"{table.unit}, the most expensive one{every}{meant}"
   )
+
+
+def _shown(cost: float) -> str:
+  """With separators, and without the exponent that `g` writes from 1e6 on."""
+  return f"{cost:,.0f}" if 1e5 <= cost < 1e15 else f"{cost:,.6g}"
 
 
 def _meant(reference: str, table: CostTable) -> str:

@@ -54,8 +54,8 @@ def explain(error: Exception, argv: list[str]) -> str:
     kind = type(mistake).__name__
     told = mistake if type(mistake) is ValueError else f"{kind}: {mistake}"
     return f"--config={file}: {told}"
-  problem = _unknown_flag(error, config) or _wrong_value(given)
-  return problem or _wrong_field(given, config) or str(error)
+  problem = _unknown_flag(error, config) or _wrong_field(given, config)
+  return problem or _wrong_value(given) or str(error)
 
 
 def _given(arguments: list[str]) -> Iterator[tuple[str, str | None]]:

@@ -135,6 +135,14 @@ def test_links_are_followed_and_loops_end(tmp_path):
   assert "beside the class folders" in note
 
 
+def test_a_pipe_is_not_waited_for(tmp_path):
+  write(tmp_path, "a/1.png", "b/1.png")
+  os.mkfifo(tmp_path / "a" / "pipe.png")
+  train, _, (note,) = folder_sources(tmp_path, 3)
+  assert files(train) == {"a": ["a/1.png"], "b": ["b/1.png"]}
+  assert "skipped 1 pipe or device" in note
+
+
 @pytest.mark.parametrize("train", ["train", "Train", "TRAIN"])
 @pytest.mark.parametrize(
   "test", ["val", "Val", "valid", "validation", "test", "Test", "Validation"]

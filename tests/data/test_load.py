@@ -1,3 +1,4 @@
+import shutil
 import sys
 
 import numpy as np
@@ -242,3 +243,8 @@ def test_contents_say_what_there_is_and_not_where(tmp_path, make_options):
   assert of_here["train"] == of_there["train"]
   assert of_here["test"] != of_there["test"]
   assert list(load(make_options()).contents) == ["train"]
+  # Without its test part, fewer of the same images are left to train on.
+  shutil.rmtree(there / "val")
+  split = load(folder_options(make_options, there)).contents
+  assert list(split) == ["train"] and split["train"].pop("to_train") < 12
+  assert of_here["train"] == split["train"] | {"to_train": 12}

@@ -171,6 +171,13 @@ def test_tensorboard_has_the_scalars_and_purges_what_is_run_again(tmp_path):
   np.testing.assert_allclose([x for _, x in losses][:2], [1.0, 0.5])
 
 
+@pytest.mark.parametrize("folder", ["gs:run", "s3:run", "[run]", "a:b"])
+def test_folders_that_look_like_protocols(tmp_path, monkeypatch, folder):
+  monkeypatch.chdir(tmp_path)
+  run(folder, "search", 0, 1)
+  assert events(glob.escape(str(tmp_path / folder / "tensorboard" / "search")))
+
+
 def test_errors_name_the_field(tmp_path):
   with pytest.raises(ValueError, match="stage = 'fit': expected one of"):
     MetricsWriter(tmp_path, "fit")

@@ -150,6 +150,33 @@ def test_other_images_are_refused_before_any_compute(start, photos):
     loop.search(start.config, start.workdir)
 
 
+def test_a_start_that_is_refused_changes_nothing(start, photos, capsys):
+  start()
+  begin(start.workdir, "search")
+  before = {p: p.read_text() for p in start.workdir.glob("*.json*")}
+  moved = photos.rename(photos.parent / "moved")
+  start.config["data"]["path"] = str(moved)
+  (moved / "train/cat/7.png").unlink()
+  with pytest.raises(ValueError, match="search began with, got 79 images, not"):
+    loop.search(start.config, start.workdir)
+  assert before == {p: p.read_text() for p in start.workdir.glob("*.json*")}
+  assert "since the last start" not in capsys.readouterr().err
+
+
+def test_a_test_part_that_came_or_went_is_refused(start, photos):
+  val, away = photos / "val", photos.parent / "away"
+  start()
+  begin(start.workdir, "search")
+  val.rename(away)
+  with pytest.raises(ValueError, match="train on, not 80, since a test part"):
+    loop.search(start.config, start.workdir)
+  (start.workdir / "data.json").unlink()
+  start()
+  away.rename(val)
+  with pytest.raises(ValueError, match=r"got 80 to train on, not \d+, since"):
+    loop.search(start.config, start.workdir)
+
+
 def test_notes_are_told(start, photos, capsys):
   (photos / "train/cat/notes.txt").write_text("")
   start()

@@ -197,7 +197,7 @@ def test_forms_of_a_config(make_config):
     ),
     (
       {"macs": cost("macs", "at_most", "1 M MACs")},
-      "36,160 MACs, the dearest; every architecture keeps this one",
+      "36,160 MACs, the most expensive one; every architecture keeps this",
     ),
   ],
 )
@@ -206,6 +206,13 @@ def test_targets_that_nothing_keeps(make_config, tmp_path, costs, message):
   with pytest.raises(ValueError, match=message):
     loop.search(config, tmp_path)
   assert not list(tmp_path.iterdir())
+
+
+def test_large_costs_are_shown_without_exponents(make_config):
+  space = parse(make_config(data__image_size=256)).make_space(10)
+  options = CostOptions(**cost("macs", "at_most", "1 G MACs", exponent=0.0))
+  with pytest.raises(ValueError, match=r"to \d+,\d{3},\d{3} MACs, the most"):
+    make_costs({"macs": options}, space)
 
 
 @pytest.mark.parametrize(
