@@ -8,7 +8,7 @@ batch) is compared with the table: Kendall's tau and Spearman's rho over 200
 networks, and at the end over every third. Then, from its weights, a search by
 gradient (`full`, `two`) and by REINFORCE for each target in millions of MACs.
 What each gives is looked up in the table: argmax within the target, and what a
-second look (`search.second_look`) finds at paths drawn from the search's
+second look (`macro.second_look`) finds at paths drawn from the search's
 probabilities, and at paths drawn uniformly.
 
 `--whole` takes all of CIFAR-10 and a GPU's batch; without it a part that two
@@ -36,9 +36,9 @@ import scipy.stats
 from experiments import cifar10
 from experiments.macro import benchmark, training
 from experiments.macro.figure import draw
+from experiments.macro.second_look import draw_near, fit_additive
 from proxyless_jax.search import gates
 from proxyless_jax.search.derive import Constraint, derive
-from proxyless_jax.search.second_look import draw_near, fit_additive
 
 DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 TABLE, IMAGES = "nas_bench_macro_cifar10.csv", "cifar10_jpeg.npz"

@@ -232,46 +232,8 @@ class Supernet:
 
   def _fair_step(self, state, batch):
     """One step along the added gradients of `paths` fair paths."""
-    settings, network = self._settings, self._module.network
-    key = jax.random.fold_in(state.key, 103)
-
-    def of_path(carry, number):
-      total, batch_stats, rows_drawn = carry
-      draw = state.step * settings.paths + number
-      index = gates_lib.fair_path(key, self.mask, draw)
-      gates = gates_lib.path(index, self.mask)
-      drawn = steps.drawn_rows(state.params, network, index)
-      grads, batch_stats, metrics = weight_gradients(
-        get_drawn(state.params, drawn),
-        batch_stats,
-        gates,
-        None,
-        key,
-        batch,
-        module=self._module,
-        smoothing=settings.smoothing,
-        accumulate=1,
-      )
-      add = functools.partial(_add_rows, settings.paths)
-      total = jax.tree.map(add, drawn_tree(drawn, total), total, grads)
-      rows_drawn = jax.tree.map(
-        _mark_rows, drawn_tree(drawn, rows_drawn), rows_drawn
-      )
-      return (total, batch_stats, rows_drawn), metrics
-
-    zeros = jax.tree.map(jnp.zeros_like, state.params)
-    nothing = jax.tree.map(_no_rows, zeros)
-    (grads, batch_stats, drawn), metrics = lax.scan(
-      of_path,
-      (zeros, state.batch_stats, nothing),
-      jnp.arange(settings.paths),
-    )
+    grads, drawn, batch_stats, metrics = self._fair_gradients(state, batch)
     tx = optim.drawn_only(self._warm_tx)
-    searched = steps.drawn_rows(state.params, network, np.zeros(len(self.mask)))
-    drawn = {
-      name: True if searched[name] is True else mask
-      for name, mask in drawn.items()
-    }
     updates, opt_state = tx.update(
       grads, state.opt_state, state.params, drawn=drawn
     )
@@ -281,34 +243,83 @@ class Supernet:
       batch_stats=batch_stats,
       opt_state=opt_state,
     )
-    return state, jax.tree.map(jnp.sum, metrics)
+    return state, metrics
+
+  def _fair_gradients(self, state, batch):
+    """Added gradients of a step's paths, and which rows of banks they drew."""
+    settings, network = self._settings, self._module.network
+    key = jax.random.fold_in(state.key, 103)
+    add = functools.partial(_add_rows, settings.paths)
+
+    def of_path(carry, number):
+      total, batch_stats, drawn = carry
+      draw = state.step * settings.paths + number
+      index = gates_lib.fair_path(key, self.mask, draw)
+      rows = steps.drawn_rows(state.params, network, index)
+      grads, batch_stats, metrics = weight_gradients(
+        get_drawn(state.params, rows),
+        batch_stats,
+        gates_lib.path(index, self.mask),
+        None,
+        key,
+        batch,
+        module=self._module,
+        smoothing=settings.smoothing,
+        accumulate=1,
+      )
+      rows = jax.tree.broadcast(rows, total)
+      total = jax.tree.map(add, rows, total, grads)
+      drawn = jax.tree.map(_mark_rows, rows, drawn)
+      return (total, batch_stats, drawn), metrics
+
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    nothing = jax.tree.map(_no_rows, zeros)
+    (grads, batch_stats, drawn), metrics = lax.scan(
+      of_path, (zeros, state.batch_stats, nothing), jnp.arange(settings.paths)
+    )
+    searched = steps.drawn_rows(state.params, network, np.zeros(len(self.mask)))
+    # What all paths share is drawn as a whole.
+    drawn = {n: True if searched[n] is True else m for n, m in drawn.items()}
+    return grads, drawn, batch_stats, jax.tree.map(jnp.sum, metrics)
+
+  def _arch_step(self, target, algorithm: str):
+    """The step of the architecture: (state, batch) -> (state, metrics)."""
+    settings = self._settings
+    form = TracedTarget(target, settings.rate)
+    common = dict(
+      module=self._module,
+      mask=self.mask,
+      tx=self._arch_tx,
+      costs=(objective.Cost("macs", self.table, form),),
+      smoothing=settings.smoothing,
+      accumulate=1,
+    )
+    if algorithm != "reinforce":
+      return functools.partial(steps.arch_step, mode=algorithm, **common)
+    return functools.partial(
+      reinforce.reinforce_step,
+      samples=settings.samples,
+      baseline_decay=0.9,
+      entropy_weight=0.0,
+      **common,
+    )
 
   def _search_loop(self, state, weights, held_out, target, count, algorithm):
     settings = self._settings
-    form = TracedTarget(target, settings.rate)
-    costs = (objective.Cost("macs", self.table, form),)
-    common = dict(module=self._module, mask=self.mask, accumulate=1)
-    common["smoothing"] = settings.smoothing
-    weight_step = functools.partial(steps.weight_step, tx=self._tx, **common)
-    update = dict(tx=self._arch_tx, costs=costs)
-    if algorithm == "reinforce":
-      arch_step = functools.partial(
-        reinforce.reinforce_step,
-        samples=settings.samples,
-        baseline_decay=0.9,
-        entropy_weight=0.0,
-        **common,
-        **update,
-      )
-    else:
-      arch_step = functools.partial(
-        steps.arch_step, mode=algorithm, **common, **update
-      )
+    arch_step = self._arch_step(target, algorithm)
+    weight_step = functools.partial(
+      steps.weight_step,
+      module=self._module,
+      mask=self.mask,
+      tx=self._tx,
+      smoothing=settings.smoothing,
+      accumulate=1,
+    )
+
+    def one(state, _):
+      return weight_step(state, self._weight_batch(state, weights))
 
     def round_(state, _):
-      def one(state, _):
-        return weight_step(state, self._weight_batch(state, weights))
-
       state, metrics = _loop(one, state, settings.every)
       key = jax.random.fold_in(state.key, 102)
       number = state.step // settings.every
@@ -345,11 +356,6 @@ def _loop(step, state, count: int):
 def variables_of(state: SearchState) -> dict:
   """The weights and statistics in a state."""
   return {"params": state.params, "batch_stats": state.batch_stats}
-
-
-def drawn_tree(drawn, tree):
-  """A prefix of drawn rows, with a leaf for each of the tree."""
-  return jax.tree.broadcast(drawn, tree)
 
 
 def _add_rows(paths: int, index, total, rows):

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
+from experiments.macro.second_look import draw_near, fit_additive
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.search.derive import Constraint, derive
 from proxyless_jax.search.gates import candidate_mask
-from proxyless_jax.search.second_look import draw_near, fit_additive
 from proxyless_jax.space import mobile_space
 
 
