@@ -30,15 +30,14 @@ from jax.sharding import PartitionSpec as P
 from configs import imagenet_gpu
 from experiments import hlo
 from experiments.kinds import KINDS, summary
-from experiments.workloads import optimizer
+from experiments.workloads import optimizer, search_start
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nn import bank, build, init
 from proxyless_jax.nn.family import families_of
 from proxyless_jax.nn.parallel import DATA
 from proxyless_jax.run.options import parse
 from proxyless_jax.run.parallel import jit_step, make_mesh
-from proxyless_jax.search import gates as gates_lib
-from proxyless_jax.search import objective, optim, reinforce, state, steps
+from proxyless_jax.search import objective, reinforce, state, steps
 from proxyless_jax.space import Network
 
 DEVICES = 8
@@ -96,18 +95,8 @@ def search_programs(space: Network, mesh: Mesh, names=None) -> dict[str, str]:
     mesh: of the devices.
     names: of the steps; None for all.
   """
-  module, mask = build(space), gates_lib.candidate_mask(space)
-  tx = optimizer()
-  arch_tx = optim.arch_optimizer(1e-3, b1=0.0, b2=0.999, decay=0.0)
-  held = state.search_state(
-    jax.random.key(0),
-    init(module, jax.random.key(1)),
-    mask,
-    tx,
-    arch_tx,
-    1e-3,
-    costs=1,
-  )
+  module = build(space)
+  held, mask, tx, arch_tx = search_start(module)
   table = cost_table("macs", space)
   target = objective.AtMost(table.cheapest * 2, 0.01)
   shared = dict(SHARED, module=module, mask=mask, mesh=mesh)

@@ -117,10 +117,9 @@ def make_batch(space: Network, key: jax.Array, batch: int = BATCH) -> dict:
   return {"image": image, "label": label, "mask": jnp.ones(batch)}
 
 
-def search_steps(space: Network, dtype=jnp.float32):
-  """The state, and the jitted weight and architecture steps of a search."""
-  module, mask = build(space, dtype=dtype), gates_lib.candidate_mask(space)
-  tx = optimizer()
+def search_start(module):
+  """A search's first state, its candidate mask, and its two optimizers."""
+  mask, tx = gates_lib.candidate_mask(module.network), optimizer()
   arch_tx = optim.arch_optimizer(1e-3, b1=0.0, b2=0.999, decay=0.0)
   search = state.search_state(
     jax.random.key(0),
@@ -131,6 +130,13 @@ def search_steps(space: Network, dtype=jnp.float32):
     1e-3,
     costs=1,
   )
+  return search, mask, tx, arch_tx
+
+
+def search_steps(space: Network, dtype=jnp.float32):
+  """The state, and the jitted weight and architecture steps of a search."""
+  module = build(space, dtype=dtype)
+  search, mask, tx, arch_tx = search_start(module)
   weight = functools.partial(
     steps.weight_step,
     module=module,
