@@ -32,12 +32,13 @@ from experiments import hlo
 from experiments.kinds import KINDS, summary
 from experiments.workloads import optimizer, search_start
 from proxyless_jax.hardware import cost_table
-from proxyless_jax.nn import bank, build, init
-from proxyless_jax.nn.family import families_of
-from proxyless_jax.nn.parallel import DATA
-from proxyless_jax.run.options import parse
-from proxyless_jax.run.parallel import jit_step, make_mesh
-from proxyless_jax.search import objective, reinforce, state, steps
+from proxyless_jax.nas import objective, reinforce, state, steps
+from proxyless_jax.nn import build, init
+from proxyless_jax.nn.supernet import bank
+from proxyless_jax.nn.supernet.kernel_sharing import families_of
+from proxyless_jax.parallel.collectives import DATA
+from proxyless_jax.parallel.mesh import jit_step, make_mesh
+from proxyless_jax.run.config.options import parse
 from proxyless_jax.space import Network
 
 DEVICES = 8

@@ -32,11 +32,13 @@ import numpy as np
 
 from experiments.hlo import Instruction, bytes_of, executed
 from experiments.workloads import optimizer
-from proxyless_jax.nn import bank, build, init
-from proxyless_jax.nn.make import make
-from proxyless_jax.nn.shapes import boxed_shapes
-from proxyless_jax.search import metrics, state, steps
+from proxyless_jax.nas import state, steps
+from proxyless_jax.nn import build, init
+from proxyless_jax.nn.ops.base import make
+from proxyless_jax.nn.ops.shapes import boxed_shapes
+from proxyless_jax.nn.supernet import bank
 from proxyless_jax.space import Edge, Network, Zero
+from proxyless_jax.training import metrics
 
 # Enough that what does not grow with the batch, the optimizer's traffic, is
 # below 1 % of the bytes.

@@ -21,7 +21,7 @@ import jaxlib
 import numpy as np
 from jax import lax
 
-from proxyless_jax.nn.depthwise import depthwise_conv
+from proxyless_jax.nn.layers.depthwise import depthwise_conv
 
 BATCH = 32
 SHAPES = [  # height and width, channels, stride

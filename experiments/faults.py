@@ -32,7 +32,7 @@ import jax
 
 from experiments import other_faults, short_search
 from experiments.short_search import Place
-from proxyless_jax.run.preemption import STOPPED
+from proxyless_jax.run.hosts.preemption import STOPPED
 
 SIGNALS = ("SIGKILL", "SIGTERM")
 # Most of the life of so short a search is its start.

@@ -37,8 +37,8 @@ from experiments import cifar10
 from experiments.macro import benchmark, training
 from experiments.macro.figure import draw
 from experiments.macro.second_look import draw_near, fit_additive
-from proxyless_jax.search import gates
-from proxyless_jax.search.derive import Constraint, derive
+from proxyless_jax.nas import gates
+from proxyless_jax.nas.derive import Constraint, derive
 
 DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 TABLE, IMAGES = "nas_bench_macro_cifar10.csv", "cifar10_jpeg.npz"

@@ -25,16 +25,16 @@ import optax  # noqa: E402
 
 from configs import mnist  # noqa: E402
 from proxyless_jax.data import load, train_batches  # noqa: E402
+from proxyless_jax.nas import gates as gates_lib  # noqa: E402
+from proxyless_jax.nas import optim, own_paths, state, steps  # noqa: E402
 from proxyless_jax.nn import build, init  # noqa: E402
-from proxyless_jax.run.options import parse  # noqa: E402
-from proxyless_jax.run.parallel import (  # noqa: E402
+from proxyless_jax.parallel.mesh import (  # noqa: E402
   jit_step,
   make_mesh,
   place,
   to_devices,
 )
-from proxyless_jax.search import gates as gates_lib  # noqa: E402
-from proxyless_jax.search import optim, own_paths, state, steps  # noqa: E402
+from proxyless_jax.run.config.options import parse  # noqa: E402
 
 # The change of alpha is then the gradient, its sign aside.
 DESCENT = optax.with_extra_args_support(optax.sgd(1.0))

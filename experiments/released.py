@@ -16,7 +16,7 @@ import os
 import proxyless_jax as pj
 from configs import cifar10, imagenet_gpu
 from proxyless_jax.main import USER_ERRORS
-from proxyless_jax.run.arguments import fail
+from proxyless_jax.run.config.flags import fail
 
 # Top-1 and top-5 in percent, with their source; None: not stated there.
 MODELS = "the released models' logs"

@@ -22,7 +22,7 @@ import jax
 from configs import imagenet_gpu
 from experiments import costs
 from experiments.accelerators import ACCELERATORS, Accelerator
-from proxyless_jax.run.options import parse
+from proxyless_jax.run.config.options import parse
 
 COUNTS = (1, 8, 64, 512)
 EXCHANGES = "experiments/results/communication.json"

@@ -30,8 +30,8 @@ from configs import imagenet_mobile, mnist
 from proxyless_jax.hardware.design import draw_networks
 from proxyless_jax.hardware.journal import Journal
 from proxyless_jax.hardware.sampling import Bench, Patience
+from proxyless_jax.run.config.options import parse
 from proxyless_jax.run.measuring import make_runtime
-from proxyless_jax.run.options import parse
 
 RUNTIMES = ("xla", "onnx")
 TARGETS = (*RUNTIMES, "macs")

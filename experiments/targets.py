@@ -18,7 +18,7 @@ import tempfile
 import jax
 
 from configs import mnist
-from proxyless_jax.run import loop
+from proxyless_jax.run import jobs
 
 TARGET = "1.2 M MACs"
 FORMS = ("at_most", "exactly")
@@ -40,7 +40,7 @@ def config_of(form: str, seed: int):
 def measure(form: str, seed: int) -> dict:
   """What one search found."""
   with tempfile.TemporaryDirectory() as workdir:
-    result = loop.search(config_of(form, seed), workdir)
+    result = jobs.search(config_of(form, seed), workdir)
   return {
     "form": form,
     "seed": seed,

@@ -26,9 +26,9 @@ import jax.numpy as jnp
 from configs import mnist
 from experiments import workloads
 from experiments.supernet import ratios_of
+from proxyless_jax.nas import state, steps
 from proxyless_jax.nn import build, init
-from proxyless_jax.run.options import parse
-from proxyless_jax.search import state, steps
+from proxyless_jax.run.config.options import parse
 from proxyless_jax.space import tree_space
 from proxyless_jax.space.zoo import zoo
 

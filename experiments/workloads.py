@@ -20,9 +20,9 @@ import jax.numpy as jnp
 
 from experiments.macro import benchmark
 from proxyless_jax.hardware import cost_table
+from proxyless_jax.nas import gates as gates_lib
+from proxyless_jax.nas import objective, optim, state, steps
 from proxyless_jax.nn import build, init
-from proxyless_jax.search import gates as gates_lib
-from proxyless_jax.search import objective, optim, state, steps
 from proxyless_jax.space import Chain, MBConv, Network, mobile_space
 
 BATCH = 32

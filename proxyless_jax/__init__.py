@@ -1,8 +1,8 @@
 """ProxylessNAS in JAX: search a network on the target task and hardware.
 
-The parts are subpackages: `space`, `nn`, `search`, `hardware`, `run`, `data`,
-`report`. Since `pj.search` is the job, import the method's parts by
-`from proxyless_jax.search import gates`.
+The rooms are subpackages: `space`, `parallel`, `nn`, `training`, `nas`,
+`hardware`, `data`, `report`, `exchange`, `run`; docs/architecture.md tells what
+each is for.
 """
 
 from proxyless_jax.exchange import (
@@ -12,8 +12,8 @@ from proxyless_jax.exchange import (
   write_torch,
 )
 from proxyless_jax.hardware import CostTable, cost_table
+from proxyless_jax.nas import gates, optim
 from proxyless_jax.nn import BatchNorm, build, inherit, init, make
-from proxyless_jax.search import gates, optim  # Before `search` is a function.
 from proxyless_jax.space import (
   Chain,
   Edge,
@@ -32,23 +32,23 @@ __version__ = "0.1.0"
 
 def search(config, workdir) -> dict:
   """Searches, derives, trains and evaluates: see `run.loop.search`."""
-  from proxyless_jax.run import loop  # Imports data and report libraries.
+  from proxyless_jax.run import jobs  # Imports data and report libraries.
 
-  return loop.search(config, workdir)
+  return jobs.search(config, workdir)
 
 
 def train(config, workdir) -> dict:
   """Trains an architecture and evaluates it: see `run.loop.train`."""
-  from proxyless_jax.run import loop
+  from proxyless_jax.run import jobs
 
-  return loop.train(config, workdir)
+  return jobs.train(config, workdir)
 
 
 def evaluate(config, workdir) -> dict:
   """Evaluates trained weights: see `run.loop.evaluate`."""
-  from proxyless_jax.run import loop
+  from proxyless_jax.run import jobs
 
-  return loop.evaluate(config, workdir)
+  return jobs.evaluate(config, workdir)
 
 
 def measure(config, workdir) -> dict:

@@ -19,18 +19,18 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 import proxyless_jax as pj
-from proxyless_jax.run import hosts
-from proxyless_jax.run.arguments import fail, parse_flags, place
-from proxyless_jax.run.disk import explained
-from proxyless_jax.run.fields import one_of
-from proxyless_jax.run.preemption import (
+from proxyless_jax.run.config.fields import one_of
+from proxyless_jax.run.config.flags import fail, parse_flags, place
+from proxyless_jax.run.hosts import hosts
+from proxyless_jax.run.hosts.preemption import (
   INTERRUPTED,
   INTERRUPTED_CODE,
   Interrupted,
   handled,
 )
 from proxyless_jax.run.result import summary
-from proxyless_jax.run.workdir import checked
+from proxyless_jax.run.storage.disk import explained
+from proxyless_jax.run.storage.workdir import checked
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",

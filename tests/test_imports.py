@@ -11,16 +11,18 @@ import proxyless_jax
 
 ROOT = pathlib.Path(proxyless_jax.__path__[0])
 
-# What each part may import besides itself. The search reads cost tables; ONNX
+# What each room may import besides itself. The search reads cost tables; ONNX
 # Runtime measures what exchange exports.
 ALLOWED = {
   "space": set(),
-  "nn": {"space"},
+  "parallel": set(),
+  "nn": {"space", "parallel"},
+  "training": {"space", "parallel", "nn"},
+  "exchange": {"space", "nn"},
   "hardware": {"space", "nn", "exchange"},
-  "search": {"space", "nn", "hardware"},
+  "nas": {"space", "parallel", "nn", "training", "hardware"},
   "data": set(),
   "report": {"space"},
-  "exchange": {"space", "nn"},
 }
 ALLOWED["run"] = set(ALLOWED)
 ALLOWED["main"] = set(ALLOWED) | {"the whole package"}
@@ -41,7 +43,7 @@ class Blocker:
       raise ModuleNotFoundError(f"{name} is blocked", name=name)
 
 sys.meta_path.insert(0, Blocker())
-for part in ("space", "nn", "search", "hardware"):
+for part in ("space", "parallel", "nn", "training", "nas", "hardware"):
   package = importlib.import_module(f"proxyless_jax.{part}")
   for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
     importlib.import_module(module.name)

@@ -14,7 +14,7 @@ from absl import flags
 
 import proxyless_jax as pj
 from proxyless_jax import main
-from proxyless_jax.run.options import parse
+from proxyless_jax.run.config.options import parse
 
 ROOT = pathlib.Path(main.__file__).parents[1]
 CONFIG = f"--config={ROOT}/configs/mnist.py"

@@ -18,11 +18,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import proxyless_jax as pj
-from proxyless_jax.search import gates, optim
-from proxyless_jax.search.derive import derive
-from proxyless_jax.search.objective import Cost, Linear
-from proxyless_jax.search.state import search_state, train_state
-from proxyless_jax.search.steps import arch_step, train_step, weight_step
+from proxyless_jax.nas import gates, optim
+from proxyless_jax.nas.derive import derive
+from proxyless_jax.nas.objective import Cost, Linear
+from proxyless_jax.nas.state import search_state, train_state
+from proxyless_jax.nas.steps import arch_step, train_step, weight_step
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -20,7 +20,7 @@ from jax import lax
 
 from experiments.gpu import pallas_depthwise
 from experiments.gpu.journal import Journal, compile_all, seconds_of, text_of
-from proxyless_jax.nn import depthwise as layer
+from proxyless_jax.nn.layers import depthwise as layer
 
 BATCH = 128
 # Height and width, channels, stride: hidden maps of the ImageNet space.

@@ -16,7 +16,7 @@ import os
 import numpy as np
 
 import proxyless_jax as pj
-from proxyless_jax.space.chain import ChainBuilder
+from proxyless_jax.space.networks.chain import ChainBuilder
 from proxyless_jax.space.ops import Classifier, ConvBN, MBConv, Zero
 
 WIDTHS, DEPTHS = (64, 128, 256), (2, 3, 3)

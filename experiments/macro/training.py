@@ -23,14 +23,14 @@ from jax import lax
 from experiments import cifar10
 from experiments.macro import benchmark
 from proxyless_jax.hardware import cost_table
+from proxyless_jax.nas import gates as gates_lib
+from proxyless_jax.nas import objective, optim, reinforce, steps
+from proxyless_jax.nas.path_gradients import weight_gradients
+from proxyless_jax.nas.rows import get_drawn
+from proxyless_jax.nas.state import SearchState, search_state
 from proxyless_jax.nn import build, init
-from proxyless_jax.search import gates as gates_lib
-from proxyless_jax.search import objective, optim, reinforce, steps
-from proxyless_jax.search.metrics import merge
-from proxyless_jax.search.path_gradients import weight_gradients
-from proxyless_jax.search.rows import get_drawn
-from proxyless_jax.search.state import SearchState, search_state
 from proxyless_jax.space import Chain
+from proxyless_jax.training.metrics import merge
 
 ALGORITHMS = ("full", "two", "reinforce")
 MACS = 1e6  # The table is in millions.

@@ -34,7 +34,7 @@ from proxyless_jax.space import (
   Zero,
 )
 from proxyless_jax.space.edge import expect
-from proxyless_jax.space.network import check_network
+from proxyless_jax.space.networks.network import check_network
 
 OPSET = 17
 INPUT, OUTPUT = "images", "logits"

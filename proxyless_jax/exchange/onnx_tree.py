@@ -1,6 +1,7 @@
 """ONNX: how the blocks of a tree network are wired.
 
-The equations are those of `proxyless_jax.space.tree`; maps are f[b, c, h, w].
+The equations are those of `proxyless_jax.space.networks.tree`; maps are
+f[b, c, h, w].
 """
 
 from __future__ import annotations

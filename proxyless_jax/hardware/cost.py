@@ -29,7 +29,7 @@ import numpy as np
 
 from proxyless_jax.space import Edge, Network, Op
 from proxyless_jax.space.edge import check_path
-from proxyless_jax.space.network import check_network
+from proxyless_jax.space.networks.network import check_network
 
 VERSION = 1
 COMBINATIONS = ("sum", "max")

@@ -25,7 +25,7 @@ from proxyless_jax.hardware.cost import (
 )
 from proxyless_jax.space import Network
 from proxyless_jax.space.edge import check_path
-from proxyless_jax.space.network import check_network
+from proxyless_jax.space.networks.network import check_network
 
 ENDINGS = (".json", ".csv")
 # Of a JSON file, with their types.

@@ -11,7 +11,7 @@ from proxyless_jax.hardware.files import ENDINGS, load_table
 from proxyless_jax.hardware.memory import CHAIN, beside, peak_elements
 from proxyless_jax.hardware.pixel1 import pixel1_table
 from proxyless_jax.space import Network
-from proxyless_jax.space.network import check_network
+from proxyless_jax.space.networks.network import check_network
 from proxyless_jax.space.suggest import did_you_mean, nearest
 
 # Parameters are float32, whatever the activations are.

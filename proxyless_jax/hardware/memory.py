@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-from proxyless_jax.nn.wiring import tree_graph
+from proxyless_jax.nn.supernet.wiring import tree_graph
 from proxyless_jax.space import (
   AvgPool,
   Block,

@@ -13,11 +13,11 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 
-from proxyless_jax.run import hosts
-from proxyless_jax.run.contents import keep_contents
-from proxyless_jax.run.options import Options, as_dict, space_defaults
-from proxyless_jax.run.training import train_steps
-from proxyless_jax.run.workdir import claim, reached
+from proxyless_jax.run.config.options import Options, as_dict, space_defaults
+from proxyless_jax.run.hosts import hosts
+from proxyless_jax.run.storage.contents import keep_contents
+from proxyless_jax.run.storage.workdir import claim, reached
+from proxyless_jax.run.train_stage import train_steps
 from proxyless_jax.space import Op
 
 # What may change between two starts on one workdir: always; before the first

@@ -16,10 +16,10 @@ from proxyless_jax.hardware import (
   parse_quantity,
   split_quantity,
 )
-from proxyless_jax.run import hosts
-from proxyless_jax.run.sections import CostOptions
-from proxyless_jax.run.workdir import read_fields, write_json
-from proxyless_jax.search import derive, objective
+from proxyless_jax.nas import derive, objective
+from proxyless_jax.run.config.sections import CostOptions
+from proxyless_jax.run.hosts import hosts
+from proxyless_jax.run.storage.workdir import read_fields, write_json
 from proxyless_jax.space import Network
 
 CALLS, TABLES = "calls.jsonl", "tables.json"

@@ -1,224 +1,252 @@
-"""search(), train(), evaluate(): a config and a workdir in, a result out.
+"""One stage of a run: steps, metrics, checkpoints, and going on after a stop.
 
-Called again with the same config and workdir, each goes on where it was.
+The same loop runs searches and trainings. What it carries from step to step is
+the stage's state, the metrics since the last log, the seconds spent and the
+positions of the data: all of it is in a checkpoint, so that a stage that was
+stopped at any moment goes on as if it had not been.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
+import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from proxyless_jax.nn import inherit
-from proxyless_jax.report import draw_architecture
-from proxyless_jax.run import hosts
-from proxyless_jax.run.claiming import take
-from proxyless_jax.run.costs import Calls, keep_tables, make_costs
-from proxyless_jax.run.opening import open_run
-from proxyless_jax.run.options import Options
-from proxyless_jax.run.parallel import make_mesh, place
-from proxyless_jax.run.result import write_result
-from proxyless_jax.run.searching import derive_network, search_stage
-from proxyless_jax.run.stage import run_stage
-from proxyless_jax.run.training import (
-  evaluate_network,
-  recalibrate,
-  train_stage,
-  trained,
-)
-from proxyless_jax.run.weights import load_weights
-from proxyless_jax.run.workdir import checked
-from proxyless_jax.space import Network, Op, load_network
-from proxyless_jax.space.suggest import nearest
-from proxyless_jax.space.zoo import NETWORKS, zoo
+from proxyless_jax.report import MetricsWriter, Progress
+from proxyless_jax.run.config.options import RunOptions
+from proxyless_jax.run.hosts import hosts
+from proxyless_jax.run.hosts.preemption import deferred, shielded
+from proxyless_jax.run.storage.checkpoint import Checkpoints
+from proxyless_jax.run.storage.disk import explained
+from proxyless_jax.run.storage.workdir import alone
+from proxyless_jax.training.metrics import Mean, Metrics, merge
 
-ARCHITECTURE = "architecture"
+STAGES = ("search", "train")
 
 
-def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
-  """Searches, derives, trains where `config.train.enabled`, and evaluates.
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """What the loop runs.
+
+  Attributes:
+    name: one of `STAGES`.
+    steps: how many.
+    batch: images per step.
+    init: makes the state before the first step.
+    iterators: of the data, by name; `advance` draws from them.
+    metrics: the names of all metrics that `advance` may give.
+    advance: takes the state and the number of the step, from 0, to the next
+      state and metrics.
+    units: of metrics, for people.
+
+  Where the newest state alone is looked for, the iterators and `advance` are
+  None.
+  """
+
+  name: str
+  steps: int
+  batch: int
+  init: Callable[[], Any]
+  iterators: Mapping[str, Any]
+  metrics: tuple[str, ...]
+  advance: Callable[[Any, int], tuple[Any, Metrics]] | None
+  units: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def run_stage(
+  stage: Stage, workdir: str | os.PathLike, options: RunOptions
+) -> tuple[Any, float]:
+  """Runs a stage from where it was to its end.
 
   Args:
-    config: a `ConfigDict`, or nested dicts; see `configs/mnist.py`.
-    workdir: folder of the run, on a file system of this machine; a run that
-      was stopped in it goes on.
+    stage: what to run.
+    workdir: holds its checkpoints and metrics.
+    options: how often to log and to save.
 
   Returns:
-    What `result.json` holds: one flat dict.
+    The last state, and the seconds that all starts spent in the stage.
 
   Raises:
-    ValueError: a wrong config, data or workdir, before any compute.
-    FloatingPointError: loss or weights became NaN or infinite.
-    KeyboardInterrupt: Ctrl-C came; within a stage, its last step is saved.
+    FloatingPointError: a metric or the state is not finite.
+    OSError: the workdir cannot be written any more.
+    Preempted: SIGTERM came, and a checkpoint of the last step is on disk.
+    Interrupted: Ctrl-C came, likewise.
   """
-  workdir = checked(workdir)
-  options, dataset = open_run(config, workdir)
-  space = options.make_space(dataset.classes)
-  _check_drop_path(options, space)
-  calls = Calls(space, options.search.costs, workdir)
-  stage = search_stage(options, dataset, space, calls)
-  take(config, workdir, options, dataset)
-  costs = make_costs(options.search.costs, space)
-  hosts.on_first(lambda: keep_tables(workdir, costs))
-  state, search_seconds = run_stage(stage, workdir, options.run)
-  state = place(state, make_mesh())
-  arch = np.asarray(state.arch)
-  network, more = derive_network(options, space, costs, arch, calls)
-  hosts.on_first(lambda: _keep_network(network, workdir))
-  seconds = {"search": search_seconds}
-  variables = None
-  if options.train.inherit or not options.train.enabled:
-    # On the host: each slice of a bank would be compiled on its own.
-    supernet = jax.device_get(
-      {"params": state.params, "batch_stats": state.batch_stats}
-    )
-    variables = jax.device_put(
-      inherit(space, supernet, network), may_alias=False
-    )
-    variables = recalibrate(options, dataset, network, variables)
-  if options.train.enabled:
-    stage = train_stage(options, dataset, network, variables)
-    trained, seconds["train"] = run_stage(stage, workdir, options.run)
-    variables = trained.average
-  return _finish(options, dataset, network, variables, workdir, seconds, more)
+  carry = _first_carry(stage)
+  folder = _folder(stage, workdir)
+  with (
+    explained(workdir),
+    _alone(workdir),
+    _closing(stage),
+    Checkpoints(folder, keep=options.keep) as checkpoints,
+  ):
+    step, carry = checkpoints.restore(carry, stage.iterators) or (0, carry)
+    if step < stage.steps:
+      carry = _go_on(stage, step, carry, checkpoints, workdir, options)
+  return carry["state"], float(carry["seconds"])
 
 
-def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
-  """Trains `config.network`, or the workdir's architecture, and evaluates.
-
-  Args, returns, raises: as `search`.
-  """
-  workdir = checked(workdir)
-  options, dataset = open_run(config, workdir)
-  network = _network(options, dataset, workdir)
-  _check_drop_path(options, network)
-  variables = load_weights(options, network)
-  stage = train_stage(options, dataset, network, variables)
-  take(config, workdir, options, dataset)
-  hosts.on_first(lambda: _keep_network(network, workdir))
-  state, seconds = run_stage(stage, workdir, options.run)
-  seconds = {"train": seconds}
-  return _finish(options, dataset, network, state.average, workdir, seconds, {})
+def newest_state(stage: Stage, workdir, options: RunOptions) -> tuple | None:
+  """(step, state) of the newest checkpoint of a stage; None without one."""
+  folder = _folder(stage, workdir)
+  if not os.path.isdir(folder):
+    return None
+  # A training may be going on there.
+  opened = Checkpoints(folder, keep=options.keep, writes=False)
+  with _closing(stage), opened as checkpoints:
+    found = checkpoints.restore(_first_carry(stage), stage.iterators)
+  return found and (found[0], found[1]["state"])
 
 
-def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
-  """Evaluates `config.weights`, or the newest trained weights of the workdir.
-
-  Args, returns, raises: as `search`.
-  """
-  workdir = checked(workdir)
-  options, dataset = open_run(config, workdir)
-  network = _network(options, dataset, workdir)
-  variables = load_weights(options, network)
-  take(config, workdir, options, dataset)
-  hosts.on_first(lambda: _keep_network(network, workdir))
-  more = {}
-  if variables is None:
-    variables, more["step"] = _trained(options, network, workdir)
-  return _finish(options, dataset, network, variables, workdir, {}, more)
-
-
-def _trained(options, network, workdir) -> tuple[dict, int]:
-  """The newest weights that a training has left in the workdir, their step."""
-  found = trained(options, network, workdir)
-  if found is None:
-    raise ValueError(
-      f"workdir = {os.fspath(workdir)}: expected trained weights in "
-      "checkpoints/train, found none: run job 'train' there first, or job "
-      "'search' with train.enabled = True; or name the file of PyTorch weights "
-      "in config.weights, and their network in config.network"
-    )
-  step, variables = found
-  return variables, step
-
-
-def _check_drop_path(options: Options, network: Network) -> None:
-  if options.train.drop_path and not network.drops_paths:
-    raise ValueError(
-      f"train.drop_path = {options.train.drop_path}: expected 0, since no edge "
-      "of the network has a shortcut beside it"
-    )
-
-
-def _network(options: Options, dataset, workdir) -> Network:
-  """The architecture that a config names, or that the workdir holds."""
-  shape = dict(
-    image_size=options.data.image_size,
-    channels=options.data.channels,
-    classes=dataset.classes,
-  )
-  if options.network in NETWORKS:
-    return zoo(options.network, **shape)
-  path = options.network or os.path.join(workdir, f"{ARCHITECTURE}.json")
-  if not os.path.exists(path):
-    raise ValueError(
-      f"network = {options.network!r}: there is no file {path}"
-      f"{_nearby(options.network)}"
-    )
-  candidates = options.space.get("candidates", ())
-  own = [op for op in candidates if isinstance(op, Op)]
-  where = f"network = {path!r}"
+@contextlib.contextmanager
+def _closing(stage: Stage):
+  """Ends the threads and processes of the data, whatever happens."""
   try:
-    network = load_network(path, own, **shape)
-  except (ValueError, OSError) as error:
-    problem = str(error).removeprefix(f"{path}: ")
-    raise ValueError(f"{where}: {problem}") from error
-  _check_architecture(where, network)
-  return network
+    yield
+  finally:
+    for iterator in stage.iterators.values():
+      if iterator is not None:
+        iterator.close()
 
 
-def _nearby(name: str) -> str:
-  """What a network that is not there may have been meant to be."""
-  if not name:
-    return (
-      ": run job 'search' in this workdir first, or name a published network "
-      "(docs/networks.md) or the path of a network's JSON in config.network"
-    )
-  folder, file = os.path.split(name)
-  is_folder = os.path.isdir(folder or ".")
-  there = os.listdir(folder or ".") if is_folder else []
-  there = [entry for entry in there if entry.endswith(".json")]
-  meant = nearest(name, NETWORKS)
-  if not meant and (meant := nearest(file, there)):
-    meant = os.path.join(folder, meant)
-  no_other = ", and no published network of this name (docs/networks.md)"
-  return f"{no_other}; did you mean {meant!r}?" if meant else no_other
+def _alone(workdir):
+  return alone(workdir) if hosts.first() else contextlib.nullcontext()
 
 
-def _check_architecture(where: str, network: Network) -> None:
-  """Refuses a search space where an architecture is meant."""
-  searched = [edge for edge in network.edges if len(edge.ops) > 1]
-  if searched:
-    raise ValueError(
-      f"{where}: expected an architecture, one candidate per edge, got a "
-      f"search space ({len(searched)} of {len(network.edges)} edges have "
-      "several): search it with job 'search', or choose one in Python: "
-      "pj.load_network(path).choose(names).to_json(new_path)"
-    )
+def _folder(stage: Stage, workdir) -> str:
+  return os.path.join(workdir, "checkpoints", stage.name)
 
 
-def _keep_network(network: Network, workdir) -> None:
-  path = os.path.join(workdir, ARCHITECTURE)
-  network.to_json(f"{path}.json.tmp")
-  os.replace(f"{path}.json.tmp", f"{path}.json")
-  draw_architecture(network, f"{path}.svg", f"{path}.png")
+def _first_carry(stage: Stage) -> dict:
+  return {
+    "state": stage.init(),
+    "metrics": _no_metrics(stage.metrics),
+    "seconds": np.zeros((), np.float32),
+  }
 
 
-def _finish(options, dataset, network, variables, workdir, seconds, more):
+def _go_on(stage: Stage, step: int, carry, checkpoints, workdir, options):
+  state, metrics = carry["state"], carry["metrics"]
+  before = float(carry["seconds"])
   start = time.perf_counter()
-  scores = evaluate_network(options, dataset, network, variables)
-  seconds = {**seconds, "evaluate": time.perf_counter() - start}
-  return hosts.on_first(
-    lambda: write_result(
-      workdir,
-      job=options.job,
-      network=network,
-      scores=scores,
-      seconds=seconds,
-      more=more,
-    )
+  saved = step
+  stop = False
+  with (
+    deferred() as told,
+    _progress(stage, step) as progress,
+    _writer(stage, step, workdir) as writer,
+  ):
+    if step:
+      moved = checkpoints.moved
+      progress.message(f"{stage.name}: resumed at step {step}{moved}")
+    with shielded():
+      for iterator in stage.iterators.values():
+        iterator.start_prefetch()
+    add = jax.jit(merge)
+    logged = step
+    while step < stage.steps and not stop:
+      state, new = stage.advance(state, step)
+      metrics = add(metrics, new)
+      step += 1
+      progress.update(step)
+      stop = told()
+      if step % options.log_every == 0 or step == stage.steps:
+        values = _values(metrics)
+        _check_finite(stage, values, max(saved, logged), step, saved)
+        progress.log(step, values)
+        writer.write(step, values)
+        metrics, logged = _no_metrics(stage.metrics), step
+      due = step % options.checkpoint_every == 0 or step == stage.steps
+      if due or stop:
+        with progress.pause():
+          sums = _sums(state, metrics)
+          _check_finite(stage, sums, max(saved, logged), step, saved)
+          seconds = np.float32(before + time.perf_counter() - start)
+          carry = {"state": state, "metrics": metrics, "seconds": seconds}
+          checkpoints.save(step, carry, stage.iterators)
+          saved = step
+    checkpoints.wait()
+  return carry
+
+
+def _progress(stage: Stage, step: int):
+  if not hosts.first():
+    return _Quiet()
+  return Progress(
+    stage.name, stage.steps, step, batch=stage.batch, units=stage.units
   )
+
+
+def _writer(stage: Stage, step: int, workdir):
+  if not hosts.first():
+    return _Quiet()
+  return MetricsWriter(workdir, stage.name, step, stages=STAGES)
+
+
+class _Quiet(contextlib.AbstractContextManager):
+  """The progress and the metrics of a host that neither shows nor writes."""
+
+  def update(self, *args) -> None:
+    pass
+
+  log = message = write = update
+
+  def pause(self):
+    return contextlib.nullcontext()
+
+  def __exit__(self, *exception) -> None:
+    pass
+
+
+def _no_metrics(names) -> Metrics:
+  zero = functools.partial(jnp.zeros, (), jnp.float32)
+  return {name: Mean(zero(), zero()) for name in names}
+
+
+def _values(metrics: Metrics) -> dict[str, float]:
+  """The means, fetched from the device; names without a count are left out."""
+  return {
+    name: float(mean.total / mean.count)
+    for name, mean in jax.device_get(metrics).items()
+    if mean.count
+  }
+
+
+def _sums(state, metrics: Metrics) -> dict[str, float]:
+  """What is finite where all of a state and of its metrics are."""
+  sums = {name: float(mean.total) for name, mean in metrics.items()}
+  return {"the state": 0.0 if _all_finite(state) else math.nan, **sums}
+
+
+@jax.jit
+def _all_finite(tree):
+  leaves = [
+    jnp.all(jnp.isfinite(leaf))
+    for leaf in jax.tree.leaves(tree)
+    if jnp.issubdtype(leaf.dtype, jnp.floating)
+  ]
+  return jnp.all(jnp.array(leaves))
+
+
+def _check_finite(stage: Stage, values, good: int, step: int, saved: int):
+  """Raises for values at `step` that are not finite, as all were at `good`."""
+  wrong = [name for name, x in values.items() if not math.isfinite(x)]
+  if wrong:
+    checkpoint = (
+      f"that of step {saved} is kept" if saved else "there is none yet"
+    )
+    raise FloatingPointError(
+      f"stage {stage.name}, steps {good + 1} to {step}: {', '.join(wrong)} "
+      "became NaN or infinite, so the run stopped (last good checkpoint: "
+      f"{checkpoint}); look at the data, or start in a new workdir with lower "
+      f"learning rates in config.{stage.name}"
+    )

@@ -25,15 +25,16 @@ from proxyless_jax.hardware.measure import Plan, build_table
 from proxyless_jax.hardware.onnx_runtime import onnx
 from proxyless_jax.hardware.runtime import STOPWATCH, Runtime, xla
 from proxyless_jax.hardware.sampling import Patience
+from proxyless_jax.parallel.mesh import check_devices
 from proxyless_jax.report import format_seconds, format_value
 from proxyless_jax.report.scatter import draw_scatter
-from proxyless_jax.run import fields, hosts
-from proxyless_jax.run.compilation import keep_compiled
-from proxyless_jax.run.measure_options import MeasureOptions
-from proxyless_jax.run.options import parse
-from proxyless_jax.run.parallel import check_devices
+from proxyless_jax.run.config import fields
+from proxyless_jax.run.config.measure_options import MeasureOptions
+from proxyless_jax.run.config.options import parse
+from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.result import FILE, environment, read_result
-from proxyless_jax.run.workdir import checked, make_folder, write_json
+from proxyless_jax.run.storage.compilation import keep_compiled
+from proxyless_jax.run.storage.workdir import checked, make_folder, write_json
 from proxyless_jax.space import Network
 
 JOURNAL, TABLE, PICTURE = "measure.jsonl", "table.json", "predicted"

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxyless_jax.data import DataOptions, check_search, load
-from proxyless_jax.run import fields, hosts
+from proxyless_jax.parallel.mesh import check_devices, check_shared, shared_by
 from proxyless_jax.run.claiming import as_json, say
-from proxyless_jax.run.compilation import keep_compiled
-from proxyless_jax.run.contents import kept_classes
-from proxyless_jax.run.options import Options, parse
-from proxyless_jax.run.parallel import check_devices, check_shared, shared_by
-from proxyless_jax.run.spawning import check_main
+from proxyless_jax.run.config import fields
+from proxyless_jax.run.config.options import Options, parse
+from proxyless_jax.run.hosts import hosts
+from proxyless_jax.run.hosts.spawning import check_main
+from proxyless_jax.run.storage.compilation import keep_compiled
+from proxyless_jax.run.storage.contents import kept_classes
 
 
 def open_run(

@@ -6,8 +6,8 @@ import os
 
 from proxyless_jax.exchange import from_torch, read_torch
 from proxyless_jax.exchange.fine_tuning import describe, unlike
-from proxyless_jax.run.options import Options
-from proxyless_jax.run.training import train_keys
+from proxyless_jax.run.config.options import Options
+from proxyless_jax.run.train_stage import train_keys
 from proxyless_jax.space import Network
 
 

@@ -1,11 +1,11 @@
 """WHAT may be chosen: networks as frozen descriptions, without arrays."""
 
-from proxyless_jax.space.cells import Cell, CellNetwork, Path
-from proxyless_jax.space.chain import Chain
 from proxyless_jax.space.edge import Edge
 from proxyless_jax.space.files import load_network, network_from_json
-from proxyless_jax.space.mobile import mobile_space
-from proxyless_jax.space.network import Network, macs, parameters
+from proxyless_jax.space.networks.cells import Cell, CellNetwork, Path
+from proxyless_jax.space.networks.chain import Chain
+from proxyless_jax.space.networks.network import Network, macs, parameters
+from proxyless_jax.space.networks.tree import Block, Tree
 from proxyless_jax.space.ops import (
   AvgPool,
   BasicBlock,
@@ -34,5 +34,5 @@ from proxyless_jax.space.ops import (
   named,
   parse_op,
 )
-from proxyless_jax.space.pyramid import tree_space
-from proxyless_jax.space.tree import Block, Tree
+from proxyless_jax.space.spaces.mobile import mobile_space
+from proxyless_jax.space.spaces.tree import tree_space

@@ -21,7 +21,7 @@ from proxyless_jax.space import (
   PlainConv,
   Relu,
 )
-from proxyless_jax.space.chain import ChainBuilder
+from proxyless_jax.space.networks.chain import ChainBuilder
 
 pytest.importorskip("onnx")
 

@@ -16,8 +16,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import proxyless_jax as pj
 from proxyless_jax.exchange.layouts import entries
+from proxyless_jax.nas import gates
 from proxyless_jax.nn import banks
-from proxyless_jax.search import gates
 
 HERE = pathlib.Path(__file__).parent
 GOLDEN_CIFAR = HERE / "golden_cifar.json"

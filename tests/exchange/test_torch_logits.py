@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose
 
 import proxyless_jax as pj
 from proxyless_jax.nn import make
-from proxyless_jax.nn import tree as tree_lib
+from proxyless_jax.nn.networks import tree as tree_lib
 
 torch = pytest.importorskip("torch")
 nn = torch.nn

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import costs, workloads
-from proxyless_jax.nn import bank
+from proxyless_jax.nn.supernet import bank
 from proxyless_jax.space import mobile_space
 
 

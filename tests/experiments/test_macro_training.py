@@ -10,10 +10,10 @@ import pytest
 
 from experiments import cifar10
 from experiments.macro import training
+from proxyless_jax.nas import gates, optim
 from proxyless_jax.nn import build, inherit
-from proxyless_jax.search import gates, optim
-from proxyless_jax.search.metrics import cross_entropy
 from proxyless_jax.space import mobile_space
+from proxyless_jax.training.metrics import cross_entropy
 
 SETTINGS = training.Settings(
   batch=8, paths=2, warmup_steps=6, ramp_steps=2, steps=8, samples=6

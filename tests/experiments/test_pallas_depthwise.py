@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.gpu import pallas_depthwise
-from proxyless_jax.nn import depthwise
+from proxyless_jax.nn.layers import depthwise
 
 CASES = [  # height, width, channels, kernel, stride
   (5, 6, 72, 3, 1),

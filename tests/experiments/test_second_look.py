@@ -7,8 +7,8 @@ import pytest
 
 from experiments.macro.second_look import draw_near, fit_additive
 from proxyless_jax.hardware import cost_table
-from proxyless_jax.search.derive import Constraint, derive
-from proxyless_jax.search.gates import candidate_mask
+from proxyless_jax.nas.derive import Constraint, derive
+from proxyless_jax.nas.gates import candidate_mask
 from proxyless_jax.space import mobile_space
 
 

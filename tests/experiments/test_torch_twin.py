@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from experiments.workloads import make_batch
+from proxyless_jax.nas import gates
+from proxyless_jax.nas.path_gradients import arch_gradients
 from proxyless_jax.nn import build, init
-from proxyless_jax.search import gates
-from proxyless_jax.search.path_gradients import arch_gradients
 from proxyless_jax.space import mobile_space
 
 torch = pytest.importorskip("torch")

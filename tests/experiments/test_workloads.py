@@ -4,7 +4,7 @@ import pytest
 
 from configs import imagenet_gpu, mnist
 from experiments import workloads
-from proxyless_jax.run.options import parse
+from proxyless_jax.run.config.options import parse
 
 
 @pytest.mark.parametrize(

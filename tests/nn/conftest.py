@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from proxyless_jax.nn.make import make
-from proxyless_jax.nn.shapes import boxed_shapes
+from proxyless_jax.nn.ops.base import make
+from proxyless_jax.nn.ops.shapes import boxed_shapes
 
 
 def strided(x, stride):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from proxyless_jax.hardware import cost_table
+from proxyless_jax.nas import gates as gates_lib
+from proxyless_jax.nas import objective, optim
+from proxyless_jax.nas.state import search_state
 from proxyless_jax.nn import build, init
-from proxyless_jax.run.parallel import jit_step, make_mesh, place, to_devices
-from proxyless_jax.search import gates as gates_lib
-from proxyless_jax.search import objective, optim
-from proxyless_jax.search.state import search_state
+from proxyless_jax.parallel.mesh import jit_step, make_mesh, place, to_devices
 from proxyless_jax.space import mobile_space, tree_space
 
 DEVICES, BATCH, SIZE = 8, 16, 6

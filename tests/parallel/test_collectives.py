@@ -9,7 +9,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from experiments.hlo import exchanged, largest, total_bytes
-from proxyless_jax.run.parallel import make_mesh
+from proxyless_jax.parallel.mesh import make_mesh
 
 
 def compiled_text(function, *inputs):

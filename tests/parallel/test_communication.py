@@ -4,7 +4,7 @@ import pytest
 
 from experiments import communication, hlo
 from experiments.kinds import summary
-from proxyless_jax.nn import bank
+from proxyless_jax.nn.supernet import bank
 from proxyless_jax.space import mobile_space
 
 CANDIDATES = ("mbconv3_k3", "mbconv6_k3", "zero")

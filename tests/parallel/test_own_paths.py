@@ -10,17 +10,14 @@ import optax
 from jax.sharding import Mesh
 from numpy.testing import assert_allclose, assert_array_equal
 
+from proxyless_jax.nas import gates as gates_lib
+from proxyless_jax.nas import own_paths, steps
+from proxyless_jax.nas.own_paths import AXIS, mean_over_drawers
+from proxyless_jax.nas.path_gradients import arch_gradients, weight_gradients
+from proxyless_jax.nas.rows import get_drawn
 from proxyless_jax.nn import build
-from proxyless_jax.run.parallel import jit_step, place, to_devices
-from proxyless_jax.search import gates as gates_lib
-from proxyless_jax.search import own_paths, steps
-from proxyless_jax.search.own_paths import AXIS, mean_over_drawers
-from proxyless_jax.search.path_gradients import (
-  arch_gradients,
-  weight_gradients,
-)
-from proxyless_jax.search.rows import get_drawn
-from proxyless_jax.search.sharing import over_devices
+from proxyless_jax.parallel.mesh import jit_step, place, to_devices
+from proxyless_jax.parallel.over_devices import over_devices
 
 close = functools.partial(assert_allclose, rtol=1e-4, atol=1e-6)
 

@@ -11,13 +11,17 @@ import optax
 import pytest
 from numpy.testing import assert_allclose
 
+from proxyless_jax.nas import reinforce, steps
+from proxyless_jax.nas.state import split_edges, train_state
 from proxyless_jax.nn import build, init
-from proxyless_jax.nn.batch_norm import TOLD, BatchNorm, agreed_statistics
-from proxyless_jax.nn.parallel import held_by_all, of_examples, total
-from proxyless_jax.run.parallel import jit_step, place, to_devices
-from proxyless_jax.search import reinforce, steps
-from proxyless_jax.search.sharing import over_devices
-from proxyless_jax.search.state import split_edges, train_state
+from proxyless_jax.nn.layers.batch_norm import (
+  TOLD,
+  BatchNorm,
+  agreed_statistics,
+)
+from proxyless_jax.parallel.collectives import held_by_all, of_examples, total
+from proxyless_jax.parallel.mesh import jit_step, place, to_devices
+from proxyless_jax.parallel.over_devices import over_devices
 
 # Of float32 sums in another order, over two steps.
 close = functools.partial(assert_allclose, rtol=1e-5, atol=2e-6)

@@ -164,11 +164,11 @@ def compilation_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def unbroken(make_config, tmp_path_factory):
   """The workdir and the result of a run that nothing stopped."""
-  from proxyless_jax.run import loop
+  from proxyless_jax.run import jobs
 
   pytest.importorskip("mlxtend")
   workdir = tmp_path_factory.mktemp("unbroken")
-  return workdir, loop.search(make_config(), workdir)
+  return workdir, jobs.search(make_config(), workdir)
 
 
 @pytest.fixture(scope="session")

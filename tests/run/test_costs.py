@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from proxyless_jax.hardware import cost_table
+from proxyless_jax.nas import objective
 from proxyless_jax.report import read_metrics
-from proxyless_jax.run import claiming, loop
+from proxyless_jax.run import claiming, jobs
+from proxyless_jax.run.config.options import parse
+from proxyless_jax.run.config.sections import CostOptions
 from proxyless_jax.run.costs import Calls, keep_tables, make_costs
-from proxyless_jax.run.options import parse
-from proxyless_jax.run.sections import CostOptions
-from proxyless_jax.search import objective
 from proxyless_jax.space import load_network, macs, parameters
 
 pytest.importorskip("mlxtend")
@@ -57,7 +57,7 @@ def test_several_costs_by_gradient(make_config, tmp_path):
   memory = cost_table("memory:bfloat16", space)
   target = (memory.cheapest + memory.dearest) / 2
   costs["bytes"]["reference"] = f"{target / 1024} KiB"
-  result = loop.search(config, tmp_path)
+  result = jobs.search(config, tmp_path)
   network = load_network(tmp_path / "architecture.json")
   assert result["cost_macs"] == macs(network)
   assert result["met_macs"] == (abs(macs(network) / 17.2e3 - 1) <= 0.02)
@@ -76,7 +76,7 @@ def test_reinforce_by_tables(make_config, tmp_path):
   config = reinforced(
     make_config, {"macs": cost("macs", "multiplicative", "9 k MACs")}
   )
-  result = loop.search(config, tmp_path)
+  result = jobs.search(config, tmp_path)
   network = load_network(tmp_path / "architecture.json")
   assert result["cost_macs"] == macs(network)
   assert not (tmp_path / "calls.jsonl").exists()
@@ -100,7 +100,7 @@ def test_reinforce_by_calls_resumes_as_it_was(
   config = reinforced(make_config, costs)
   config["run"].update(log_every=2, checkpoint_every=3)
   ASKED.clear()
-  result = loop.search(copy.deepcopy(config), tmp_path / "whole")
+  result = jobs.search(copy.deepcopy(config), tmp_path / "whole")
   lines = (tmp_path / "whole" / "calls.jsonl").read_text().splitlines()
   calls = [json.loads(line) for line in lines]
   assert len({tuple(call["network"]) for call in calls}) == len(ASKED)
@@ -115,7 +115,7 @@ def test_reinforce_by_calls_resumes_as_it_was(
   saved = json.loads((tmp_path / "whole" / "config.json").read_text())
   assert saved["search"]["costs"]["energy"]["kind"] == "microjoules"
 
-  run_stage = loop.run_stage
+  run_stage = jobs.run_stage
 
   def stopping(stage, *args):
     def advance(state, step):
@@ -127,12 +127,12 @@ def test_reinforce_by_calls_resumes_as_it_was(
 
   ASKED.clear()
   with monkeypatch.context() as patch:
-    patch.setattr(loop, "run_stage", stopping)
+    patch.setattr(jobs, "run_stage", stopping)
     with pytest.raises(Stop):
-      loop.search(copy.deepcopy(config), tmp_path / "broken")
+      jobs.search(copy.deepcopy(config), tmp_path / "broken")
   with open(tmp_path / "broken" / "calls.jsonl", "a") as file:
     file.write('{"cost": "energy", "netw')  # As if it had been killed here.
-  loop.search(copy.deepcopy(config), tmp_path / "broken")
+  jobs.search(copy.deepcopy(config), tmp_path / "broken")
   assert outcome(tmp_path / "broken") == outcome(tmp_path / "whole")
 
 
@@ -204,7 +204,7 @@ def test_forms_of_a_config(make_config):
 def test_targets_that_nothing_keeps(make_config, tmp_path, costs, message):
   config = make_config(search__costs=costs, train__enabled=False)
   with pytest.raises(ValueError, match=message):
-    loop.search(config, tmp_path)
+    jobs.search(config, tmp_path)
   assert not list(tmp_path.iterdir())
 
 
@@ -267,7 +267,7 @@ def test_a_table_that_changes_under_a_search(make_config, tmp_path):
   costs = {"board": cost(str(path), "linear", "9 k")}
   config = make_config(search__costs=costs, train__enabled=False)
   table.to_json(path)
-  result = loop.search(copy.deepcopy(config), tmp_path / "run")
+  result = jobs.search(copy.deepcopy(config), tmp_path / "run")
   assert result["source_board"] == table.source
   dataclasses.replace(table, source="elsewhere").to_json(path)
   keep_tables(tmp_path / "run", make_costs(parse(config).search.costs, space))
@@ -278,11 +278,11 @@ def test_a_table_that_changes_under_a_search(make_config, tmp_path):
     r"tables\.json: expected a JSON object, such as \{\.\.\.\}, got \[\];"
   )
   with pytest.raises(ValueError, match=message):
-    loop.search(copy.deepcopy(config), tmp_path / "run")
+    jobs.search(copy.deepcopy(config), tmp_path / "run")
   (tmp_path / "run" / "tables.json").write_text(kept)
   message = r"costs\.board\.kind: the table \(counted\) is not the one that"
   with pytest.raises(ValueError, match=message):
-    loop.search(copy.deepcopy(config), tmp_path / "run")
+    jobs.search(copy.deepcopy(config), tmp_path / "run")
 
 
 class Board:

@@ -10,9 +10,9 @@ import pytest
 
 import proxyless_jax as pj
 from proxyless_jax.data import load
-from proxyless_jax.run import loop, stage, training
-from proxyless_jax.run.options import parse
-from proxyless_jax.search.state import split_edges
+from proxyless_jax.nas.state import split_edges
+from proxyless_jax.run import jobs, loop, train_stage
+from proxyless_jax.run.config.options import parse
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -91,9 +91,9 @@ def make(make_config, monkeypatch, tmp_path):
 def last_state(config, workdir):
   options = parse(config)
   dataset = load(options.data)
-  network = loop._network(options, dataset, workdir)
-  own = training.train_stage(options, dataset, network, None)
-  _, state = stage.newest_state(own, workdir, options.run)
+  network = jobs._network(options, dataset, workdir)
+  own = train_stage.train_stage(options, dataset, network, None)
+  _, state = loop.newest_state(own, workdir, options.run)
   return network, state
 
 
@@ -125,7 +125,7 @@ def test_the_classifier_of_a_zoo_network_learns_three_classes(
   weights = trained_weights(pj.zoo("proxyless_gpu", image_size=32))
   config = make("proxyless_gpu", weights, data__image_size=32)
   config["train"].update(epochs=6.0, lr=0.2, dropout=0.0)
-  result = loop.train(config, tmp_path)
+  result = jobs.train(config, tmp_path)
   assert "215 of 217 tensors are taken from the state dict; fresh: " in (
     caplog.text
   )
@@ -143,14 +143,14 @@ def test_a_frozen_body_through_stops_parts_and_averages(make, tmp_path):
   weights = trained_weights(chain())
   fields = dict(train__accumulate=2, train__average=0.9, train__decay=0.1)
   config = make(chain(classes=3), weights, **fields, run__checkpoint_every=3)
-  whole = loop.train(config, tmp_path / "whole")
+  whole = jobs.train(config, tmp_path / "whole")
   kernel = check_frozen(config, tmp_path / "whole", weights)
   # A stop after the first checkpoint.
   shutil.copytree(tmp_path / "whole", tmp_path / "stopped")
   folder = tmp_path / "stopped" / "checkpoints" / "train"
   steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
   shutil.rmtree(folder / str(steps[-1]))
-  again = loop.train(config, tmp_path / "stopped")
+  again = jobs.train(config, tmp_path / "stopped")
   assert again["loss"] == whole["loss"]
   same = jax.tree.map(
     lambda a, b: a.tobytes() == b.tobytes(),
@@ -160,7 +160,7 @@ def test_a_frozen_body_through_stops_parts_and_averages(make, tmp_path):
   assert all(jax.tree.leaves(same))
   # What was trained is evaluated without the file.
   config.update(job="evaluate", weights="")
-  found = loop.evaluate(config, tmp_path / "whole")
+  found = jobs.evaluate(config, tmp_path / "whole")
   assert found["loss"] == whole["loss"] and found["step"] == steps[-1]
 
 
@@ -168,7 +168,7 @@ def test_fine_tuning_without_freezing_moves_all(make, tmp_path, caplog):
   weights = trained_weights(chain())
   config = make(chain(channels=1, classes=3), weights, channels=1)
   config["train"].update(freeze=False, decay=0.0)
-  loop.train(config, tmp_path)
+  jobs.train(config, tmp_path)
   assert "fresh: stem (3 channels there, 1 here), classifier" in caplog.text
   network, state = last_state(config, tmp_path)
   given = pj.from_torch(network, weights, key=jax.random.key(0))
@@ -182,14 +182,14 @@ def test_what_cannot_be_frozen_is_refused(make, tmp_path):
   weights = trained_weights(chain())
   config = make(chain(channels=1, classes=3), weights, channels=1)
   with pytest.raises(ValueError, match=r"other channels: stem \(3 channels"):
-    loop.train(config, tmp_path / "run")
+    jobs.train(config, tmp_path / "run")
   config = make(chain(classes=3), weights)
   config["weights"] = ""
   with pytest.raises(ValueError, match=r"train\.freeze = True: expected False"):
-    loop.train(config, tmp_path / "run")
+    jobs.train(config, tmp_path / "run")
   config.update(job="search", network="")
   with pytest.raises(ValueError, match=r"train\.freeze = True: expected False"):
-    loop.search(config, tmp_path / "run")
+    jobs.search(config, tmp_path / "run")
   assert not (tmp_path / "run").exists()
 
 
@@ -200,7 +200,7 @@ def test_weights_of_another_task_are_not_evaluated(make, tmp_path):
     ValueError,
     match=r"^weights = 'weights\.pth': .*1000 classes there, 3 here.*leave con",
   ):
-    loop.evaluate(config, tmp_path / "run")
+    jobs.evaluate(config, tmp_path / "run")
   assert not (tmp_path / "run").exists()
 
 
@@ -210,10 +210,10 @@ def test_weights_of_another_network_are_refused(make, tmp_path):
   config = make(chain(classes=3), weights)
   listed = r"(?s)missing: first_conv.*extra: blocks"
   with pytest.raises(ValueError, match=listed):
-    loop.train(config, tmp_path / "run")
+    jobs.train(config, tmp_path / "run")
   config["job"] = "evaluate"
   with pytest.raises(ValueError, match=listed):
-    loop.evaluate(config, tmp_path / "run")
+    jobs.evaluate(config, tmp_path / "run")
   assert not (tmp_path / "run").exists()
 
 
@@ -237,5 +237,5 @@ def test_a_part_of_a_file(make, monkeypatch, tmp_path, name, part, file):
 
   monkeypatch.setattr("proxyless_jax.run.weights.read_torch", read)
   with pytest.raises(ValueError, match="stop"):
-    loop.train(config, tmp_path / "run")
+    jobs.train(config, tmp_path / "run")
   assert asked == [(str(tmp_path / file), part)]

@@ -9,7 +9,7 @@ from proxyless_jax.hardware import cost_table
 from proxyless_jax.hardware.check import Check
 from proxyless_jax.hardware.runtime import from_function
 from proxyless_jax.run import measuring
-from proxyless_jax.run.options import parse
+from proxyless_jax.run.config.options import parse
 from proxyless_jax.space import mobile_space
 
 FILES = {"measure.jsonl", "predicted.png", "predicted.svg"}

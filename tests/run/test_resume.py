@@ -10,9 +10,9 @@ import sys
 import jax
 import pytest
 
-from proxyless_jax.run import loop
-from proxyless_jax.run.preemption import INTERRUPTED, STOPPED
-from proxyless_jax.run.workdir import reached, read_json
+from proxyless_jax.run import jobs
+from proxyless_jax.run.hosts.preemption import INTERRUPTED, STOPPED
+from proxyless_jax.run.storage.workdir import reached, read_json
 
 pytestmark = [
   pytest.mark.usefixtures("unbroken"),  # It skips without the digits.
@@ -27,7 +27,7 @@ from proxyless_jax import main
 from proxyless_jax.run import loop
 
 name, at, signal_name = sys.argv.pop(1).split(":")
-run_stage = loop.run_stage
+run_stage = jobs.run_stage
 
 def run_and_die(stage, *args):
   def advance(state, step):
@@ -36,7 +36,7 @@ def run_and_die(stage, *args):
     return stage.advance(state, step)
   return run_stage(dataclasses.replace(stage, advance=advance), *args)
 
-loop.run_stage = run_and_die
+jobs.run_stage = run_and_die
 main.run()
 """
 
@@ -48,7 +48,7 @@ class Stop(Exception):
 @pytest.fixture
 def stop_at(monkeypatch):
   """Makes runs stop before a step of a stage, or nowhere."""
-  run_stage = loop.run_stage
+  run_stage = jobs.run_stage
 
   def arrange(name, at):
     def run(stage, *args):
@@ -59,7 +59,7 @@ def stop_at(monkeypatch):
 
       return run_stage(dataclasses.replace(stage, advance=advance), *args)
 
-    monkeypatch.setattr(loop, "run_stage", run)
+    monkeypatch.setattr(jobs, "run_stage", run)
 
   return arrange
 
@@ -118,13 +118,13 @@ def test_stopped_between_and_within_stages(
   for point in [("search", 0), ("search", 7), ("search", 15), ("train", 0)]:
     stop_at(*point)
     with pytest.raises(Stop):
-      loop.search(make_config(), tmp_path)
+      jobs.search(make_config(), tmp_path)
   stop_at("", 0)
   with monkeypatch.context() as patch:
-    patch.setattr(loop, "evaluate_network", fail)
+    patch.setattr(jobs, "evaluate_network", fail)
     with pytest.raises(Stop):
-      loop.search(make_config(), tmp_path)
-  loop.search(make_config(), tmp_path)
+      jobs.search(make_config(), tmp_path)
+  jobs.search(make_config(), tmp_path)
   assert outcome(tmp_path) == outcome(unbroken[0])
 
 
@@ -134,7 +134,7 @@ def test_what_has_ended_takes_no_step_again(
   workdir = shutil.copytree(unbroken[0], tmp_path / "copy")
   for name in ("search", "train"):
     stop_at(name, 0)
-    result = loop.search(make_config(), workdir)
+    result = jobs.search(make_config(), workdir)
     assert result["seconds_search"] == unbroken[1]["seconds_search"]
     assert result["seconds_train"] == unbroken[1]["seconds_train"]
     assert outcome(workdir) == outcome(unbroken[0])
@@ -157,7 +157,7 @@ def test_a_damaged_checkpoint_falls_back(
     # As if the training had not begun: the search had not ended either.
     shutil.rmtree(workdir / "checkpoints" / "train")
   with pytest.warns(UserWarning, match=f"checkpoint of step {newest} is dam"):
-    loop.search(make_config(), workdir)
+    jobs.search(make_config(), workdir)
   assert outcome(workdir) == outcome(unbroken[0])
 
 
@@ -174,20 +174,20 @@ def test_a_training_that_has_ended_goes_on_for_more_epochs(
   workdir = shutil.copytree(unbroken[0], tmp_path / "copy")
   stop_at("search", 0)  # The search takes no step.
   config = make_config(train__epochs=epochs(12), evaluate__batch=33)
-  loop.search(config, workdir)
+  jobs.search(config, workdir)
   said = capsys.readouterr().err
   assert f"train.epochs: {epochs(10)!r} -> {epochs(12)!r}; " in said
   assert "evaluate.batch: 50 -> 33; the training goes on at step 10, w" in said
   assert "train: resumed at step 10" in said
   assert reached(workdir) == {"search": 16, "train": 12}
   assert read_json(workdir / "config.json")["train"]["epochs"] == epochs(12)
-  loop.search(config, workdir)
+  jobs.search(config, workdir)
   assert "since the last start" not in capsys.readouterr().err
   fewer = make_config(train__epochs=epochs(11), evaluate__batch=33)
   with pytest.raises(
     ValueError, match=r"expected 0\.04 or more, .* at step 12"
   ):
-    loop.search(fewer, workdir)
+    jobs.search(fewer, workdir)
 
 
 def test_what_may_change_before_the_training_and_within(
@@ -195,15 +195,15 @@ def test_what_may_change_before_the_training_and_within(
 ):
   workdir = shutil.copytree(unbroken[0], tmp_path / "copy")
   with pytest.raises(ValueError, match=r"train\.lr: 0\.1 in the workdir, 0\.2"):
-    loop.search(make_config(train__lr=0.2), workdir)
+    jobs.search(make_config(train__lr=0.2), workdir)
   shutil.rmtree(workdir / "checkpoints" / "train")
   with pytest.raises(ValueError) as error:
-    loop.search(make_config(search__epochs=1.0, train__lr=0.2), workdir)
+    jobs.search(make_config(search__epochs=1.0, train__lr=0.2), workdir)
   assert "search.epochs: " in str(error.value)
   assert "train.lr" not in str(error.value)
   stop_at("train", 3)
   with pytest.raises(Stop):
-    loop.search(make_config(train__lr=0.2, data__cutout=2), workdir)
+    jobs.search(make_config(train__lr=0.2, data__cutout=2), workdir)
   said = capsys.readouterr().err
   assert "data.cutout: 0 -> 2; train.lr: 0.1 -> 0.2\n" in said
 
@@ -216,7 +216,7 @@ def test_jax_enable_x64_changes_no_state(
   shutil.rmtree(workdir / "checkpoints" / "search" / "16")
   shutil.rmtree(workdir / "checkpoints" / "train")
   with jax.enable_x64(True):
-    result = loop.search(make_config(), workdir)
+    result = jobs.search(make_config(), workdir)
   assert result["images"] == unbroken[1]["images"]
   # Of the arrays, their shapes and types; and the last steps.
   before, after = (
@@ -229,7 +229,7 @@ def test_jax_enable_x64_changes_no_state(
       before[stage][2],
     )
   # Without it, too, the run would go on from there.
-  loop.search(make_config(), workdir)
+  jobs.search(make_config(), workdir)
 
 
 def test_inherited_weights_resume(make_config, outcome, stop_at, tmp_path):
@@ -238,9 +238,9 @@ def test_inherited_weights_resume(make_config, outcome, stop_at, tmp_path):
     for point in points:
       stop_at(*point)
       with pytest.raises(Stop):
-        loop.search(config, tmp_path / name)
+        jobs.search(config, tmp_path / name)
     stop_at("", 0)
-    loop.search(config, tmp_path / name)
+    jobs.search(config, tmp_path / name)
   assert outcome(tmp_path / "whole") == outcome(tmp_path / "broken")
 
 

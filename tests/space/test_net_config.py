@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 
 import proxyless_jax as pj
-from proxyless_jax.run import loop
+from proxyless_jax.run import jobs
 from proxyless_jax.space import MBConv, NormSepConv, network_from_json
 
 RELEASED = [f"proxyless_{n}" for n in ("cpu", "gpu", "mobile", "mobile_14")]
@@ -141,7 +141,7 @@ def test_a_config_may_name_a_file(chain, tmp_path):
     def data(self):
       return self
 
-  network = loop._network(Some(), Some(), tmp_path)
+  network = jobs._network(Some(), Some(), tmp_path)
   assert (network.image_size, network.channels, network.classes) == (64, 1, 10)
 
 

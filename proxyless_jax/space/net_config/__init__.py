@@ -14,7 +14,7 @@ from proxyless_jax.space.edge import Size
 from proxyless_jax.space.net_config.chain import proxyless_nas_nets
 from proxyless_jax.space.net_config.fields import Fields
 from proxyless_jax.space.net_config.tree import pyramid_tree_net
-from proxyless_jax.space.network import Network
+from proxyless_jax.space.networks.network import Network
 
 READERS = {
   "ProxylessNASNets": proxyless_nas_nets,

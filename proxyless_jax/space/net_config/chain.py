@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from proxyless_jax.space.chain import Chain, ChainBuilder
 from proxyless_jax.space.edge import Edge, Size
 from proxyless_jax.space.net_config.fields import Fields
 from proxyless_jax.space.net_config.layers import (
@@ -17,6 +16,7 @@ from proxyless_jax.space.net_config.layers import (
   kind,
   plain,
 )
+from proxyless_jax.space.networks.chain import Chain, ChainBuilder
 from proxyless_jax.space.ops import ConvBN, MBConv, Zero
 
 ORDER = ORDERS[0]

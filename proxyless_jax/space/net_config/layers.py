@@ -8,9 +8,9 @@ from __future__ import annotations
 import warnings
 from typing import NamedTuple
 
-from proxyless_jax.space.chain import ChainBuilder
 from proxyless_jax.space.edge import Edge
 from proxyless_jax.space.net_config.fields import Fields
+from proxyless_jax.space.networks.chain import ChainBuilder
 from proxyless_jax.space.ops import Classifier
 
 ORDERS = ("weight_bn_act", "bn_act_weight")

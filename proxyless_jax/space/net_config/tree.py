@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from proxyless_jax.space.chain import ChainBuilder
 from proxyless_jax.space.edge import Edge, Size
 from proxyless_jax.space.net_config.fields import Fields
 from proxyless_jax.space.net_config.layers import (
@@ -18,6 +17,8 @@ from proxyless_jax.space.net_config.layers import (
   plain,
   unchanged,
 )
+from proxyless_jax.space.networks.chain import ChainBuilder
+from proxyless_jax.space.networks.tree import Block, Tree
 from proxyless_jax.space.ops import (
   AvgPool,
   Identity,
@@ -29,7 +30,6 @@ from proxyless_jax.space.ops import (
   PlainConv,
 )
 from proxyless_jax.space.ops.tree import DILATION
-from proxyless_jax.space.tree import Block, Tree
 
 ORDER = ORDERS[1]
 IMAGE_SIZE = 32

@@ -2,7 +2,7 @@
 
 An operation is a frozen dataclass: it has a name, counts its parameters and
 its multiply-accumulates on an edge from shapes alone, and says which edges it
-fits. How it computes is told apart from it, in `proxyless_jax.nn.make`. An
+fits. How it computes is told apart from it, in `proxyless_jax.nn.ops.base`. An
 operation of your own is a subclass of `Op` plus one registered module:
 
     @dataclasses.dataclass(frozen=True)

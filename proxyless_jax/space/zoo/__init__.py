@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable
 
-from proxyless_jax.space.network import Network
+from proxyless_jax.space.networks.network import Network
 from proxyless_jax.space.suggest import did_you_mean
 from proxyless_jax.space.zoo import (
   cells,

@@ -8,9 +8,9 @@ norm's momentum is 0.9 in the released code for CIFAR, 0.9997 for ImageNet.
 
 from __future__ import annotations
 
-from proxyless_jax.space.cells import CellNetwork
 from proxyless_jax.space.edge import Size
-from proxyless_jax.space.genotype import Genotype, Style, cell_network
+from proxyless_jax.space.networks.cells import CellNetwork
+from proxyless_jax.space.networks.genotype import Genotype, Style, cell_network
 
 # Released code: tensorflow/models, research/slim/nets/nasnet/nasnet_utils.py.
 # Its state 0 is the last cell's output and its state 1 that of the cell before;

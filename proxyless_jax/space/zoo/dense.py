@@ -5,8 +5,8 @@ Published for CIFAR-10 with standard augmentation, without dropout.
 
 from __future__ import annotations
 
-from proxyless_jax.space.chain import Chain, ChainBuilder
 from proxyless_jax.space.edge import Size, expect
+from proxyless_jax.space.networks.chain import Chain, ChainBuilder
 from proxyless_jax.space.ops import (
   Classifier,
   DenseLayer,

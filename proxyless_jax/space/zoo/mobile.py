@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from proxyless_jax.space.chain import Chain, ChainBuilder
 from proxyless_jax.space.edge import Size
-from proxyless_jax.space.mobile import mobile_space
+from proxyless_jax.space.networks.chain import Chain, ChainBuilder
 from proxyless_jax.space.ops import Classifier, ConvBN, parse_op
+from proxyless_jax.space.spaces.mobile import mobile_space
 
 
 def mobilenet_v2(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from proxyless_jax.space.chain import Chain, ChainBuilder
 from proxyless_jax.space.edge import Size, expect
+from proxyless_jax.space.networks.chain import Chain, ChainBuilder
 from proxyless_jax.space.ops import (
   Classifier,
   Norm,

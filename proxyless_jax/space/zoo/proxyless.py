@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from proxyless_jax.space.chain import Chain
 from proxyless_jax.space.edge import Size
-from proxyless_jax.space.mobile import mobile_space
+from proxyless_jax.space.networks.chain import Chain
+from proxyless_jax.space.spaces.mobile import mobile_space
 
 
 @dataclasses.dataclass(frozen=True)

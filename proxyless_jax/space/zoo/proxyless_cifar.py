@@ -6,8 +6,8 @@ Found by gradient (Proxyless-G); 2.08 % test error, with cutout, in the paper.
 from __future__ import annotations
 
 from proxyless_jax.space.edge import Size
-from proxyless_jax.space.pyramid import tree_space
-from proxyless_jax.space.tree import Tree
+from proxyless_jax.space.networks.tree import Tree
+from proxyless_jax.space.spaces.tree import tree_space
 
 CANDIDATES = {
   "i": "identity",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from proxyless_jax.space.chain import Chain, ChainBuilder
 from proxyless_jax.space.edge import Size
+from proxyless_jax.space.networks.chain import Chain, ChainBuilder
 from proxyless_jax.space.ops import (
   BasicBlock,
   Classifier,

@@ -3,7 +3,7 @@
 import pytest
 
 import proxyless_jax as pj
-from proxyless_jax.space.genotype import Style, cell_network
+from proxyless_jax.space.networks.genotype import Style, cell_network
 from proxyless_jax.space.zoo.cells import NASNET_A
 
 # Name, options, parameters in millions as published, and where.

@@ -1,0 +1,1 @@
+"""The method: gates, objective, and the steps of a search."""

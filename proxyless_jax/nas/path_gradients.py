@@ -1,0 +1,148 @@
+"""Gradients of one path: of its weights, and of the architecture.
+
+The path is drawn from a space, or is all that an architecture has.
+
+Pure functions of a batch, or of a device's share of it: in the second case
+what they give of weights and metrics is the device's own, to be added up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+
+from proxyless_jax.nas import gates as gates_lib
+from proxyless_jax.nas import objective as objective_lib
+from proxyless_jax.nn.layers.batch_norm import TOLD, agreed_statistics
+from proxyless_jax.parallel.collectives import held_by_all
+from proxyless_jax.training.accumulation import in_parts
+from proxyless_jax.training.metrics import (
+  Metrics,
+  classification,
+  cross_entropy,
+)
+
+
+def weight_gradients(
+  rows,
+  batch_stats,
+  gates: gates_lib.Gates | None,
+  drop_rate: jax.Array | None,
+  key: jax.Array,
+  batch: dict,
+  *,
+  module: nn.Module,
+  smoothing: float,
+  accumulate: int,
+  frozen: dict | None = None,
+) -> tuple[dict, dict, Metrics]:
+  """Gradients of the mean loss in a path's weights.
+
+  Args:
+    rows: the parameters of the path: of a space as `rows.get_drawn` gives them.
+    batch_stats: of the module.
+    gates: the path; None for an architecture.
+    drop_rate: f[], of paths beside shortcuts; None drops none.
+    key: for dropout.
+    batch: to learn from.
+    module: of the space or the architecture.
+    smoothing: of the labels.
+    accumulate: parts of the batch, in memory one after the other.
+    frozen: {'params', 'batch_stats'} of edges that stay as they are; they are
+      then left out of `rows` and `batch_stats`, and of what is returned.
+
+  Returns:
+    Gradients of `rows`, new batch-norm statistics, metrics.
+  """
+  frozen = frozen or {"params": {}, "batch_stats": {}}
+
+  def gradients(part, batch_stats, key):
+    def loss_of(rows):
+      logits, new = module.apply(
+        {
+          "params": {**rows, **frozen["params"]},
+          "batch_stats": {**batch_stats, **frozen["batch_stats"]},
+        },
+        part["image"],
+        train=True,
+        gates=gates,
+        drop_rate=drop_rate,
+        mutable=TOLD,
+        rngs={"dropout": key},
+      )
+      loss = cross_entropy(logits, part, smoothing)
+      metrics = classification(logits, part, loss)
+      stats = new.get("batch_stats", {})
+      new = {**new, "batch_stats": {name: stats[name] for name in batch_stats}}
+      return loss, (agreed_statistics(new), metrics)
+
+    return jax.grad(loss_of, has_aux=True)(rows)
+
+  grads, (batch_stats, metrics) = in_parts(
+    gradients, accumulate, batch, batch_stats, key
+  )
+  return grads, batch_stats, metrics
+
+
+def arch_gradients(
+  arch,
+  variables: dict,
+  multipliers,
+  key: jax.Array,
+  batch: dict,
+  *,
+  module: nn.Module,
+  mask: jax.Array,
+  costs: Sequence[objective_lib.Cost],
+  mode: str,
+  smoothing: float,
+  accumulate: int,
+) -> tuple[jax.Array, Metrics]:
+  """Gradients of the objective in alpha, through the gates of a drawn path.
+
+  Devices that share a batch exchange the gradients of the gates alone, and
+  all have the same result.
+
+  Args:
+    arch: f[e, k].
+    variables: {'params', 'batch_stats'} of the module.
+    multipliers: f[m], of the costs.
+    key: of the draw.
+    batch: to learn from.
+    module: of the space.
+    mask: bool[e, k], which candidates exist.
+    costs: of the objective, each with a table.
+    mode: `full` or `two`, see `gates`.
+    smoothing: of the labels.
+    accumulate: parts of the batch, in memory one after the other.
+
+  Returns:
+    f[e, k], and metrics.
+  """
+
+  def gradients(part, _, dropout_key):
+    def loss_of(arch):
+      gates = gates_lib.draw(key, arch, mask, mode)
+      logits, _ = module.apply(
+        variables,
+        part["image"],
+        train=True,
+        gates=gates._replace(gate=held_by_all(gates.gate)),
+        mutable=["batch_stats"],
+        rngs={"dropout": dropout_key},
+      )
+      loss = cross_entropy(logits, part, smoothing)
+      expected = [cost.table.expected(gates.probs) for cost in costs]
+      metrics = classification(logits, part, loss)
+      metrics = {f"arch_{name}": mean for name, mean in metrics.items()}
+      total = objective_lib.loss(costs, loss, expected, multipliers)
+      return total, (None, metrics)
+
+    return jax.grad(loss_of, has_aux=True)(arch)
+
+  grads, (_, metrics) = in_parts(
+    gradients, accumulate, batch, None, jax.random.fold_in(key, 1)
+  )
+  return grads, metrics

@@ -1,0 +1,90 @@
+"""Gradients of devices that share a batch, added up.
+
+Of the gradients of banks they exchange the drawn rows, and of each row what its
+candidate has, but for batch norms, whose gradients are sums over the devices
+from the start: so devices send what they would for the plain network of the
+drawn path; where edges of several widths share a bank, what the widest of them
+would.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
+from jax import lax
+
+from proxyless_jax.nn.ops.shapes import norms_at
+from proxyless_jax.nn.supernet import bank
+from proxyless_jax.parallel.collectives import add_up, shares
+from proxyless_jax.space import Network
+
+
+def add_up_gradients(
+  grads, network: Network, index: Mapping[str, jax.Array | bool]
+):
+  """The sum of all devices' gradients, where it is not the sum already.
+
+  Args:
+    grads: of the parameters of the network's module; of banks, the drawn rows
+      f[n, 1, length].
+    network: whose they are.
+    index: i32[n] by the names of banks with several candidates: the drawn
+      ones, the same on all devices.
+  """
+  if shares() == 1:
+    return grads
+  own = bank.banks(network)
+  rows = {b.name: _add_up_rows(b, grads[b.name], index) for b in own}
+  norms = norms_outside_banks(network)
+  named = {k: g for k, g in grads.items() if k not in rows}
+  named = flatten_dict(named, keep_empty_nodes=True)
+  # Together, so that they can travel together.
+  sums = add_up(
+    {
+      path: leaf
+      for path, leaf in named.items()
+      if leaf is not empty_node and path[:-1] not in norms
+    }
+  )
+  return {**unflatten_dict({**named, **sums}), **rows}
+
+
+@functools.lru_cache(maxsize=64)
+def norms_outside_banks(network: Network) -> frozenset[tuple[str, ...]]:
+  """The paths of batch norms among the parameters of a network's module."""
+  return frozenset(
+    (edge.name, edge.op.name, *path)
+    for edge in network.layers
+    if len(edge.ops) == 1
+    for path in norms_at(edge.op, bank.nameless(edge))
+  )
+
+
+def _add_up_rows(own: bank.Bank, rows, index: Mapping[str, jax.Array | bool]):
+  parts = [bank.own_parts(op, own.place) for op in own.place.ops]
+  branches = [functools.partial(_add_up_parts, of_op) for of_op in parts]
+  if len(branches) == 1:
+    return branches[0](rows)
+
+  def edge(_, of_edge):
+    candidate, row = of_edge
+    return None, lax.switch(candidate, branches, row)
+
+  return lax.scan(edge, None, (index[own.name], rows))[1]
+
+
+def _add_up_parts(parts: tuple[tuple[int, int], ...], row):
+  """Of f[..., length], from the starts to the ends; all else stays."""
+  if not parts:
+    return row
+  sums = add_up(jnp.concatenate([row[..., a:b] for a, b in parts], axis=-1))
+  pieces, taken, end = [], 0, 0
+  for start, stop in parts:
+    pieces.append(row[..., end:start])
+    pieces.append(sums[..., taken : taken + stop - start])
+    taken, end = taken + stop - start, stop
+  return jnp.concatenate([*pieces, row[..., end:]], axis=-1)

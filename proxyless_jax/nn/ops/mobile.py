@@ -1,0 +1,139 @@
+"""The modules of the mobile networks' operations."""
+
+from __future__ import annotations
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from proxyless_jax.nn.layers.batch_norm import BatchNorm
+from proxyless_jax.nn.layers.declare import constant, normal
+from proxyless_jax.nn.layers.linear import Conv, Conv1x1, Dropout, depthwise
+from proxyless_jax.nn.ops.base import make
+from proxyless_jax.space import Classifier, ConvBN, Edge, MBConv, Zero
+
+
+class SqueezeExcite(nn.Module):
+  """Scales channels by what their means say: Hu et al., CVPR 2018.
+
+  y = x * sigmoid(W2 relu(W1 mean(x) + b1) + b2), f[b, h, w, c] -> the same.
+
+  Attributes:
+    squeezed: channels between the two layers.
+  """
+
+  squeezed: int
+
+  @nn.compact
+  def __call__(self, x):
+    means = jnp.mean(x, (1, 2), keepdims=True, dtype=jnp.float32)
+    features = x.shape[-1]
+    hidden = Conv1x1(self.squeezed, name="reduce")(means)
+    bias = self.param("reduce_bias", constant(0.0), (self.squeezed,))
+    scale = Conv1x1(features, name="widen")(jax.nn.relu(hidden + bias))
+    scale += self.param("widen_bias", constant(0.0), (features,))
+    return x * jax.nn.sigmoid(scale).astype(x.dtype)
+
+
+class MBConvModule(nn.Module):
+  """1x1 expansion, kxk depthwise, 1x1 projection, batch norm after each.
+
+  Attributes:
+    ops: one operation; or several that differ in the kernel alone, of which
+      `member` says which one to run, see
+      `proxyless_jax.nn.supernet.kernel_sharing`.
+    edge: where it stands.
+    bn_momentum: of the running batch-norm statistics.
+  """
+
+  ops: tuple[MBConv, ...]
+  edge: Edge
+  bn_momentum: float
+
+  @nn.compact
+  def __call__(self, x, train: bool, member=None):
+    norm = functools.partial(
+      BatchNorm, momentum=self.bn_momentum, epsilon=self.ops[0].epsilon
+    )
+    hidden = self.ops[0].hidden(self.edge)
+    activation = self.ops[0].activation
+    if self.ops[0].expands:
+      x = Conv1x1(hidden, name="expand")(x)
+      x = norm(activation, name="expand_bn")(x, train)
+    forms = tuple((op.kernel, 1) for op in self.ops)
+    x = depthwise(self, x, forms, self.edge.stride, member)
+    x = norm(activation, name="depthwise_bn")(x, train)
+    if squeezed := self.ops[0].squeezed(self.edge):
+      x = SqueezeExcite(squeezed, name="excite")(x)
+    x = Conv1x1(self.edge.features_out, name="project")(x)
+    return norm(name="project_bn")(x, train)
+
+
+@make.register
+def _(op: MBConv, edge, *, name, bn_momentum, dropout):
+  del dropout
+  return MBConvModule((op,), edge, bn_momentum, name=name)
+
+
+class ConvBNModule(nn.Module):
+  """kxk convolution, batch norm, activation."""
+
+  op: ConvBN
+  edge: Edge
+  bn_momentum: float
+
+  @nn.compact
+  def __call__(self, x, train: bool):
+    if self.op.kernel == 1 and self.edge.stride == 1:
+      x = Conv1x1(self.edge.features_out, name="conv")(x)
+    else:
+      sizes = self.edge.features_out, self.op.kernel, self.edge.stride
+      x = Conv(*sizes, name="conv")(x)
+    norm = self.op.activation, self.bn_momentum, self.op.epsilon
+    return BatchNorm(*norm, name="bn")(x, train)
+
+
+@make.register
+def _(op: ConvBN, edge, *, name, bn_momentum, dropout):
+  del dropout
+  return ConvBNModule(op, edge, bn_momentum, name=name)
+
+
+class ZeroModule(nn.Module):
+  """Zeros of the output's shape."""
+
+  edge: Edge
+
+  def __call__(self, x, train: bool):
+    del train
+    return jnp.zeros((x.shape[0], *self.edge.shape_out), x.dtype)
+
+
+@make.register
+def _(op: Zero, edge, *, name, bn_momentum, dropout):
+  del op, bn_momentum, dropout
+  return ZeroModule(edge, name=name)
+
+
+class ClassifierModule(nn.Module):
+  """Average pooling, dropout, linear: f[b, h, w, c] -> f32[b, classes]."""
+
+  classes: int
+  dropout: float
+
+  @nn.compact
+  def __call__(self, x, train: bool):
+    x = jnp.mean(x.astype(jnp.promote_types(x.dtype, jnp.float32)), (1, 2))
+    x = Dropout(self.dropout)(x, train)
+    shape = (x.shape[-1], self.classes)
+    kernel = self.param("kernel", normal(0.01), shape)
+    bias = self.param("bias", constant(0.0), shape[1:])
+    return x @ kernel + bias
+
+
+@make.register
+def _(op: Classifier, edge, *, name, bn_momentum, dropout):
+  del op, bn_momentum
+  return ClassifierModule(edge.features_out, dropout, name=name)

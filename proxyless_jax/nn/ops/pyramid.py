@@ -1,0 +1,83 @@
+"""The module of PyramidNet's block, with ShakeDrop where it has it."""
+
+from __future__ import annotations
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from proxyless_jax.nn.layers.batch_norm import BatchNorm
+from proxyless_jax.nn.layers.linear import Conv, Conv1x1, dropout_key
+from proxyless_jax.nn.ops.base import make
+from proxyless_jax.nn.ops.common import average_cells
+from proxyless_jax.nn.ops.shake import shake
+from proxyless_jax.parallel.collectives import of_examples
+from proxyless_jax.space import Edge, PyramidBlock
+
+
+def shake_drop(key, y, survival: float):
+  """y, or a * y with the gradient b * dy where the block is perturbed.
+
+  Yamada, Iwamura, Akiba and Kise, IEEE Access 2019, equation 6: one decision
+  for the block, a in [-1, 1] and b in [0, 1] for each example. The mean over
+  draws is survival * y.
+
+  Args:
+    key: PRNG key.
+    y: f[b, h, w, c], of the residual branch.
+    survival: probability that the block is left alone.
+  """
+  keys = dict(zip(("kept", "forward", "backward"), jax.random.split(key, 3)))
+  kept = jax.random.bernoulli(keys["kept"], survival)
+  forward, backward = (
+    of_examples(
+      lambda n, key=keys[name], low=low: jax.random.uniform(
+        key, (n, 1, 1, 1), jnp.float32, minval=low
+      ),
+      y.shape[0],
+    )
+    for name, low in (("forward", -1.0), ("backward", 0.0))
+  )
+  return shake(y, jnp.where(kept, 1.0, forward), jnp.where(kept, 1.0, backward))
+
+
+class PyramidBlockModule(nn.Module):
+  """Bottleneck beside a shortcut that pools and pads with zero channels."""
+
+  op: PyramidBlock
+  edge: Edge
+  bn_momentum: float
+
+  @nn.compact
+  def __call__(self, x, train: bool):
+    y = self._shaken(self._residual(x, train), train)
+    x = average_cells(x, self.edge.stride)
+    lacking = self.edge.features_out - self.edge.features_in
+    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, lacking))) + y
+
+  def _residual(self, x, train: bool):
+    norm = functools.partial(BatchNorm, momentum=self.bn_momentum, epsilon=1e-5)
+    hidden = self.op.hidden(self.edge)
+    x = norm(name="bn")(x, train)
+    x = Conv1x1(hidden, name="reduce")(x)
+    x = norm("relu", name="reduce_bn")(x, train)
+    x = Conv(hidden, 3, self.edge.stride, name="conv")(x)
+    x = norm("relu", name="conv_bn")(x, train)
+    x = Conv1x1(self.edge.features_out, name="widen")(x)
+    return norm(name="widen_bn")(x, train)
+
+  def _shaken(self, y, train: bool):
+    survival = float(self.op.survival)
+    if survival == 1.0:
+      return y
+    if train:
+      return shake_drop(dropout_key(self), y, survival)
+    return survival * y
+
+
+@make.register
+def _(op: PyramidBlock, edge, *, name, bn_momentum, dropout):
+  del dropout
+  return PyramidBlockModule(op, edge, bn_momentum, name=name)

@@ -1,0 +1,73 @@
+"""The modules of the operations of PyramidNets with trees.
+
+Batch norm and activation come before the weights.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+
+from proxyless_jax.nn.layers.batch_norm import BatchNorm
+from proxyless_jax.nn.layers.linear import (
+  Conv,
+  Conv1x1,
+  channel_shuffle,
+  depthwise,
+)
+from proxyless_jax.nn.ops.base import make
+from proxyless_jax.space import Edge, NormConv, NormSepConv
+
+
+class NormConvModule(nn.Module):
+  """Batch norm, ReLU where there is one, convolution, shuffle where one is."""
+
+  op: NormConv
+  edge: Edge
+  bn_momentum: float
+
+  @nn.compact
+  def __call__(self, x, train: bool):
+    activation = "relu" if self.op.relu else "linear"
+    norm = activation, self.bn_momentum, self.op.epsilon
+    x = BatchNorm(*norm, name="bn")(x, train)
+    kernel, stride, groups = self.op.kernel, self.edge.stride, self.op.groups
+    if kernel == stride == groups == 1:
+      return Conv1x1(self.edge.features_out, name="conv")(x)
+    sizes = self.edge.features_out, kernel, stride, groups
+    x = Conv(*sizes, name="conv")(x)
+    return channel_shuffle(x, groups) if self.op.shuffle else x
+
+
+@make.register
+def _(op: NormConv, edge, *, name, bn_momentum, dropout):
+  del dropout
+  return NormConvModule(op, edge, bn_momentum, name=name)
+
+
+class NormSepConvModule(nn.Module):
+  """Batch norm, ReLU, depthwise convolution, 1x1 convolution.
+
+  Attributes:
+    ops: one operation; or several, of which `member` says which one to run,
+      see `proxyless_jax.nn.supernet.kernel_sharing`.
+    edge: where it stands.
+    bn_momentum: of the running batch-norm statistics.
+  """
+
+  ops: tuple[NormSepConv, ...]
+  edge: Edge
+  bn_momentum: float
+
+  @nn.compact
+  def __call__(self, x, train: bool, member=None):
+    norm = "relu", self.bn_momentum, self.ops[0].epsilon
+    x = BatchNorm(*norm, name="bn")(x, train)
+    forms = tuple((op.kernel, op.dilation) for op in self.ops)
+    x = depthwise(self, x, forms, self.edge.stride, member)
+    return Conv1x1(self.edge.features_out, name="pointwise")(x)
+
+
+@make.register
+def _(op: NormSepConv, edge, *, name, bn_momentum, dropout):
+  del dropout
+  return NormSepConvModule((op,), edge, bn_momentum, name=name)

@@ -1,0 +1,1 @@
+"""Mixed edges: all candidates have parameters, one path runs."""

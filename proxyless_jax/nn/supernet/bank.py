@@ -1,0 +1,286 @@
+"""Banks: the variables of all candidates of alike edges, as one array.
+
+Row [i, j] of a bank f[n, k, length] holds the variables of candidate j of edge
+i: the leaves of their tree one after the other, then zeros up to the longest
+candidate. Architectures have named trees instead; `inherit` picks them.
+
+Edges of nearly the same width can share a bank too: `Bank` says how.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from proxyless_jax.nn.layers.batch_norm import MOMENTS
+from proxyless_jax.nn.ops.shapes import boxed_shapes, norms_at, told_in_training
+from proxyless_jax.space import Edge, Network, Op
+from proxyless_jax.space.networks.network import check_network
+
+
+def alike_runs(edges: tuple[Edge, ...]) -> list[list[Edge]]:
+  """Consecutive edges that differ in nothing but their names."""
+  return [list(group) for _, group in itertools.groupby(edges, key=nameless)]
+
+
+def nameless(edge: Edge) -> Edge:
+  """The edge as a place: where a candidate stands, whatever it is called."""
+  return dataclasses.replace(edge, name="any")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """How one candidate's variables of one collection lie in a vector.
+
+  Attributes:
+    structure: of their tree.
+    shapes: of its leaves, in order.
+  """
+
+  structure: Any
+  shapes: tuple[tuple[int, ...], ...]
+
+  @property
+  def length(self) -> int:
+    return sum(math.prod(shape) for shape in self.shapes)
+
+  def unpack(self, vector):
+    """f[at least length] -> the tree."""
+    return self.structure.unflatten(self.cut(vector))
+
+  def cut(self, vector) -> list:
+    """f[at least length] -> the leaves. NumPy in, NumPy out."""
+    if isinstance(vector, np.ndarray):
+      return _slices(self.shapes, vector)
+    return _cut(self.shapes, len(vector), vector)
+
+  def pack(self, tree, length: int):
+    """The tree -> f[length], zeros at its end. numpy in, numpy out."""
+    leaves = [leaf.ravel() for leaf in self.structure.flatten_up_to(tree)]
+    numpy = all(isinstance(leaf, np.ndarray) for leaf in leaves)
+    lib = np if numpy else jnp
+    dtype = lib.result_type(*leaves) if leaves else np.float32
+    rest = lib.zeros(length - self.length, dtype)
+    return lib.concatenate([*leaves, rest])
+
+
+@functools.lru_cache(maxsize=4096)
+def layout(op: Op, place: Edge, collection: str) -> Layout:
+  """Where the variables of `op` at `place` lie in a row of a bank.
+
+  Args:
+    op: the candidate.
+    place: where it stands.
+    collection: 'params', 'batch_stats', or the `MOMENTS` of a batch.
+  """
+  shapes = nn.meta.unbox(boxed_shapes(op, place))
+  if collection == MOMENTS:
+    shapes = {MOMENTS: {}, **told_in_training(op, place)}
+  leaves, structure = jax.tree.flatten(shapes[collection])
+  return Layout(structure, tuple(leaf.shape for leaf in leaves))
+
+
+@functools.lru_cache(maxsize=4096)
+def own_parts(op: Op, place: Edge) -> tuple[tuple[int, int], ...]:
+  """Where in a row gradients are one device's own, not the sum of all.
+
+  Returns:
+    Starts and ends, in order: of all parameters but those of batch norms.
+  """
+  shapes = nn.meta.unbox(boxed_shapes(op, place))["params"]
+  norms, parts, start = norms_at(op, place), [], 0
+  for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+    end = start + leaf.size
+    if tuple(key.key for key in path[:-1]) not in norms:
+      before = parts.pop() if parts and parts[-1][1] == start else (start,)
+      parts.append((before[0], end))
+    start = end
+  return tuple(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bank:
+  """The variables of edges that run as if they were alike.
+
+  Attributes:
+    name: under which its arrays lie among a module's variables.
+    edges: one for each row.
+    place: what all rows are stored as: an edge without a name, with the
+      candidates of all. Its widths may be larger than those of an edge, whose
+      row then has zeros for the channels that the edge lacks.
+    parts: in how many parts the channels of the place's input and output come,
+      each of which ends with such zeros of its own.
+  """
+
+  name: str
+  edges: tuple[Edge, ...]
+  place: Edge
+  parts: tuple[int, int] = (1, 1)
+
+  def length(self, collection: str) -> int:
+    """Of a row: that of the longest candidate, of parameters a multiple."""
+    lengths = (layout(op, self.place, collection) for op in self.place.ops)
+    longest = max(one.length for one in lengths)
+    return longest if collection != "params" else -(-longest // ROW) * ROW
+
+  def pack(self, op: Op, collection: str, tree) -> np.ndarray:
+    """The variables of an edge's candidate, NumPy's -> f[length]."""
+    stored = layout(op, self.place, collection)
+    leaves = stored.structure.flatten_up_to(tree)
+    wide = [
+      _widen(leaf, shape, self._parts(shape))
+      for leaf, shape in zip(leaves, stored.shapes)
+    ]
+    tree = stored.structure.unflatten(wide)
+    return stored.pack(tree, self.length(collection))
+
+  def unpack(self, op: Op, edge: Edge, collection: str, row):
+    """f[length] -> the variables of a candidate of `edge`."""
+    own = layout(op, nameless(edge), collection)
+    leaves = layout(op, self.place, collection).cut(row)
+    narrow = [
+      _narrow(leaf, shape, self._parts(shape))
+      for leaf, shape in zip(leaves, own.shapes)
+    ]
+    return own.structure.unflatten(narrow)
+
+  def _parts(self, shape: tuple[int, ...]) -> int:
+    """Of the last axis: vectors are of a norm, kernels have outputs last."""
+    return self.parts[len(shape) > 1]
+
+
+def _widen(leaf: np.ndarray, shape: tuple[int, ...], parts: int) -> np.ndarray:
+  """Appends zeros to all axes; to each part of the last."""
+  if leaf.shape == shape:
+    return leaf
+  *others, last = shape
+  leaf = leaf.reshape(*leaf.shape[:-1], parts, -1)
+  wide = (*others, parts, last // parts)
+  pad = [(0, new - old) for old, new in zip(leaf.shape, wide)]
+  return np.pad(leaf, pad).reshape(shape)
+
+
+def _narrow(leaf, shape: tuple[int, ...], parts: int):
+  """Undoes `_widen`."""
+  if leaf.shape == shape:
+    return leaf
+  *others, last = shape
+  leaf = leaf.reshape(*leaf.shape[:-1], parts, -1)
+  own = tuple(map(slice, (*others, parts, last // parts)))
+  return leaf[own].reshape(shape)
+
+
+# Rows of parameters are multiples of so many numbers: as many devices as divide
+# it can each keep a part of every row.
+ROW = 512
+
+
+@functools.singledispatch
+def banks(network: Network) -> tuple[Bank, ...]:
+  """The banks of a network's module; all other edges have named trees."""
+  return tuple(
+    Bank(run[0].name, tuple(run), nameless(run[0]))
+    for run in alike_runs(network.layers)
+    if len(run[0].ops) > 1
+  )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _cut(shapes, length, vector):
+  """The leaves that lie in a vector f[length]."""
+  del length
+  return _slices(shapes, vector)
+
+
+def _slices(shapes, vector) -> list:
+  ends = np.cumsum([0] + [math.prod(shape) for shape in shapes])
+  return [
+    vector[start:end].reshape(shape)
+    for start, end, shape in zip(ends, ends[1:], shapes)
+  ]
+
+
+def _cut_forward(shapes, length, vector):
+  return _cut(shapes, length, vector), vector[:0]
+
+
+def _cut_backward(shapes, length, empty, pieces):
+  # One concatenation. Autodiff's own is a sum of one padded vector per leaf.
+  used = sum(math.prod(shape) for shape in shapes)
+  pieces = [piece.ravel() for piece in pieces]
+  rest = jnp.zeros(length - used, empty.dtype)
+  return (jnp.concatenate([*pieces, rest]),)
+
+
+_cut.defvjp(_cut_forward, _cut_backward)
+
+
+def inherit(space: Network, variables: dict, network: Network) -> dict:
+  """The variables of an architecture, picked from those of its space.
+
+  Args:
+    space: from which `network` was chosen.
+    variables: {'params', 'batch_stats'} of the space's module.
+    network: the architecture.
+
+  Returns:
+    {'params', 'batch_stats'} of the architecture's module.
+
+  Raises:
+    ValueError: `network` is not of `space`, or `variables` are not its own.
+  """
+  _check_chosen(space, network)
+  own = banks(space)
+  for bank in own:
+    if not hasattr(_entry(variables, "params", bank.name), "shape"):
+      raise ValueError(
+        f"variables have no bank {bank.name!r}: expected those of the space's "
+        "module, {'params', 'batch_stats'}"
+      )
+  names = {edge.name for edge in network.layers}
+  ops = {edge.name: edge.op for edge in network.layers}
+  picked = {}
+  for collection, tree in variables.items():
+    trees = {name: own for name, own in tree.items() if name in names}
+    for bank in own:
+      trees.pop(bank.name, None)
+      for row, edge in zip(tree[bank.name], bank.edges):
+        op = ops[edge.name]
+        candidate = row[bank.place.ops.index(op)]
+        mine = bank.unpack(op, edge, collection, candidate)
+        if jax.tree.leaves(mine):
+          trees[edge.name] = {op.name: mine}
+    picked[collection] = trees
+  return picked
+
+
+def _entry(variables, *names: str):
+  """What lies in nested dicts under some names; None where nothing does."""
+  for name in names:
+    if not isinstance(variables, Mapping):
+      return None
+    variables = variables.get(name)
+  return variables
+
+
+def _check_chosen(space: Network, network: Network) -> None:
+  check_network("space", space)
+  check_network("network", network)
+  alike = type(network) is type(space) and network.is_architecture
+  alike = alike and len(network.edges) == len(space.edges)
+  if not alike or space.with_edges(network.edges) != network:
+    raise ValueError(
+      "network is no architecture of the space: expected one that "
+      "space.choose(choices) gave"
+    )
+  for edge, own in zip(network.edges, space.edges):
+    own.index(edge.op.name)

@@ -1,0 +1,1 @@
+"""Many devices: what they exchange, and where arrays lie on them."""

@@ -1,0 +1,1 @@
+"""A config: its options, how they are parsed and checked."""

@@ -1,0 +1,72 @@
+"""The command line's arguments: parsed, or refused in one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from absl import flags, logging
+
+from proxyless_jax.run.config import mistakes
+from proxyless_jax.run.hosts.joining import Place, find_place
+
+PROGRAM = "python -m proxyless_jax.main"
+USAGE = (
+  f"usage: {PROGRAM} --config=FILE[:VARIANT] --workdir=DIR "
+  "[--config.FIELD=VALUE ...]"
+)
+EXAMPLE = f"example: {PROGRAM} --config=configs/mnist.py --workdir=runs/mnist"
+NEEDED = {"config": "a config file", "workdir": "the folder of the run"}
+
+_DISTRIBUTED = flags.DEFINE_bool(
+  "distributed", False, "One of several hosts; what started it says which."
+)
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator", None, "HOST:PORT of the first of several hosts."
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many hosts.")
+_PROCESS = flags.DEFINE_integer("process", None, "Which host this is, from 0.")
+
+
+def fail(message: str) -> NoReturn:
+  """Ends the program with one line on standard error."""
+  sys.exit(f"error: {' '.join(message.split())}")
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses the flags, `--config` among them; gives what is no flag."""
+  if not argv[1:]:
+    sys.exit(f"{USAGE}\n{EXAMPLE}")
+  # ml_collections warns of what is an error here.
+  logging.set_verbosity(logging.ERROR)
+  try:
+    rest = flags.FLAGS([_expanded(arg) for arg in argv])
+    _check_given()
+    flags.FLAGS.config.get("job")  # A file that is not there raises only here.
+    return rest
+  # The config file is the user's code: anything may come out of it.
+  except Exception as error:
+    if "--debug" in argv:
+      raise
+    fail(mistakes.explain(error, argv))
+
+
+def _check_given() -> None:
+  for name, what in NEEDED.items():
+    if not flags.FLAGS[name].present:
+      fail(f"no --{name}: expected {what}; {EXAMPLE}")
+
+
+def _expanded(arg: str) -> str:
+  """`--config=~/FILE` with the home folder, as shells leave it."""
+  name, equals, value = arg.partition("=")
+  is_config = name.lstrip("-") == "config"
+  return name + equals + os.path.expanduser(value) if is_config else arg
+
+
+def place() -> Place | None:
+  """Of this host among several, as flags and environment say."""
+  return find_place(
+    _DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
+  )

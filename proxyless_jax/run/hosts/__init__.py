@@ -1,0 +1,1 @@
+"""Several hosts, and signals that end a run."""

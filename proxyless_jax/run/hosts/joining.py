@@ -1,0 +1,176 @@
+"""How a host finds the others: flags, or what started it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import socket
+import sys
+import threading
+
+import jax
+
+from proxyless_jax.run.hosts.preemption import leaving_by_sigterm
+
+# Seconds for all hosts to come: a cluster may start them minutes apart.
+WAIT = 300
+# After which JAX aborts all hosts for one that is silent, as stopped ones are.
+HEARTBEAT = 50
+# What torchrun and its like tell every process they start.
+TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
+COORDINATOR = "JAX_COORDINATOR_ADDRESS"
+# Where torchrun itself listens at the port that it names.
+AGENT = "TORCHELASTIC_USE_AGENT_STORE"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """Of a host among the others; what is None, JAX finds out.
+
+  Attributes:
+    coordinator: HOST:PORT where the first host listens.
+    processes: how many there are.
+    process: which this one is, from 0.
+    device: the only local device that it uses; None for all.
+  """
+
+  coordinator: str | None = None
+  processes: int | None = None
+  process: int | None = None
+  device: int | None = None
+
+
+def find_place(
+  detect: bool,
+  coordinator: str | None,
+  processes: int | None,
+  process: int | None,
+) -> Place | None:
+  """The place that flags and environment give; None for a run of one host.
+
+  Args:
+    detect: take what Slurm, Kubernetes, Cloud TPU, Open MPI or `torchrun`
+      says; JAX knows all but the last.
+    coordinator, processes, process: as in `Place`, given together; the
+      coordinator may be in JAX_COORDINATOR_ADDRESS.
+
+  Raises:
+    ValueError: some are missing, or wrong.
+  """
+  given = coordinator, processes, process
+  if given == (None, None, None):
+    return _detected() if detect else None
+  if detect:
+    raise ValueError(
+      "--distributed: expected alone, since it finds --coordinator, "
+      "--processes and --process: leave it out, or those"
+    )
+  coordinator = coordinator or os.environ.get(COORDINATOR)
+  if None in (coordinator, processes, process):
+    raise ValueError(
+      f"--coordinator={coordinator} --processes={processes} "
+      f"--process={process}: expected all three, such as "
+      "--coordinator=10.0.0.1:1234 --processes=2 --process=0"
+    )
+  return _checked(Place(coordinator, processes, process))
+
+
+def _detected() -> Place:
+  if not all(name in os.environ for name in TORCHRUN):
+    return Place()
+  host, *numbers = (os.environ[name] for name in TORCHRUN)
+  try:
+    port, processes, process = map(int, numbers)
+    device = os.environ.get("LOCAL_RANK")
+    device = None if device is None else int(device)
+  except ValueError as error:
+    names = ", ".join((*TORCHRUN[1:], "LOCAL_RANK"))
+    raise ValueError(f"{names}: expected integers: {error}") from error
+  port += os.environ.get(AGENT) == "True"
+  return _checked(Place(f"{host}:{port}", processes, process, device))
+
+
+def _checked(place: Place) -> Place:
+  host, _, port = place.coordinator.rpartition(":")
+  if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+    raise ValueError(
+      f"--coordinator={place.coordinator}: expected HOST:PORT of the first "
+      "host, such as 10.0.0.1:1234"
+    )
+  if place.processes < 1:
+    raise ValueError(f"--processes={place.processes}: expected 1 or more")
+  if not 0 <= place.process < place.processes:
+    raise ValueError(
+      f"--process={place.process}: expected 0 to {place.processes - 1}, since "
+      f"--processes={place.processes}"
+    )
+  return place
+
+
+def join(place: Place) -> None:
+  """Starts JAX's distributed system.
+
+  Args:
+    place: of this host.
+
+  Raises:
+    ValueError: no cluster was detected.
+    ConnectionError: the port of the first host is taken.
+  """
+  if place.process == 0:
+    _check_port(int(place.coordinator.rpartition(":")[2]))
+  with _patience(place):
+    try:
+      jax.distributed.initialize(
+        place.coordinator,
+        place.processes,
+        place.process,
+        place.device,
+        # Later than ours: JAX would abort with pages of C++.
+        initialization_timeout=2 * WAIT,
+        heartbeat_timeout_seconds=HEARTBEAT,
+      )
+    except (ValueError, RuntimeError, KeyError) as error:
+      raise ValueError(
+        f"--distributed: JAX found no cluster ({error}): start the program by "
+        "Slurm, Kubernetes, Cloud TPU, Open MPI or torchrun, or give "
+        "--coordinator, --processes and --process"
+      ) from error
+
+
+def _check_port(port: int) -> None:
+  """Refuses a port that is taken, where JAX would crash."""
+  try:
+    socket.create_server(("", port)).close()
+  except OSError as error:
+    raise ConnectionError(
+      f"--coordinator: port {port} of this host cannot be used ({error}): "
+      "end what listens there, or take another port on all hosts"
+    ) from error
+
+
+@contextlib.contextmanager
+def _patience(place: Place):
+  """Ends the process where the others do not come."""
+
+  def give_up():
+    asked = place.coordinator or "the first host"
+    count = place.processes or "all"
+    print(
+      f"error: {count} hosts were to meet at {asked}, but some did not come "
+      f"within {WAIT} s: start all with the same --coordinator and "
+      "--processes, each with another --process, and let them reach that port",
+      file=sys.stderr,
+      flush=True,
+    )
+    os._exit(1)
+
+  timer = threading.Timer(WAIT, give_up)
+  timer.daemon = True
+  timer.start()
+  try:
+    with leaving_by_sigterm():
+      yield
+  finally:
+    timer.cancel()

@@ -1,1 +1,0 @@
-"""The method: pure functions on arrays."""

@@ -1,0 +1,1 @@
+"""Networks: what edges are joined to, a file per family."""

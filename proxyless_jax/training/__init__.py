@@ -1,0 +1,1 @@
+"""Plain supervised training: nothing here knows of a search."""

@@ -1,0 +1,168 @@
+"""Families: each member is the module of its operation."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from proxyless_jax.nn.ops.base import make
+from proxyless_jax.nn.supernet import bank
+from proxyless_jax.nn.supernet.kernel_sharing import families_of
+from proxyless_jax.space import (
+  ConvBN,
+  Edge,
+  Identity,
+  MBConv,
+  NormSepConv,
+  Zero,
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+  """Most of the time here is XLA's; what is computed stays the same."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
+OPTIONS = (("bn_momentum", 0.8), ("dropout", 0.0))
+
+
+def edge_of(ops, expand_shape=True):
+  if expand_shape:
+    return Edge("any", ops, 3, 4, 2, 7)
+  return Edge("any", ops, 4, 4, 1, 5, shortcut=True)
+
+
+# The kernel lies first in the rows of the one, between others in the other's.
+MBCONVS = tuple(MBConv(2, kernel) for kernel in (5, 3, 7))
+SEPARABLE = NormSepConv(5), NormSepConv(3), NormSepConv(3, dilated=True)
+
+
+def test_candidates_of_one_expansion_are_a_family():
+  names = [(3, 3), (6, 5), (3, 7), (6, 3)]
+  ops = (*(MBConv(*name) for name in names), Zero(), ConvBN(3))
+  place = edge_of(ops, expand_shape=False)
+  families = families_of(ops, place, OPTIONS, True)
+  positions = sorted(family.positions for family in families)
+  assert positions == [(0, 2), (1, 3), (4,), (5,)]
+  again = families_of(ops, place, OPTIONS, True)
+  assert [f.run for f in again] == [f.run for f in families]
+
+
+def test_separable_convolutions_of_trees_are_a_family():
+  ops = *SEPARABLE[:2], Identity(), SEPARABLE[2]
+  place = Edge("any", ops, 4, 4, 1, 5)
+  families = families_of(ops, place, OPTIONS, True)
+  assert sorted(f.positions for f in families) == [(0, 1, 3), (2,)]
+
+
+def row_of(rng, op, place, collection, length):
+  layout = bank.layout(op, place, collection)
+  row = rng.uniform(0.5, 1.5, layout.length)
+  return np.concatenate([row, np.full(length - layout.length, np.nan)])
+
+
+def pull(run, cotangent, params, stats, x):
+  """y, new statistics, and gradients of parameters and x."""
+
+  def loss(params, x):
+    y, new, *_ = run(params, stats, x)
+    return jnp.sum(y * cotangent), (y, new)
+
+  grads, aux = jax.grad(loss, (0, 1), has_aux=True)(params, x)
+  return (*aux, *grads)
+
+
+def with_epsilon(ops, epsilon):
+  return tuple(dataclasses.replace(op, epsilon=epsilon) for op in ops)
+
+
+def test_candidates_of_another_epsilon_are_another_family():
+  ops = MBCONVS[:2] + with_epsilon(MBCONVS[2:], 0.1)
+  families = families_of(ops, edge_of(ops), OPTIONS, True)
+  assert sorted(f.positions for f in families) == [(0, 1), (2,)]
+
+
+@pytest.mark.parametrize(
+  "ops,train",
+  [
+    (MBCONVS, True),
+    (MBCONVS, False),
+    (SEPARABLE, True),
+    (with_epsilon(MBCONVS, 0.1), True),
+    (with_epsilon(SEPARABLE, 0.1), False),
+  ],
+)
+def test_every_member_is_the_module_of_its_operation(ops, train):
+  """What lies behind a member's own in its row, here NaN, is not read."""
+  place = edge_of(ops)
+  rng = np.random.default_rng(0)
+  lengths = [
+    bank.Bank("any", (place,), place).length(c)
+    for c in ("params", "batch_stats")
+  ]
+  with jax.enable_x64(True):
+    x = jnp.asarray(rng.standard_normal((2, 7, 7, 3)))
+    cotangent = jnp.asarray(rng.standard_normal((2, 4, 4, 4)))
+    (family,) = families_of(ops, place, OPTIONS, train)
+    of_family = jax.jit(
+      lambda member, *args: pull(
+        functools.partial(family.run, member), cotangent, *args
+      )
+    )
+    for member, op in enumerate(ops):
+      params, stats = (
+        jnp.asarray(row_of(rng, op, place, collection, length))
+        for collection, length in zip(("params", "batch_stats"), lengths)
+      )
+      got = of_family(member, params, stats, x)
+      single = jax.jit(
+        lambda *args, op=op: pull(alone(op, place, train), cotangent, *args)
+      )
+      want = single(params, stats, x)
+      for one, other in zip(got, want):
+        assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+      own = bank.layout(op, place, "params").length
+      assert_array_equal(got[2][own:], 0.0)
+
+
+def alone(op, place, train):
+  """The operation's own module, on rows."""
+  module = make(op, place, name=None, **dict(OPTIONS))
+  layouts = {c: bank.layout(op, place, c) for c in ("params", "batch_stats")}
+
+  def run(params, stats, x):
+    variables = {
+      "params": layouts["params"].unpack(params),
+      "batch_stats": layouts["batch_stats"].unpack(stats),
+    }
+    y, new = module.apply(variables, x, train, mutable=["batch_stats"])
+    return y, layouts["batch_stats"].pack(new["batch_stats"], len(stats))
+
+  return run
+
+
+@pytest.mark.parametrize("ops", [MBCONVS, SEPARABLE])
+def test_a_run_that_is_given_its_moments_is_the_same(ops):
+  place = edge_of(ops)
+  rng = np.random.default_rng(0)
+  length = bank.Bank("any", (place,), place).length
+  params, stats = (
+    row_of(rng, ops[0], place, name, length(name)).astype(np.float32)
+    for name in ("params", "batch_stats")
+  )
+  x = rng.standard_normal((2, 7, 7, 3)).astype(np.float32)
+  (family,) = families_of(ops, place, OPTIONS, True)
+  y, new, moments = family.run(0, params, stats, x)
+  again = family.run(0, params, stats, x, moments)
+  for one, other in zip((y, new, moments), again):
+    assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+  # They are taken for the batch's: others give another output.
+  other, *_ = family.run(0, params, stats, x, moments + 1.0)
+  assert not np.allclose(y, other, atol=1e-2)
