@@ -32,7 +32,9 @@ from experiments import hlo
 from experiments.kinds import KINDS, summary
 from experiments.workloads import optimizer, search_start
 from proxyless_jax.hardware import cost_table
-from proxyless_jax.nas import objective, reinforce, state, steps
+from proxyless_jax.nas import objective, reinforce
+from proxyless_jax.nas.arch_step import arch_step
+from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, init
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.kernel_sharing import families_of
@@ -40,6 +42,8 @@ from proxyless_jax.parallel.collectives import DATA
 from proxyless_jax.parallel.mesh import jit_step, make_mesh
 from proxyless_jax.run.config.options import parse
 from proxyless_jax.space import Network
+from proxyless_jax.training.state import train_state
+from proxyless_jax.training.steps import train_step
 
 DEVICES = 8
 IMAGE_SIZE = 32
@@ -104,9 +108,9 @@ def search_programs(space: Network, mesh: Mesh, names=None) -> dict[str, str]:
   cost = objective.Cost("macs", table, target)
   arch = dict(shared, tx=arch_tx, costs=(cost,))
   bound = {
-    "weight": functools.partial(steps.weight_step, tx=tx, **shared),
-    "arch full": functools.partial(steps.arch_step, mode="full", **arch),
-    "arch two": functools.partial(steps.arch_step, mode="two", **arch),
+    "weight": functools.partial(weight_step, tx=tx, **shared),
+    "arch full": functools.partial(arch_step, mode="full", **arch),
+    "arch two": functools.partial(arch_step, mode="two", **arch),
     "reinforce": functools.partial(
       reinforce.reinforce_step,
       samples=10,
@@ -124,9 +128,9 @@ def plain_program(network: Network, mesh: Mesh) -> str:
   """The text of an architecture's training step."""
   module, tx = build(network), optimizer()
   variables = init(module, jax.random.key(1))
-  held = state.train_state(jax.random.key(0), variables, tx)
+  held = train_state(jax.random.key(0), variables, tx)
   step = functools.partial(
-    steps.train_step,
+    train_step,
     module=module,
     tx=tx,
     average_decay=0.0,

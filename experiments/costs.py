@@ -32,13 +32,14 @@ import numpy as np
 
 from experiments.hlo import Instruction, bytes_of, executed
 from experiments.workloads import optimizer
-from proxyless_jax.nas import state, steps
 from proxyless_jax.nn import build, init
 from proxyless_jax.nn.ops.base import make
 from proxyless_jax.nn.ops.shapes import boxed_shapes
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.space import Edge, Network, Zero
 from proxyless_jax.training import metrics
+from proxyless_jax.training.state import train_state
+from proxyless_jax.training.steps import train_step
 
 # Enough that what does not grow with the batch, the optimizer's traffic, is
 # below 1 % of the bytes.
@@ -140,11 +141,9 @@ def batch_of(network: Network) -> dict:
 def training(network: Network):
   """A training step, by the search's optimizer, and its inputs."""
   module, tx = build(network), optimizer()
-  train = state.train_state(
-    jax.random.key(0), init(module, jax.random.key(0)), tx
-  )
+  train = train_state(jax.random.key(0), init(module, jax.random.key(0)), tx)
   step = functools.partial(
-    steps.train_step,
+    train_step,
     module=module,
     tx=tx,
     smoothing=SMOOTHING,

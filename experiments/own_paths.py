@@ -26,7 +26,10 @@ import optax  # noqa: E402
 from configs import mnist  # noqa: E402
 from proxyless_jax.data import load, train_batches  # noqa: E402
 from proxyless_jax.nas import gates as gates_lib  # noqa: E402
-from proxyless_jax.nas import optim, own_paths, state, steps  # noqa: E402
+from proxyless_jax.nas import own_paths  # noqa: E402
+from proxyless_jax.nas.arch_step import arch_step  # noqa: E402
+from proxyless_jax.nas.state import search_state  # noqa: E402
+from proxyless_jax.nas.weight_step import weight_step  # noqa: E402
 from proxyless_jax.nn import build, init  # noqa: E402
 from proxyless_jax.parallel.mesh import (  # noqa: E402
   jit_step,
@@ -35,6 +38,7 @@ from proxyless_jax.parallel.mesh import (  # noqa: E402
   to_devices,
 )
 from proxyless_jax.run.config.options import parse  # noqa: E402
+from proxyless_jax.training.sgd import train_schedule, weight_optimizer  # noqa: E402
 
 # The change of alpha is then the gradient, its sign aside.
 DESCENT = optax.with_extra_args_support(optax.sgd(1.0))
@@ -46,14 +50,14 @@ def prepare(options, dataset, epochs):
   module, mask = build(space), gates_lib.candidate_mask(space)
   search = options.search
   count = round(epochs * len(dataset.weights) / search.batch)
-  tx = optim.weight_optimizer(
-    optim.train_schedule(search.lr, count, 0),
+  tx = weight_optimizer(
+    train_schedule(search.lr, count, 0),
     momentum=search.momentum,
     nesterov=search.nesterov,
     decay=search.decay,
     kernels_only=False,
   )
-  current = state.search_state(
+  current = search_state(
     jax.random.key(0),
     init(module, jax.random.key(1)),
     mask,
@@ -64,7 +68,7 @@ def prepare(options, dataset, epochs):
   )
   current = place(current, mesh)
   step = functools.partial(
-    steps.weight_step,
+    weight_step,
     module=module,
     mask=mask,
     tx=tx,
@@ -136,7 +140,7 @@ def main():
     seen = [
       gradients(
         functools.partial(
-          module_of.arch_step,
+          step,
           module=module,
           mask=mask,
           tx=DESCENT,
@@ -153,7 +157,7 @@ def main():
         args.draws,
         args.batch,
       )
-      for module_of in (steps, own_paths)
+      for step in (arch_step, own_paths.arch_step)
     ]
     result[mode] = compare(*seen)
   print(json.dumps(result, indent=1))

@@ -26,11 +26,12 @@ import jax.numpy as jnp
 from configs import mnist
 from experiments import workloads
 from experiments.supernet import ratios_of
-from proxyless_jax.nas import state, steps
 from proxyless_jax.nn import build, init
 from proxyless_jax.run.config.options import parse
 from proxyless_jax.space import tree_space
 from proxyless_jax.space.zoo import zoo
+from proxyless_jax.training.state import train_state
+from proxyless_jax.training.steps import train_step
 
 BATCH = 8
 STEPS = ("weight", "arch full")
@@ -69,9 +70,9 @@ def plain_step(network):
   """The state and the jitted training step of an architecture."""
   module, tx = build(network), workloads.optimizer()
   variables = init(module, jax.random.key(1))
-  train = state.train_state(jax.random.key(0), variables, tx)
+  train = train_state(jax.random.key(0), variables, tx)
   step = functools.partial(
-    steps.train_step,
+    train_step,
     module=module,
     tx=tx,
     smoothing=0.1,

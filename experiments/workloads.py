@@ -21,9 +21,16 @@ import jax.numpy as jnp
 from experiments.macro import benchmark
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas import gates as gates_lib
-from proxyless_jax.nas import objective, optim, state, steps
+from proxyless_jax.nas import objective
+from proxyless_jax.nas.arch_step import arch_step
+from proxyless_jax.nas.optimizers import arch_optimizer
+from proxyless_jax.nas.state import search_state
+from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, init
 from proxyless_jax.space import Chain, MBConv, Network, mobile_space
+from proxyless_jax.training.sgd import weight_optimizer
+from proxyless_jax.training.state import train_state
+from proxyless_jax.training.steps import train_step
 
 BATCH = 32
 SMOOTHING = 0.1
@@ -104,7 +111,7 @@ def path_of(space: Network) -> list[str]:
 
 def optimizer():
   """SGD as released; both sides use it."""
-  return optim.weight_optimizer(
+  return weight_optimizer(
     0.01, momentum=0.9, nesterov=True, decay=4e-5, kernels_only=False
   )
 
@@ -120,8 +127,8 @@ def make_batch(space: Network, key: jax.Array, batch: int = BATCH) -> dict:
 def search_start(module):
   """A search's first state, its candidate mask, and its two optimizers."""
   mask, tx = gates_lib.candidate_mask(module.network), optimizer()
-  arch_tx = optim.arch_optimizer(1e-3, b1=0.0, b2=0.999, decay=0.0)
-  search = state.search_state(
+  arch_tx = arch_optimizer(1e-3, b1=0.0, b2=0.999, decay=0.0)
+  search = search_state(
     jax.random.key(0),
     init(module, jax.random.key(1)),
     mask,
@@ -138,7 +145,7 @@ def search_steps(space: Network, dtype=jnp.float32):
   module = build(space, dtype=dtype)
   search, mask, tx, arch_tx = search_start(module)
   weight = functools.partial(
-    steps.weight_step,
+    weight_step,
     module=module,
     mask=mask,
     tx=tx,
@@ -148,7 +155,7 @@ def search_steps(space: Network, dtype=jnp.float32):
   table = cost_table("macs", space)
   target = objective.AtMost(table.cheapest * 2, 0.01)
   arch = functools.partial(
-    steps.arch_step,
+    arch_step,
     module=module,
     mask=mask,
     tx=arch_tx,
@@ -168,9 +175,9 @@ def plain_step(space: Network, dtype=jnp.float32):
   module = build(space.choose(path_of(space)), dtype=dtype)
   tx = optimizer()
   variables = init(module, jax.random.key(1))
-  train = state.train_state(jax.random.key(0), variables, tx)
+  train = train_state(jax.random.key(0), variables, tx)
   step = functools.partial(
-    steps.train_step,
+    train_step,
     module=module,
     tx=tx,
     smoothing=SMOOTHING,

@@ -5,6 +5,7 @@ The rooms are subpackages: `space`, `parallel`, `nn`, `training`, `nas`,
 each is for.
 """
 
+from proxyless_jax import nas
 from proxyless_jax.exchange import (
   from_torch,
   read_torch,
@@ -12,7 +13,6 @@ from proxyless_jax.exchange import (
   write_torch,
 )
 from proxyless_jax.hardware import CostTable, cost_table
-from proxyless_jax.nas import gates, optim
 from proxyless_jax.nn import BatchNorm, build, inherit, init, make
 from proxyless_jax.space import (
   Chain,

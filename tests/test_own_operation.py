@@ -18,11 +18,15 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import proxyless_jax as pj
-from proxyless_jax.nas import gates, optim
+from proxyless_jax.nas import gates
+from proxyless_jax.nas.arch_step import arch_step
 from proxyless_jax.nas.derive import derive
 from proxyless_jax.nas.objective import Cost, Linear
-from proxyless_jax.nas.state import search_state, train_state
-from proxyless_jax.nas.steps import arch_step, train_step, weight_step
+from proxyless_jax.nas.optimizers import arch_optimizer
+from proxyless_jax.nas.state import search_state
+from proxyless_jax.nas.weight_step import weight_step
+from proxyless_jax.training.state import train_state
+from proxyless_jax.training.steps import train_step
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -133,7 +137,7 @@ def searched(space, dtype=jnp.float32, rounds=3):
   """The state after a few steps."""
   module, mask = pj.build(space, dtype=dtype), gates.candidate_mask(space)
   tx = optax.sgd(0.1, momentum=0.9)
-  arch_tx = optim.arch_optimizer(0.1, b1=0.0, b2=0.999, decay=0.0)
+  arch_tx = arch_optimizer(0.1, b1=0.0, b2=0.999, decay=0.0)
   common = dict(module=module, mask=mask, smoothing=0.0, accumulate=1)
   table = pj.cost_table("macs", space)
   weights = jax.jit(functools.partial(weight_step, tx=tx, **common))

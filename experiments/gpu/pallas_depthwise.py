@@ -1,9 +1,9 @@
 """Depthwise convolution by Pallas for NVIDIA's GPUs (Triton).
 
 Candidates for `proxyless_jax.nn.layers.depthwise`, to be measured against
-XLA's. A program of the grid holds 64 channels. In the gradient of the kernel each
-thread sums its own pixels for all taps in registers; threads are added up once,
-at the end, and programs by XLA.
+XLA's. A program of the grid holds 64 channels. In the gradient of the kernel
+each thread sums its own pixels for all taps in registers; threads are added up
+once, at the end, and programs by XLA.
 """
 
 from __future__ import annotations

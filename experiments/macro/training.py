@@ -24,13 +24,17 @@ from experiments import cifar10
 from experiments.macro import benchmark
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas import gates as gates_lib
-from proxyless_jax.nas import objective, optim, reinforce, steps
-from proxyless_jax.nas.path_gradients import weight_gradients
+from proxyless_jax.nas import objective, reinforce, transforms
+from proxyless_jax.nas.arch_step import arch_step
+from proxyless_jax.nas.optimizers import arch_optimizer
 from proxyless_jax.nas.rows import get_drawn
 from proxyless_jax.nas.state import SearchState, search_state
+from proxyless_jax.nas.weight_step import drawn_rows, weight_step
 from proxyless_jax.nn import build, init
 from proxyless_jax.space import Chain
+from proxyless_jax.training.gradients import weight_gradients
 from proxyless_jax.training.metrics import merge
+from proxyless_jax.training.sgd import train_schedule, weight_optimizer
 
 ALGORITHMS = ("full", "two", "reinforce")
 MACS = 1e6  # The table is in millions.
@@ -132,21 +136,19 @@ class Supernet:
     )
     self._weights, self._held_out = jax.device_put((weights, held_out))
     sgd = functools.partial(
-      optim.weight_optimizer,
+      weight_optimizer,
       momentum=settings.momentum,
       nesterov=True,
       decay=settings.decay,
       kernels_only=False,
     )
     self._warm_tx = sgd(
-      optim.train_schedule(
-        settings.lr, settings.warmup_steps, settings.ramp_steps
-      )
+      train_schedule(settings.lr, settings.warmup_steps, settings.ramp_steps)
     )
     self._tx = sgd(
       optax.cosine_decay_schedule(settings.search_lr, settings.steps)
     )
-    self._arch_tx = optim.arch_optimizer(
+    self._arch_tx = arch_optimizer(
       settings.arch_lr, b1=0.0, b2=0.999, decay=0.0
     )
     self._warm = jax.jit(self._warm_up, static_argnames="count")
@@ -233,7 +235,7 @@ class Supernet:
   def _fair_step(self, state, batch):
     """One step along the added gradients of `paths` fair paths."""
     grads, drawn, batch_stats, metrics = self._fair_gradients(state, batch)
-    tx = optim.drawn_only(self._warm_tx)
+    tx = transforms.drawn_only(self._warm_tx)
     updates, opt_state = tx.update(
       grads, state.opt_state, state.params, drawn=drawn
     )
@@ -255,7 +257,7 @@ class Supernet:
       total, batch_stats, drawn = carry
       draw = state.step * settings.paths + number
       index = gates_lib.fair_path(key, self.mask, draw)
-      rows = steps.drawn_rows(state.params, network, index)
+      rows = drawn_rows(state.params, network, index)
       grads, batch_stats, metrics = weight_gradients(
         get_drawn(state.params, rows),
         batch_stats,
@@ -277,7 +279,7 @@ class Supernet:
     (grads, batch_stats, drawn), metrics = lax.scan(
       of_path, (zeros, state.batch_stats, nothing), jnp.arange(settings.paths)
     )
-    searched = steps.drawn_rows(state.params, network, np.zeros(len(self.mask)))
+    searched = drawn_rows(state.params, network, np.zeros(len(self.mask)))
     # What all paths share is drawn as a whole.
     drawn = {n: True if searched[n] is True else m for n, m in drawn.items()}
     return grads, drawn, batch_stats, jax.tree.map(jnp.sum, metrics)
@@ -295,7 +297,7 @@ class Supernet:
       accumulate=1,
     )
     if algorithm != "reinforce":
-      return functools.partial(steps.arch_step, mode=algorithm, **common)
+      return functools.partial(arch_step, mode=algorithm, **common)
     return functools.partial(
       reinforce.reinforce_step,
       samples=settings.samples,
@@ -307,8 +309,8 @@ class Supernet:
   def _search_loop(self, state, weights, held_out, target, count, algorithm):
     settings = self._settings
     arch_step = self._arch_step(target, algorithm)
-    weight_step = functools.partial(
-      steps.weight_step,
+    step = functools.partial(
+      weight_step,
       module=self._module,
       mask=self.mask,
       tx=self._tx,
@@ -317,7 +319,7 @@ class Supernet:
     )
 
     def one(state, _):
-      return weight_step(state, self._weight_batch(state, weights))
+      return step(state, self._weight_batch(state, weights))
 
     def round_(state, _):
       state, metrics = _loop(one, state, settings.every)

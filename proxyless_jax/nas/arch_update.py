@@ -10,8 +10,9 @@ import optax
 
 from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nas import objective as objective_lib
+from proxyless_jax.nas.objective import cost_metrics
 from proxyless_jax.nas.state import SearchState
-from proxyless_jax.training.metrics import Metrics, cost_metrics, once
+from proxyless_jax.training.metrics import Metrics, once
 
 
 def move_arch(
@@ -30,7 +31,7 @@ def move_arch(
     grads: f[e, k], of the objective in alpha.
     involved: bool[e, k], the candidates that took part.
     mask: bool[e, k], which candidates exist.
-    tx: over the architecture, an `optim.arch_optimizer`.
+    tx: over the architecture, an `optimizers.arch_optimizer`.
     costs: of the objective, each with a table.
   """
   updates, opt_state = tx.update(

@@ -35,6 +35,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from proxyless_jax.hardware import CostTable
+from proxyless_jax.training.metrics import Metrics, once
 
 # Within which part of its target a cost is exactly it.
 TOLERANCE = 0.02
@@ -223,6 +224,22 @@ def next_multipliers(costs: Sequence[Cost], multipliers, derived):
     for i, cost in enumerate(costs)
   ]
   return jnp.stack(new) if new else multipliers
+
+
+def cost_metrics(costs, expected, derived, multipliers) -> Metrics:
+  """Metrics of each cost, by its name.
+
+  Args:
+    costs: of the objective.
+    expected, derived: f[] each: under the probabilities, and by argmax.
+    multipliers: f[m].
+  """
+  metrics = {}
+  for i, cost in enumerate(costs):
+    metrics[f"expected_{cost.name}"] = once(expected[i])
+    metrics[f"derived_{cost.name}"] = once(derived[i])
+    metrics[f"multiplier_{cost.name}"] = once(multipliers[i])
+  return metrics
 
 
 def _check_above(field: str, value: float, bound: float) -> None:

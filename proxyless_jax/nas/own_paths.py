@@ -28,18 +28,15 @@ from jax.sharding import Mesh
 from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nas import objective as objective_lib
 from proxyless_jax.nas.arch_update import move_arch
-from proxyless_jax.nas.optim import drawn_only
-from proxyless_jax.nas.path_gradients import arch_gradients, weight_gradients
+from proxyless_jax.nas.path_gradients import arch_gradients
 from proxyless_jax.nas.rows import get_drawn
 from proxyless_jax.nas.state import SearchState
-from proxyless_jax.nas.steps import (
-  ARCH_STREAM,
-  WEIGHT_STREAM,
-  drawn_rows,
-  step_key,
-)
+from proxyless_jax.nas.transforms import drawn_only
+from proxyless_jax.nas.weight_step import drawn_rows
 from proxyless_jax.parallel.over_devices import over_devices
+from proxyless_jax.training.gradients import weight_gradients
 from proxyless_jax.training.metrics import Metrics
+from proxyless_jax.training.state import ARCH_STREAM, WEIGHT_STREAM, step_key
 
 # Not `nn.parallel.DATA`: layers must exchange nothing between paths.
 AXIS = "path"

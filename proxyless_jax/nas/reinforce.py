@@ -33,18 +33,18 @@ from jax.sharding import Mesh
 
 from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nas import objective as objective_lib
+from proxyless_jax.nas.objective import cost_metrics
 from proxyless_jax.nas.state import SearchState
-from proxyless_jax.nas.steps import ARCH_STREAM, step_key
 from proxyless_jax.parallel.collectives import add_up
 from proxyless_jax.parallel.over_devices import over_devices
 from proxyless_jax.training.accumulation import in_parts
 from proxyless_jax.training.metrics import (
   Metrics,
   classification,
-  cost_metrics,
   cross_entropy,
   once,
 )
+from proxyless_jax.training.state import ARCH_STREAM, step_key
 
 
 class Draws(NamedTuple):
@@ -146,7 +146,7 @@ def update_step(
     called: f32[n + 1], what the paths of the draws cost, by the names of the
       costs that have no table.
     mask: bool[e, k], which candidates exist.
-    tx: over the architecture, an `optim.arch_optimizer`.
+    tx: over the architecture, an `optimizers.arch_optimizer`.
     costs: of the reward.
     baseline_decay: of the moving average of rewards.
     entropy_weight: of the entropy bonus.

@@ -2,10 +2,10 @@
 
     rows = bank[i, index_i];  rows, s = T(rows, s, dL/d rows);  put them back
 
-The same result as `optim.drawn_only` gives with a mask, where the parameters
-that belong together lie in banks f[n, k, length] of n edges and k candidates:
-the work is the drawn path's instead of the supernet's. The same bit for bit,
-but for the order of sums over all parameters, as in a global norm.
+The same result as `transforms.drawn_only` gives with a mask, where the
+parameters that belong together lie in banks f[n, k, length] of n edges and k
+candidates: the work is the drawn path's instead of the supernet's. The same bit
+for bit, but for the order of sums over all parameters, as in a global norm.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from proxyless_jax.nas import optim
+from proxyless_jax.nas import transforms
 
 
 def get_drawn(params, drawn):
@@ -40,7 +40,8 @@ def update_drawn(
   """Applies `tx` on the drawn rows.
 
   Args:
-    tx: any optax transform that keeps its state as `optim.drawn_only` asks.
+    tx: any optax transform that keeps its state as `transforms.drawn_only`
+      asks.
     grads: of `get_drawn(params, drawn)`.
     opt_state: of `tx.init(params)`.
     params, drawn: as for `get_drawn`.
@@ -59,7 +60,7 @@ def update_drawn(
       [-1. -1. -1.]]]
   """
   index = jax.tree.broadcast(drawn, params)
-  state_index = optim.spread_over_state(tx, opt_state, index)
+  state_index = transforms.spread_over_state(tx, opt_state, index)
   rows = jax.tree.map(_get, index, params)
   state_rows = jax.tree.map(_get, state_index, opt_state)
   updates, new_state = tx.update(grads, state_rows, rows)

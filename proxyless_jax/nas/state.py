@@ -1,4 +1,4 @@
-"""What a run carries from step to step, all of it in its checkpoints."""
+"""What a search carries from step to step, all of it in its checkpoints."""
 
 from __future__ import annotations
 
@@ -40,26 +40,6 @@ class SearchState:
   key: jax.Array
 
 
-@flax.struct.dataclass
-class TrainState:
-  """The state of the training of one architecture.
-
-  Attributes:
-    step: i32[], steps done.
-    params, batch_stats: of the network.
-    opt_state: of its optimizer, for the edges that are not frozen.
-    average: {'params', 'batch_stats'}, their exponential moving average.
-    key: of which every step folds in its number.
-  """
-
-  step: jax.Array
-  params: Any
-  batch_stats: Any
-  opt_state: optax.OptState
-  average: Any
-  key: jax.Array
-
-
 def search_state(
   key, variables, mask, tx, arch_tx, arch_scale, costs: int
 ) -> SearchState:
@@ -87,41 +67,3 @@ def search_state(
     updates=jnp.zeros((), jnp.int32),
     key=key,
   )
-
-
-def train_state(key, variables, tx, frozen=frozenset()) -> TrainState:
-  """The state before the first step of training an architecture.
-
-  Args:
-    key: PRNG key.
-    variables: {'params', 'batch_stats'} of the architecture.
-    tx: optimizer of the weights that are trained.
-    frozen: names of edges, of the module, that are not.
-  """
-  trained, _ = split_edges(variables, frozen)
-  return TrainState(
-    step=jnp.zeros((), jnp.int32),
-    params=variables["params"],
-    batch_stats=variables["batch_stats"],
-    opt_state=tx.init(trained["params"]),
-    # A copy: buffers that two fields share could not be donated.
-    average=jax.tree.map(jnp.copy, dict(variables)),
-    key=key,
-  )
-
-
-def split_edges(variables: dict, names: frozenset[str]) -> tuple[dict, dict]:
-  """Variables of an architecture: those of other edges, those of the named.
-
-  Args:
-    variables: {'params', 'batch_stats'}, each by names of edges.
-    names: of edges.
-  """
-  others, named = (
-    {
-      collection: {n: t for n, t in trees.items() if (n in names) == inside}
-      for collection, trees in variables.items()
-    }
-    for inside in (False, True)
-  )
-  return others, named

@@ -14,16 +14,12 @@ import numpy as np
 
 from proxyless_jax.data import train_batches
 from proxyless_jax.hardware import split_quantity
-from proxyless_jax.nas import (
-  gates,
-  objective,
-  optim,
-  own_paths,
-  reinforce,
-  state,
-  steps,
-)
+from proxyless_jax.nas import gates, objective, own_paths, reinforce
+from proxyless_jax.nas.arch_step import arch_step
 from proxyless_jax.nas.derive import ROUNDING, derive
+from proxyless_jax.nas.optimizers import arch_optimizer, search_schedule
+from proxyless_jax.nas.state import search_state
+from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, init
 from proxyless_jax.parallel.mesh import (
   host_share,
@@ -43,6 +39,7 @@ from proxyless_jax.run.costs import (
 from proxyless_jax.run.loop import Stage
 from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Metrics
+from proxyless_jax.training.sgd import weight_optimizer
 
 METRICS = (
   *("loss", "top1", "top5", "arch_loss", "arch_top1", "arch_top5"),
@@ -78,9 +75,7 @@ def search_stage(
   costs = make_costs(search.costs, space)
   warmup, begin, end = _schedule(search, len(dataset.weights) / search.batch)
   tx = _optimizer(search, warmup, end - warmup)
-  arch_tx = optim.arch_optimizer(
-    arch.lr, b1=arch.b1, b2=arch.b2, decay=arch.decay
-  )
+  arch_tx = arch_optimizer(arch.lr, b1=arch.b1, b2=arch.b2, decay=arch.decay)
   module = build(space, dtype=options.compute_dtype)
   mask = gates.candidate_mask(space)
   any_path = derive(np.zeros(mask.shape), mask, constraints(costs))
@@ -89,8 +84,8 @@ def search_stage(
     raise ValueError(f"{missed}: change a reference or a form, or the space")
   mesh, sharded = make_mesh(), options.run.shard_state
   jitted = functools.partial(jit_step, mesh=mesh, sharded=sharded)
-  weight_step = jitted(_weight_step(search, module, mask, tx, mesh))
-  arch_step = _arch_step(
+  of_weights = jitted(_weight_step(search, module, mask, tx, mesh))
+  of_arch = _arch_step(
     search, module, mask, arch_tx, costs, calls, mesh, jitted
   )
   iterators = _iterators(options, dataset)
@@ -100,7 +95,7 @@ def search_stage(
     steps=end,
     batch=search.batch,
     init=lambda: place(
-      state.search_state(
+      search_state(
         key,
         init(module, init_key),
         mask,
@@ -114,9 +109,7 @@ def search_stage(
     ),
     iterators=iterators,
     metrics=(*METRICS, *(f"{m}_{c.name}" for m in OF_COST for c in costs)),
-    advance=_advance(
-      weight_step, arch_step, iterators, mesh, begin, arch.every
-    ),
+    advance=_advance(of_weights, of_arch, iterators, mesh, begin, arch.every),
     units=_units(costs),
   )
 
@@ -130,15 +123,11 @@ def _units(costs) -> dict[str, str]:
   }
 
 
-def _of_search(search: SearchOptions, mesh):
-  """Where the steps are that draw one path, or one for each device."""
-  return own_paths if search.path_per_device and mesh else steps
-
-
 def _weight_step(search: SearchOptions, module, mask, tx, mesh):
   """The step that trains the weights."""
+  own = search.path_per_device and mesh
   return functools.partial(
-    _of_search(search, mesh).weight_step,
+    own_paths.weight_step if own else weight_step,
     module=module,
     mask=mask,
     tx=tx,
@@ -157,7 +146,8 @@ def _arch_step(
   draw |= dict(accumulate=arch.accumulate, mesh=mesh)
   update = dict(mask=mask, tx=tx, costs=costs)
   if arch.algorithm == "gradient":
-    step = _of_search(search, mesh).arch_step
+    own = search.path_per_device and mesh
+    step = own_paths.arch_step if own else arch_step
     return jitted(functools.partial(step, mode=arch.mode, **(draw | update)))
   draw["samples"] = arch.samples
   update["baseline_decay"] = arch.baseline_decay
@@ -180,8 +170,8 @@ def _arch_step(
 def _optimizer(search: SearchOptions, warmup: int, main: int):
   scale = search.batch / search.lr_batch
   rates = search.warmup_lr * scale, warmup, search.lr * scale, main
-  return optim.weight_optimizer(
-    optim.search_schedule(*rates),
+  return weight_optimizer(
+    search_schedule(*rates),
     momentum=search.momentum,
     nesterov=search.nesterov,
     decay=search.decay,

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import optax
 
 from proxyless_jax.data import eval_batches, train_batches
-from proxyless_jax.nas import optim, state, steps
 from proxyless_jax.nn import build, init
 from proxyless_jax.parallel.mesh import (
   host_share,
@@ -26,6 +25,9 @@ from proxyless_jax.run.config.sections import TrainOptions
 from proxyless_jax.run.loop import Stage, newest_state
 from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Metrics, merge
+from proxyless_jax.training.sgd import train_schedule, weight_optimizer
+from proxyless_jax.training.state import train_state
+from proxyless_jax.training.steps import batch_statistics, eval_step, train_step
 
 METRICS = ("loss", "top1", "top5")
 
@@ -59,7 +61,7 @@ def train_stage(
     share=host_share(),
   )
   step = functools.partial(
-    steps.train_step,
+    train_step,
     module=module,
     tx=tx,
     smoothing=train.smoothing,
@@ -118,7 +120,7 @@ def trained(options: Options, network: Network, workdir) -> tuple | None:
 def _first_state(options: Options, module, variables: dict | None, tx):
   init_key, key = train_keys(options)
   variables = variables or init(module, init_key)
-  first = state.train_state(key, variables, tx, module.frozen)
+  first = train_state(key, variables, tx, module.frozen)
   return place(first, make_mesh(), options.run.shard_state)
 
 
@@ -135,8 +137,8 @@ def _frozen(train: TrainOptions, network: Network) -> list[str]:
 
 def _optimizer(train: TrainOptions, count: int, linear: int):
   lr = train.lr * train.batch / train.lr_batch
-  return optim.weight_optimizer(
-    optim.train_schedule(lr, count, linear),
+  return weight_optimizer(
+    train_schedule(lr, count, linear),
     momentum=train.momentum,
     nesterov=train.nesterov,
     decay=train.decay,
@@ -178,7 +180,7 @@ def recalibrate(options: Options, dataset, network: Network, variables: dict):
   )
   mesh = make_mesh()
   of_batch = jax.jit(
-    functools.partial(steps.batch_statistics, module=module, mesh=mesh)
+    functools.partial(batch_statistics, module=module, mesh=mesh)
   )
   variables, total = place(variables, mesh), None
   for batch in itertools.islice(batches, count):
@@ -199,9 +201,7 @@ def evaluate_network(
   """
   module = build(network, dtype=options.compute_dtype)
   mesh = make_mesh()
-  of_batch = jax.jit(
-    functools.partial(steps.eval_step, module=module, mesh=mesh)
-  )
+  of_batch = jax.jit(functools.partial(eval_step, module=module, mesh=mesh))
   add = jax.jit(merge)
   total = None
   variables = place(variables, mesh)

@@ -66,19 +66,3 @@ def classification(logits, batch: dict, loss) -> Metrics:
     "top1": Mean(jnp.sum((above < 1) * mask), count),
     "top5": Mean(jnp.sum((above < 5) * mask), count),
   }
-
-
-def cost_metrics(costs, expected, derived, multipliers) -> Metrics:
-  """Metrics of each cost, by its name.
-
-  Args:
-    costs: of the objective.
-    expected, derived: f[] each: under the probabilities, and by argmax.
-    multipliers: f[m].
-  """
-  metrics = {}
-  for i, cost in enumerate(costs):
-    metrics[f"expected_{cost.name}"] = once(expected[i])
-    metrics[f"derived_{cost.name}"] = once(derived[i])
-    metrics[f"multiplier_{cost.name}"] = once(multipliers[i])
-  return metrics

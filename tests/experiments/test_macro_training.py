@@ -10,10 +10,11 @@ import pytest
 
 from experiments import cifar10
 from experiments.macro import training
-from proxyless_jax.nas import gates, optim
+from proxyless_jax.nas import gates
 from proxyless_jax.nn import build, inherit
 from proxyless_jax.space import mobile_space
 from proxyless_jax.training.metrics import cross_entropy
+from proxyless_jax.training.sgd import train_schedule, weight_optimizer
 
 SETTINGS = training.Settings(
   batch=8, paths=2, warmup_steps=6, ramp_steps=2, steps=8, samples=6
@@ -89,8 +90,8 @@ def test_a_warm_up_step_adds_the_gradients_of_fair_paths(
     )
     for name in one
   }
-  tx = optim.weight_optimizer(
-    optim.train_schedule(SETTINGS.lr, 6, 2),
+  tx = weight_optimizer(
+    train_schedule(SETTINGS.lr, 6, 2),
     momentum=0.9,
     nesterov=True,
     decay=SETTINGS.decay,

@@ -12,11 +12,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from proxyless_jax.hardware import CostTable, cost_table
 from proxyless_jax.nas import gates as gates_lib
-from proxyless_jax.nas import objective, optim, reinforce
+from proxyless_jax.nas import objective, reinforce
+from proxyless_jax.nas.optimizers import arch_optimizer
 from proxyless_jax.nas.state import search_state
 from proxyless_jax.nn import build, init
 from proxyless_jax.space import mobile_space
 from proxyless_jax.training import metrics
+from proxyless_jax.training.sgd import weight_optimizer
 
 # Three edges of 3, 1 and 2 candidates.
 MASK = np.array([[True] * 3, [True, False, False], [True, True, False]])
@@ -151,7 +153,7 @@ def batch_of(seed):
 @pytest.fixture(scope="module")
 def setting():
   module = build(SPACE)
-  tx = optim.weight_optimizer(
+  tx = weight_optimizer(
     0.05, momentum=0.9, nesterov=True, decay=0.0, kernels_only=False
   )
   state = search_state(
@@ -277,7 +279,7 @@ def test_costs_of_a_call_enter_between_the_halves(setting):
 
 def test_it_finds_the_best_of_a_bandit():
   """Rewards alone, Adam, entropy bonus: the best path ends most probable."""
-  tx = optim.arch_optimizer(0.05, b1=0.0, b2=0.999, decay=0.0)
+  tx = arch_optimizer(0.05, b1=0.0, b2=0.999, decay=0.0)
   reward = jnp.asarray(rewards(), jnp.float32)
   arch = jnp.zeros(MASK.shape)
   table = np.zeros((3, 1, 2), int)

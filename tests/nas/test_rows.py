@@ -9,14 +9,15 @@ import optax
 import pytest
 from numpy.testing import assert_array_equal
 
-from proxyless_jax.nas import optim
+from proxyless_jax.nas import transforms
 from proxyless_jax.nas.rows import get_drawn, update_drawn
+from proxyless_jax.training.sgd import weight_optimizer
 
 TRANSFORMS = {
-  "sgd": optim.weight_optimizer(
+  "sgd": weight_optimizer(
     0.1, momentum=0.9, nesterov=True, decay=0.1, kernels_only=False
   ),
-  "kernels_only": optim.weight_optimizer(
+  "kernels_only": weight_optimizer(
     0.1, momentum=0.9, nesterov=True, decay=0.1, kernels_only=True
   ),
   "adam": optax.adamw(1e-2, weight_decay=0.1),
@@ -80,7 +81,7 @@ def norms_are_exact(tree):
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_rows_equal_masks_bit_for_bit(name):
-  tx, masked = TRANSFORMS[name], optim.drawn_only(TRANSFORMS[name])
+  tx, masked = TRANSFORMS[name], transforms.drawn_only(TRANSFORMS[name])
   params = other = random_tree(0)
   state = other_state = tx.init(params)
   for step, drawn in enumerate(DRAWN):

@@ -11,11 +11,22 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas import gates as gates_lib
-from proxyless_jax.nas import objective, optim, steps
-from proxyless_jax.nas.state import search_state, train_state
+from proxyless_jax.nas import objective
+from proxyless_jax.nas.arch_step import arch_step
+from proxyless_jax.nas.optimizers import arch_optimizer
+from proxyless_jax.nas.state import search_state
+from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import banks, build, inherit, init, make
 from proxyless_jax.space import mobile_space
 from proxyless_jax.training import metrics
+from proxyless_jax.training.sgd import weight_optimizer
+from proxyless_jax.training.state import (
+  ARCH_STREAM,
+  WEIGHT_STREAM,
+  step_key,
+  train_state,
+)
+from proxyless_jax.training.steps import eval_step, train_step
 
 close = functools.partial(assert_allclose, rtol=1e-4, atol=1e-5)
 
@@ -50,10 +61,10 @@ def space_of(**settings):
 
 SPACE = space_of()
 MASK = gates_lib.candidate_mask(SPACE)
-TX = optim.weight_optimizer(
+TX = weight_optimizer(
   0.05, momentum=0.9, nesterov=True, decay=0.01, kernels_only=False
 )
-ARCH_TX = optim.arch_optimizer(0.01, b1=0.0, b2=0.999, decay=0.0)
+ARCH_TX = arch_optimizer(0.01, b1=0.0, b2=0.999, decay=0.0)
 MODULE = build(SPACE)
 
 
@@ -66,7 +77,7 @@ def first_state():
 
 def weight_step_of(module, mask):
   return functools.partial(
-    steps.weight_step,
+    weight_step,
     module=module,
     mask=mask,
     tx=TX,
@@ -77,7 +88,7 @@ def weight_step_of(module, mask):
 
 def arch_step_of(module, mask, costs=(), **settings):
   return functools.partial(
-    steps.arch_step,
+    arch_step,
     **dict(
       module=module,
       mask=mask,
@@ -100,13 +111,13 @@ def quick_compilation():
 
 
 @pytest.fixture(scope="module")
-def weight_step():
+def jitted():
   return jax.jit(weight_step_of(MODULE, MASK))
 
 
 def gates_of(state):
   """The draw of the state's next weight step."""
-  key = steps.step_key(state, steps.WEIGHT_STREAM)
+  key = step_key(state, WEIGHT_STREAM)
   return gates_lib.draw(key, state.arch, MASK, "full")
 
 
@@ -131,13 +142,13 @@ def trace_of(state):
   return optax.tree_utils.tree_get(state.opt_state, "trace")
 
 
-def test_a_weight_step_keeps_the_bits_of_all_that_is_off_its_path(weight_step):
+def test_a_weight_step_keeps_the_bits_of_all_that_is_off_its_path(jitted):
   state = first_state()
   paths = set()
   for i in range(4):
     index = gates_of(state).index
     paths.add(tuple(index.tolist()))
-    new, metrics = weight_step(state, batch_of(i))
+    new, metrics = jitted(state, batch_of(i))
     for name, off in off_path(index).items():
       for tree in (lambda s: s.params, trace_of, lambda s: s.batch_stats):
         before, after = (np.asarray(tree(s)[name]) for s in (state, new))
@@ -150,16 +161,16 @@ def test_a_weight_step_keeps_the_bits_of_all_that_is_off_its_path(weight_step):
   assert len(paths) > 1
 
 
-def test_on_the_path_it_is_a_plain_step_of_the_drawn_network(weight_step):
+def test_on_the_path_it_is_a_plain_step_of_the_drawn_network(jitted):
   state = first_state()
   for i in range(2):  # So that momentum takes part.
-    state, _ = weight_step(state, batch_of(i))
+    state, _ = jitted(state, batch_of(i))
   batch = batch_of(2)
   network = SPACE.choose(gates_of(state).index.tolist())
   own = functools.partial(inherit, SPACE, network=network)
   variables = own({"params": state.params, "batch_stats": state.batch_stats})
   momentum = own({"params": trace_of(state)})["params"]
-  plain = optim.weight_optimizer(
+  plain = weight_optimizer(
     0.05, momentum=0.9, nesterov=True, decay=0.01, kernels_only=False
   )
   opt_state = optax.tree_utils.tree_set(
@@ -167,9 +178,9 @@ def test_on_the_path_it_is_a_plain_step_of_the_drawn_network(weight_step):
   )
   before = train_state(jax.random.key(0), variables, plain)
   before = before.replace(opt_state=opt_state)
-  train_step = jax.jit(
+  plain_step = jax.jit(
     functools.partial(
-      steps.train_step,
+      train_step,
       module=build(network),
       tx=plain,
       smoothing=0.1,
@@ -178,8 +189,8 @@ def test_on_the_path_it_is_a_plain_step_of_the_drawn_network(weight_step):
       accumulate=1,
     )
   )
-  want, plain_metrics = train_step(before, batch)
-  new, metrics = weight_step(state, batch)
+  want, plain_metrics = plain_step(before, batch)
+  new, metrics = jitted(state, batch)
   jax.tree.map(close, metrics, plain_metrics)
   got = own({"params": new.params, "batch_stats": new.batch_stats})
   jax.tree.map(close, got["params"], want.params)
@@ -221,14 +232,14 @@ def test_bfloat16_steps_keep_float32_states(quick_compilation):
     1,
   )
   common = dict(module=module, mask=mask)
-  weight_step = jax.jit(weight_step_of(**common))
+  one_step = jax.jit(weight_step_of(**common))
   goal = objective.Cost("macs", table, objective.AtMost(target, 0.5))
   arch_step = jax.jit(arch_step_of(**common, costs=(goal,)))
   uninvolved = 0
   for i in range(3):
     dtypes = jax.tree.map(jnp.result_type, state)
-    state, metrics = weight_step(state, batch_of(i, (4, 4)))
-    key = steps.step_key(state, steps.ARCH_STREAM)
+    state, metrics = one_step(state, batch_of(i, (4, 4)))
+    key = step_key(state, ARCH_STREAM)
     pair = np.asarray(gates_lib.draw(key, state.arch, mask, "two").involved)
     new, arch_metrics = arch_step(state, batch_of(i + 10, (4, 4)))
     for name in ("step", "params", "batch_stats", "opt_state", "key"):
@@ -344,7 +355,7 @@ def test_architecture_gradient_of_the_whole_objective(
     drawn = set()
     for number in range(10):
       state = state.replace(step=jnp.array(number))
-      key = steps.step_key(state, steps.ARCH_STREAM)
+      key = step_key(state, ARCH_STREAM)
       gates = gates_lib.draw(key, state.arch, mask, mode)
       drawn.add(int(gates.index[0]))
       new, metrics = step(state, batch)
@@ -392,7 +403,7 @@ def test_every_step_runs_eagerly(quick_compilation):
     network = space.choose(gates_lib.most_probable(state.arch, mask).tolist())
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     own = train_state(jax.random.key(0), inherit(space, variables, network), TX)
-    own, metrics = steps.train_step(
+    own, metrics = train_step(
       own,
       batch,
       module=build(network),
@@ -402,7 +413,7 @@ def test_every_step_runs_eagerly(quick_compilation):
       drop_rate=None,
       accumulate=1,
     )
-    evaluated = steps.eval_step(own.average, batch, module=build(network))
+    evaluated = eval_step(own.average, batch, module=build(network))
   jax.tree.map(assert_array_equal, own.average["params"], own.params)
   assert metrics.keys() == evaluated.keys()
   assert np.isfinite(evaluated["loss"].total)

@@ -8,7 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from proxyless_jax.nas import optim
+from proxyless_jax.nas import transforms
+from proxyless_jax.nas.optimizers import arch_optimizer, search_schedule
+from proxyless_jax.training.sgd import train_schedule, weight_optimizer
 
 SHAPES = {"edge0": {"kernel": (4, 3), "bias": (3,)}, "edge1": {"kernel": (5,)}}
 LABELS = {"edge0": {"kernel": "k", "bias": "b"}, "edge1": {"kernel": "k"}}
@@ -54,7 +56,7 @@ INNERS = {
   ),
   "if_finite": optax.apply_if_finite(optax.sgd(0.1, momentum=0.9), 1),
   "lion": optax.lion(0.1, weight_decay=0.3),
-  "kernels_only": optim.weight_optimizer(
+  "kernels_only": weight_optimizer(
     0.1, momentum=0.9, nesterov=True, decay=4e-5, kernels_only=True
   ),
 }
@@ -82,7 +84,7 @@ def _drawn(path, mask):
 @pytest.mark.parametrize("name", INNERS)
 def test_random_paths_bit_for_bit(name):
   """Each step is the inner step on the path, and no step at all off it."""
-  inner, tx = INNERS[name], optim.drawn_only(INNERS[name])
+  inner, tx = INNERS[name], transforms.drawn_only(INNERS[name])
   rng = np.random.default_rng(0)
   params = _random(jax.random.key(0))
   state = inner.init(params)
@@ -111,7 +113,7 @@ def test_random_paths_bit_for_bit(name):
 @pytest.mark.parametrize("name", ["nesterov", "adamw", "clip", "rmsprop"])
 def test_constant_path_is_inner_on_the_path_alone(name):
   # A callable mask, for a tree of labels would not fit the smaller tree.
-  inner, tx = INNERS[name], optim.drawn_only(INNERS[name])
+  inner, tx = INNERS[name], transforms.drawn_only(INNERS[name])
   params = _random(jax.random.key(0))
   path = {"edge0": params["edge0"]}
   state, path_state = tx.init(params), inner.init(path)
@@ -133,7 +135,7 @@ def test_constant_path_is_inner_on_the_path_alone(name):
 @pytest.mark.parametrize("name", ["nesterov", "adamw", "kernels_only"])
 def test_jit_donated_keeps_awkward_values(name, dtype):
   """Signed zeros, NaN, infinities and NaN momentum survive off the path."""
-  tx = optim.drawn_only(INNERS[name])
+  tx = transforms.drawn_only(INNERS[name])
   awkward = jnp.array([-0.0, 0.0, jnp.nan, -jnp.inf, 65504], dtype)
   params = {"edge0": jnp.ones((2, 2), dtype), "edge1": awkward}
   state = tx.init(params)
@@ -158,7 +160,7 @@ def test_jit_donated_keeps_awkward_values(name, dtype):
 
 
 def test_one_trace_serves_every_path_in_place():
-  tx = optim.drawn_only(INNERS["nesterov"])
+  tx = transforms.drawn_only(INNERS["nesterov"])
   params = {"edge0": jnp.ones((64, 64)), "edge1": jnp.ones((64, 64))}
   state, traces = tx.init(params), []
 
@@ -178,7 +180,7 @@ def test_one_trace_serves_every_path_in_place():
 
 
 def test_everything_drawn_is_inner():
-  inner, tx = INNERS["adamw"], optim.drawn_only(INNERS["adamw"])
+  inner, tx = INNERS["adamw"], transforms.drawn_only(INNERS["adamw"])
   params, grads = _random(jax.random.key(0)), _random(jax.random.key(1))
   state = inner.init(params)
   want = inner.update(grads, state, params)
@@ -188,7 +190,7 @@ def test_everything_drawn_is_inner():
 
 
 def test_global_count_advances_off_the_path():
-  tx = optim.drawn_only(optax.adam(0.1))
+  tx = transforms.drawn_only(optax.adam(0.1))
   params = _random(jax.random.key(0))
   _, state = tx.update(params, tx.init(params), params, drawn=False)
   assert state[0].count == 1
@@ -196,7 +198,7 @@ def test_global_count_advances_off_the_path():
 
 
 def test_global_norm_is_that_of_the_path():
-  tx = optim.drawn_only(optax.clip_by_global_norm(1.0))
+  tx = transforms.drawn_only(optax.clip_by_global_norm(1.0))
   params = {"a": jnp.zeros(2), "b": jnp.zeros(2)}
   grads = {"a": jnp.array([3.0, 4.0]), "b": jnp.full(2, jnp.inf)}
   updates, _ = tx.update(grads, tx.init(params), drawn={"a": True, "b": False})
@@ -206,7 +208,7 @@ def test_global_norm_is_that_of_the_path():
 
 def test_array_masks_select_rows():
   """A stacked parameter [edge, ...] takes a mask of shape [edge, 1]."""
-  tx = optim.drawn_only(optax.sgd(1.0, momentum=0.9))
+  tx = transforms.drawn_only(optax.sgd(1.0, momentum=0.9))
   params = jnp.zeros((2, 3))
   drawn = jnp.array([[True], [False]])
   updates, state = tx.update(
@@ -218,7 +220,7 @@ def test_array_masks_select_rows():
 
 def test_state_keeps_its_dtype():
   """Gradients of a higher precision would widen the momentum otherwise."""
-  tx = optim.drawn_only(optax.sgd(0.1, momentum=0.9))
+  tx = transforms.drawn_only(optax.sgd(0.1, momentum=0.9))
   params = jnp.ones(3, jnp.bfloat16)
   drawn = jnp.array(True)
   _, state = tx.update(jnp.ones(3), tx.init(params), params, drawn=drawn)
@@ -227,14 +229,14 @@ def test_state_keeps_its_dtype():
 
 def test_composes_as_an_inner_transform():
   """optax can recognise the state of drawn_only, and hand it extra args."""
-  tx = optax.chain(optim.drawn_only(optax.adam(0.1)), optax.scale(2.0))
+  tx = optax.chain(transforms.drawn_only(optax.adam(0.1)), optax.scale(2.0))
   params = _random(jax.random.key(0))
   marked = optax.tree_map_params(tx, lambda _: "param", tx.init(params))
   assert jax.tree.leaves(marked).count("param") == 6
   updates, _ = tx.update(params, tx.init(params), params, drawn=True)
   assert (jnp.abs(updates["edge1"]["kernel"]) > 0.1).all()
 
-  polyak = optim.drawn_only(optax.polyak_sgd())
+  polyak = transforms.drawn_only(optax.polyak_sgd())
   updates, _ = polyak.update(
     params, polyak.init(params), params, drawn=False, value=1.0
   )
@@ -250,7 +252,7 @@ def test_composes_as_an_inner_transform():
   ],
 )
 def test_drawn_is_validated(drawn, message):
-  tx = optim.drawn_only(optax.sgd(0.1))
+  tx = transforms.drawn_only(optax.sgd(0.1))
   params = _random(jax.random.key(0))
   with pytest.raises(ValueError, match=message):
     tx.update(params, tx.init(params), params, drawn=drawn)
@@ -267,14 +269,14 @@ def test_drawn_is_validated(drawn, message):
   ids=["flatten", "labels"],
 )
 def test_unrecognisable_state_is_an_error(inner):
-  tx = optim.drawn_only(inner)
+  tx = transforms.drawn_only(inner)
   params = _random(jax.random.key(0))
   with pytest.raises(ValueError, match="inner keeps state unlike"):
     tx.update(params, tx.init(params), params, drawn=True)
 
 
 def test_array_mask_over_factored_state_is_an_error():
-  tx = optim.drawn_only(optax.adafactor(0.1, min_dim_size_to_factor=2))
+  tx = transforms.drawn_only(optax.adafactor(0.1, min_dim_size_to_factor=2))
   params = jnp.ones((4, 3))
   with pytest.raises(ValueError, match="for the state of inner"):
     tx.update(
@@ -306,7 +308,7 @@ def _reference_shift(logits, update, mask):
 def test_pair_shift_keeps_other_probabilities(dtype, tolerance, scale):
   with jax.enable_x64(dtype == "float64"):
     rng = np.random.default_rng(0)
-    tx = optim.keep_pair_probability()
+    tx = transforms.keep_pair_probability()
     logits = jnp.asarray(rng.normal(size=(21, 7)), dtype)
     first = jax.nn.softmax(logits)
     for _ in range(5):
@@ -325,7 +327,7 @@ def test_pair_shift_keeps_other_probabilities(dtype, tolerance, scale):
 
 
 def test_pair_shift_is_stable_for_large_logits_and_updates():
-  tx = optim.keep_pair_probability()
+  tx = transforms.keep_pair_probability()
   logits = jnp.array([[300.0, 1.0, 299.0], [-300.0, 0.0, -299.0]])
   update = jnp.array([[-200.0, 5.0, 200.0], [1000.0, jnp.nan, -1000.0]])
   mask = jnp.array([[True, False, True]] * 2)
@@ -338,7 +340,7 @@ def test_pair_shift_is_stable_for_large_logits_and_updates():
 
 
 def test_rows_without_a_pair_full_rows_and_padding():
-  tx = optim.keep_pair_probability()
+  tx = transforms.keep_pair_probability()
   logits = jnp.array([[1.0, -0.0, -jnp.inf]] * 4)
   update = jnp.array([[0.5, 0.25, jnp.nan]] * 4).at[1, 2].set(0.0)
   mask = jnp.array(
@@ -368,7 +370,7 @@ def test_rows_without_a_pair_full_rows_and_padding():
 
 
 def test_pair_shift_is_validated():
-  tx = optim.keep_pair_probability()
+  tx = transforms.keep_pair_probability()
   logits = jnp.zeros((2, 3))
   with pytest.raises(ValueError, match="params is None"):
     tx.update(logits, tx.init(logits), involved=True)
@@ -381,7 +383,7 @@ def test_pair_shift_is_validated():
 def test_arch_optimizer_moves_the_pair_alone():
   """Groups of edges, random pairs, Adam with β1 = 0 against numpy."""
   rng = np.random.default_rng(1)
-  tx = optim.arch_optimizer(1e-3, b1=0.0, b2=0.999, decay=0.0)
+  tx = arch_optimizer(1e-3, b1=0.0, b2=0.999, decay=0.0)
   arch = {"six": jnp.zeros((6, 6)), "seven": jnp.zeros((15, 7))}
   arch = jax.tree.map(
     lambda a: jnp.asarray(rng.normal(size=a.shape), jnp.float32), arch
@@ -409,7 +411,7 @@ def test_arch_optimizer_moves_the_pair_alone():
 
 def test_arch_optimizer_first_step_bound():
   """A logit first involved late takes the step that its docstring states."""
-  tx = optim.arch_optimizer(1e-3, b1=0.0, b2=0.99, decay=0.0)
+  tx = arch_optimizer(1e-3, b1=0.0, b2=0.99, decay=0.0)
   logits = jnp.zeros((2, 2))
   state = tx.init(logits)
   rows = [jnp.array([[True], [False]])] * 9 + [jnp.array([[False], [True]])]
@@ -422,7 +424,7 @@ def test_arch_optimizer_first_step_bound():
 
 
 def test_arch_optimizer_decay_pulls_to_zero():
-  tx = optim.arch_optimizer(0.1, b1=0.0, b2=0.999, decay=0.1)
+  tx = arch_optimizer(0.1, b1=0.0, b2=0.999, decay=0.1)
   logits = jnp.array([[2.0, -3.0]])
   zeros = jnp.zeros_like(logits)
   updates, _ = tx.update(
@@ -432,21 +434,21 @@ def test_arch_optimizer_decay_pulls_to_zero():
 
 
 def test_search_schedule_values():
-  rate = optim.search_schedule(0.05, 40, 0.025, 120)
+  rate = search_schedule(0.05, 40, 0.025, 120)
   for step in range(40):
     want = 0.05 * 0.5 * (1 + math.cos(math.pi * step / 40))
     np.testing.assert_allclose(rate(step), want, atol=1e-8)
   for step in range(121):
     want = 0.025 * 0.5 * (1 + math.cos(math.pi * step / 120))
     np.testing.assert_allclose(rate(40 + step), want, atol=1e-8)
-  plain = optim.search_schedule(0.05, 0, 0.025, 120)
+  plain = search_schedule(0.05, 0, 0.025, 120)
   np.testing.assert_allclose(plain(jnp.array(0)), 0.025)
   np.testing.assert_allclose(plain(60), 0.0125, rtol=1e-6)
 
 
 def test_train_schedule_values():
-  rate = optim.train_schedule(0.05, 300, 0)
-  ramp = optim.train_schedule(0.05, 310, 10)
+  rate = train_schedule(0.05, 300, 0)
+  ramp = train_schedule(0.05, 310, 10)
   for step in range(0, 301, 10):
     want = 0.05 * 0.5 * (1 + math.cos(math.pi * step / 300))
     np.testing.assert_allclose(rate(step), want, atol=1e-8)
@@ -458,11 +460,11 @@ def test_train_schedule_values():
 @pytest.mark.parametrize(
   "call, message",
   [
-    (lambda: optim.search_schedule(1, 0, 1, 0), "steps is 0, expected 1"),
-    (lambda: optim.search_schedule(1, -1, 1, 9), "warmup_steps is -1"),
-    (lambda: optim.train_schedule(1, 0, 0), "steps is 0, expected 1"),
-    (lambda: optim.train_schedule(1, 5, 5), "steps is 5, expected 6"),
-    (lambda: optim.train_schedule(1, 5, -1), "linear_steps is -1"),
+    (lambda: search_schedule(1, 0, 1, 0), "steps is 0, expected 1"),
+    (lambda: search_schedule(1, -1, 1, 9), "warmup_steps is -1"),
+    (lambda: train_schedule(1, 0, 0), "steps is 0, expected 1"),
+    (lambda: train_schedule(1, 5, 5), "steps is 5, expected 6"),
+    (lambda: train_schedule(1, 5, -1), "linear_steps is -1"),
   ],
 )
 def test_schedules_are_validated(call, message):
@@ -474,7 +476,7 @@ def test_schedules_are_validated(call, message):
 @pytest.mark.parametrize("kernels_only", [False, True])
 def test_weight_optimizer_equation(nesterov, kernels_only):
   """g ← g + decay θ; v ← μ v + g; θ ← θ - lr (g + μ v), or lr v."""
-  tx = optim.weight_optimizer(
+  tx = weight_optimizer(
     optax.linear_schedule(0.1, 0.0, 10),
     momentum=0.9,
     nesterov=nesterov,

@@ -7,11 +7,13 @@ import pytest
 
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas import gates as gates_lib
-from proxyless_jax.nas import objective, optim
+from proxyless_jax.nas import objective
+from proxyless_jax.nas.optimizers import arch_optimizer
 from proxyless_jax.nas.state import search_state
 from proxyless_jax.nn import build, init
 from proxyless_jax.parallel.mesh import jit_step, make_mesh, place, to_devices
 from proxyless_jax.space import mobile_space, tree_space
+from proxyless_jax.training.sgd import weight_optimizer
 
 DEVICES, BATCH, SIZE = 8, 16, 6
 
@@ -53,10 +55,10 @@ class Search:
     self.space = space
     self.module = build(space, dropout=0.3)
     self.mask = gates_lib.candidate_mask(space)
-    self.tx = optim.weight_optimizer(
+    self.tx = weight_optimizer(
       0.05, momentum=0.9, nesterov=True, decay=0.01, kernels_only=False
     )
-    self.arch_tx = optim.arch_optimizer(0.05, b1=0.0, b2=0.999, decay=0.0)
+    self.arch_tx = arch_optimizer(0.05, b1=0.0, b2=0.999, decay=0.0)
     table = cost_table("macs", space)
     # Its gradient has the loss in it, which is one for all devices.
     form = objective.Log(0.2, 0.6, table.dearest / 2)

@@ -11,8 +11,9 @@ import optax
 import pytest
 from numpy.testing import assert_allclose
 
-from proxyless_jax.nas import reinforce, steps
-from proxyless_jax.nas.state import split_edges, train_state
+from proxyless_jax.nas import reinforce
+from proxyless_jax.nas.arch_step import arch_step
+from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, init
 from proxyless_jax.nn.layers.batch_norm import (
   TOLD,
@@ -22,6 +23,8 @@ from proxyless_jax.nn.layers.batch_norm import (
 from proxyless_jax.parallel.collectives import held_by_all, of_examples, total
 from proxyless_jax.parallel.mesh import jit_step, place, to_devices
 from proxyless_jax.parallel.over_devices import over_devices
+from proxyless_jax.training.state import split_edges, train_state
+from proxyless_jax.training.steps import batch_statistics, eval_step, train_step
 
 # Of float32 sums in another order, over two steps.
 close = functools.partial(assert_allclose, rtol=1e-5, atol=2e-6)
@@ -36,13 +39,13 @@ def check(search, mesh, step, sharded=False, **settings):
 @pytest.mark.parametrize("accumulate,sharded", [(1, False), (2, True)])
 def test_weight_step(search, mesh, accumulate, sharded):
   settings = dict(search.weight, accumulate=accumulate)
-  check(search, mesh, steps.weight_step, sharded, **settings)
+  check(search, mesh, weight_step, sharded, **settings)
 
 
 @pytest.mark.parametrize("mode", ["full", "two"])
 def test_arch_step(search, mesh, mode):
   settings = dict(search.arch, mode=mode, accumulate=1)
-  check(search, mesh, steps.arch_step, mode == "two", **settings)
+  check(search, mesh, arch_step, mode == "two", **settings)
 
 
 def test_reinforce_step(search, mesh):
@@ -60,9 +63,9 @@ def test_training_and_evaluation_of_an_architecture(search, mesh):
   settings = dict(module=module, tx=tx, smoothing=0.1, average_decay=0.9)
   settings |= dict(drop_rate=lambda step: 0.2, accumulate=1, state=state)
   for sharded in (False, True):
-    check(search, mesh, steps.train_step, sharded, **settings)
+    check(search, mesh, train_step, sharded, **settings)
   variables = {"params": state.params, "batch_stats": state.batch_stats}
-  for step in (steps.eval_step, steps.batch_statistics):
+  for step in (eval_step, batch_statistics):
     one, many = (
       jax.jit(functools.partial(step, module=module, mesh=m))(
         place(variables, m), to_devices(search.batch(0), m)
@@ -80,8 +83,8 @@ def test_a_frozen_body_keeps_its_bits(search, mesh):
   state = train_state(jax.random.key(2), variables, tx, module.frozen)
   settings = dict(module=module, tx=tx, smoothing=0.1, average_decay=0.9)
   settings |= dict(drop_rate=None, accumulate=2, state=state)
-  one, _ = search.run(steps.train_step, None, **settings)
-  many, _ = search.run(steps.train_step, mesh, True, **settings)
+  one, _ = search.run(train_step, None, **settings)
+  many, _ = search.run(train_step, mesh, True, **settings)
   jax.tree.map(close, many, one)
   after = {"params": many.params, "batch_stats": many.batch_stats}
   for found in (after, many.average):
@@ -94,7 +97,7 @@ def test_a_frozen_body_keeps_its_bits(search, mesh):
 
 def test_a_space_of_trees(tree_search, mesh):
   settings = dict(tree_search.weight, accumulate=1)
-  check(tree_search, mesh, steps.weight_step, **settings)
+  check(tree_search, mesh, weight_step, **settings)
 
 
 def test_a_step_is_traced_once(search, mesh):
@@ -102,9 +105,7 @@ def test_a_step_is_traced_once(search, mesh):
 
   def step(state, batch):
     traces.append(batch["image"].shape)
-    return steps.weight_step(
-      state, batch, **search.weight, accumulate=1, mesh=mesh
-    )
+    return weight_step(state, batch, **search.weight, accumulate=1, mesh=mesh)
 
   for sharded in (False, True):
     jitted = jit_step(step, mesh, sharded)
@@ -127,7 +128,7 @@ def test_a_shard_state_takes_an_eighth_of_the_memory(search, mesh):
 def test_a_weight_step_gathers_the_drawn_rows_alone(search, mesh):
   state = place(search.state(), mesh, True)
   step = functools.partial(
-    steps.weight_step, **search.weight, accumulate=1, mesh=mesh
+    weight_step, **search.weight, accumulate=1, mesh=mesh
   )
   batch = to_devices(search.batch(0), mesh)
   text = jit_step(step, mesh, True).lower(state, batch).compile().as_text()

@@ -10,9 +10,9 @@ import pytest
 
 import proxyless_jax as pj
 from proxyless_jax.data import load
-from proxyless_jax.nas.state import split_edges
 from proxyless_jax.run import jobs, loop, train_stage
 from proxyless_jax.run.config.options import parse
+from proxyless_jax.training.state import split_edges
 
 
 @pytest.fixture(autouse=True, scope="module")

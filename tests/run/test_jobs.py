@@ -11,19 +11,18 @@ from PIL import Image
 
 from proxyless_jax.data import eval_batches, load
 from proxyless_jax.hardware import cost_table
-from proxyless_jax.nas import steps
 from proxyless_jax.nn import build
 from proxyless_jax.report import read_metrics
-from proxyless_jax.run import jobs
+from proxyless_jax.run import jobs, search_stage, train_stage
 from proxyless_jax.run.config.options import parse
 from proxyless_jax.run.loop import newest_state
 from proxyless_jax.run.storage.compilation import keep_compiled
-from proxyless_jax.run.train_stage import train_stage
 from proxyless_jax.space import (
   load_network,
   macs,
   parameters,
 )
+from proxyless_jax.training.steps import train_step
 
 TARGET = 9000
 
@@ -78,7 +77,7 @@ def test_every_test_image_counts_once(make_config, unbroken):
   dataset = load(options.data)
   assert result["images"] == len(dataset.test) == 103
   network = load_network(workdir / "architecture.json")
-  stage = train_stage(options, dataset, network, None)
+  stage = train_stage.train_stage(options, dataset, network, None)
   step, state = newest_state(stage, workdir, options.run)
   assert step == stage.steps == 10
   (batch,) = eval_batches(dataset.test, options.data, batch=103)
@@ -106,14 +105,13 @@ def test_evaluate_after_a_search(make_config, unbroken, tmp_path):
 def test_train_a_network_by_its_path(make_config, unbroken, tmp_path):
   path = unbroken[0] / "architecture.json"
   traces = []
-  train_step = steps.train_step
 
   def traced(*args, **kwargs):
     traces.append(args)
     return train_step(*args, **kwargs)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(steps, "train_step", traced)
+    patch.setattr(train_stage, "train_step", traced)
     config = make_config(job="train", network=str(path))
     result = jobs.train(config, tmp_path)
   assert len(traces) == 1
@@ -142,7 +140,8 @@ def test_the_other_forms_of_cost(make_config, tmp_path, form):
 
   with pytest.MonkeyPatch.context() as patch:
     for name in traces:
-      patch.setattr(steps, name, traced(name, getattr(steps, name)))
+      step = getattr(search_stage, name)
+      patch.setattr(search_stage, name, traced(name, step))
     result = jobs.search(config, tmp_path)
   assert traces == {"weight_step": 1, "arch_step": 1}
   network = load_network(tmp_path / "architecture.json")

@@ -9,12 +9,12 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from proxyless_jax.nas import steps
-from proxyless_jax.nas.state import train_state
 from proxyless_jax.nn import build, init
 from proxyless_jax.space import mobile_space
 from proxyless_jax.training.accumulation import in_parts
 from proxyless_jax.training.metrics import Mean
+from proxyless_jax.training.state import train_state
+from proxyless_jax.training.steps import train_step
 
 WEIGHTS = jnp.array([1.0, -2.0, 0.5])
 
@@ -91,7 +91,7 @@ def test_a_training_step_in_parts_moves_as_the_mean_of_its_parts():
     "mask": jnp.ones(8),
   }
   step = functools.partial(
-    steps.train_step,
+    train_step,
     module=module,
     tx=tx,
     smoothing=0.0,

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from proxyless_jax.nas import optim, steps
-from proxyless_jax.nas.state import split_edges, train_state
 from proxyless_jax.nn import build, init
 from proxyless_jax.space import mobile_space, tree_space
 from proxyless_jax.space.networks.genotype import Genotype, Style, cell_network
+from proxyless_jax.training.sgd import weight_optimizer
+from proxyless_jax.training.state import split_edges, train_state
+from proxyless_jax.training.steps import eval_step, train_step
 
 CHAIN = mobile_space(
   image_size=6,
@@ -42,7 +43,7 @@ CELLS = cell_network(
   filters=4,
   stem_filters=4,
 )
-TX = optim.weight_optimizer(
+TX = weight_optimizer(
   0.1, momentum=0.0, nesterov=False, decay=0.3, kernels_only=True
 )
 
@@ -112,7 +113,7 @@ def first(network, frozen, accumulate=1):
   variables = variables_of(network)
   state = train_state(jax.random.key(1), variables, TX, module.frozen)
   step = functools.partial(
-    steps.train_step,
+    train_step,
     module=module,
     tx=TX,
     smoothing=0.0,
@@ -178,7 +179,7 @@ def test_a_frozen_body_costs_a_forward_pass():
     for state, step in (first(CHAIN, body_of(CHAIN)), first(CHAIN, ()))
   )
   forward = flops(
-    functools.partial(steps.eval_step, module=build(CHAIN)),
+    functools.partial(eval_step, module=build(CHAIN)),
     *(variables_of(CHAIN), batch),
   )
   assert forward < frozen < 1.1 * forward < 0.5 * whole

@@ -1,4 +1,4 @@
-"""Layers that every family is built from: convolutions, shuffle, dropout.
+"""Convolutions with their parameters, and the shuffle of channels.
 
 Parameters are float32, whatever the compute dtype. Padding is kernel // 2 on
 each side at every stride, as in the released networks, not TensorFlow's SAME.
@@ -9,14 +9,12 @@ from __future__ import annotations
 import functools
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.conv import conv
 from proxyless_jax.nn.layers.declare import he_fan_out
 from proxyless_jax.nn.layers.depthwise import depthwise_conv
 from proxyless_jax.nn.layers.switch import switch
-from proxyless_jax.parallel.collectives import of_examples
 
 
 class Conv1x1(nn.Module):
@@ -102,55 +100,3 @@ def depthwise(
   vector = module.get_variable("params", "depthwise").astype(x.dtype)
   branches = tuple(functools.partial(branch, form) for form in forms)
   return switch(branches, member, x, vector)
-
-
-def drop_path(key, y, rate):
-  """Zeroes whole examples of f[b, h, w, c], and scales up the others.
-
-  Huang et al., ECCV 2016; in the scaling of Larsson et al., ICLR 2017: the
-  mean over draws is `y`.
-
-  Args:
-    key: PRNG key.
-    y: what a path adds to its shortcut, or to other paths.
-    rate: f[], of examples that the path is dropped for; below 1.
-  """
-  kept = of_examples(
-    lambda n: jax.random.bernoulli(key, 1.0 - rate, (n, 1, 1, 1)), y.shape[0]
-  )
-  return jnp.where(kept, y / (1.0 - rate), 0.0).astype(y.dtype)
-
-
-def dropout_key(module: nn.Module):
-  """The PRNG key of a module's stream 'dropout'.
-
-  Raises:
-    ValueError: the caller of `apply` gave none.
-  """
-  if not module.has_rng("dropout"):
-    raise ValueError(
-      "rngs: expected apply(..., rngs={'dropout': key}) for a network that "
-      "drops values or paths in training, such as key = jax.random.key(0)"
-    )
-  return module.make_rng("dropout")
-
-
-class Dropout(nn.Module):
-  """Zeroes single values of f[b, ...] in training, and scales up the others.
-
-  Attributes:
-    rate: of values that are dropped; below 1.
-  """
-
-  rate: float
-
-  @nn.compact
-  def __call__(self, x, train: bool):
-    if not train or self.rate == 0.0:
-      return x
-    key = dropout_key(self)
-    kept = of_examples(
-      lambda n: jax.random.bernoulli(key, 1.0 - self.rate, (n, *x.shape[1:])),
-      x.shape[0],
-    )
-    return jnp.where(kept, x / (1.0 - self.rate), 0.0).astype(x.dtype)

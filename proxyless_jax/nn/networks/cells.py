@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from proxyless_jax.nn.layers.linear import drop_path, dropout_key
+from proxyless_jax.nn.layers.dropout import drop_path, dropout_key
 from proxyless_jax.nn.networks.chain import (
   PlainEdge,
   check_images,

@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from proxyless_jax.nn.layers.linear import drop_path, dropout_key
+from proxyless_jax.nn.layers.dropout import drop_path, dropout_key
 from proxyless_jax.nn.ops.base import make
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.kernel_sharing import families_of
@@ -115,7 +115,7 @@ def check_gates(network: Network, gates) -> None:
   if gates is not None and not hasattr(gates, "involved"):
     raise ValueError(
       f"gates are of type {type(gates).__name__}: expected a draw, such as "
-      "pj.gates.draw gives"
+      "pj.nas.gates.draw gives"
     )
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.batch_norm import MOMENTS
-from proxyless_jax.nn.layers.linear import drop_path, dropout_key
+from proxyless_jax.nn.layers.dropout import drop_path, dropout_key
 from proxyless_jax.nn.networks.chain import (
   PlainEdge,
   check_gates,

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.batch_norm import BatchNorm
 from proxyless_jax.nn.layers.declare import constant, normal
-from proxyless_jax.nn.layers.linear import Conv, Conv1x1, Dropout, depthwise
+from proxyless_jax.nn.layers.dropout import Dropout
+from proxyless_jax.nn.layers.linear import Conv, Conv1x1, depthwise
 from proxyless_jax.nn.ops.base import make
 from proxyless_jax.space import Classifier, ConvBN, Edge, MBConv, Zero
 

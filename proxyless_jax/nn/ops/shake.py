@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.batch_norm import BatchNorm
-from proxyless_jax.nn.layers.linear import Conv, Conv1x1, dropout_key
+from proxyless_jax.nn.layers.dropout import dropout_key
+from proxyless_jax.nn.layers.linear import Conv, Conv1x1
 from proxyless_jax.nn.ops.base import make
 from proxyless_jax.parallel.collectives import of_examples
 from proxyless_jax.space import Edge, ShakeBlock

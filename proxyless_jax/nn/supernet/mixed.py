@@ -18,7 +18,8 @@ Edges that are alike run under one `lax.scan`, so their candidates are compiled
 once; how they are joined is said by a wiring
 (`proxyless_jax.nn.supernet.wiring`). And their parameters are one array, a bank
 f[n, k, length]: row [i, j] holds candidate j of edge i, so drawing a path, its
-gradient and its optimizer step are array operations, not a program line per kernel.
+gradient and its optimizer step are array operations, not a program line per
+kernel.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def test_images_are_an_array(variables, images):
     pj.build(NETWORK).apply(variables, images, train=False)
 
 
-@pytest.mark.parametrize("gates", [3, pj.gates.draw])
+@pytest.mark.parametrize("gates", [3, pj.nas.gates.draw])
 def test_gates_are_a_draw(of_space, gates):
   with pytest.raises(ValueError, match=r"gates are of type .*: expected a dr"):
     pj.build(SPACE).apply(of_space, IMAGES, train=False, gates=gates)

@@ -104,7 +104,7 @@ def test_a_supernet_has_them_too():
   network = space.choose([0, 1])
   assert network.bn_momentum == pj.build(space).bn_momentum == 0.25
   index = np.array([0, 1], np.int32)
-  gates = pj.gates.Gates(
+  gates = pj.nas.gates.Gates(
     index=index,
     gate=np.eye(3, dtype=np.float32)[index],
     involved=np.eye(3, dtype=bool)[index],

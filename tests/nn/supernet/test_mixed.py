@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from proxyless_jax.nas import gates as gates_lib
-from proxyless_jax.nas.steps import drawn_rows
+from proxyless_jax.nas.weight_step import drawn_rows
 from proxyless_jax.nn import build, inherit, init, make
 from proxyless_jax.space import mobile_space
 

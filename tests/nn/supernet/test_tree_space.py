@@ -12,7 +12,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 import proxyless_jax as pj
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas import gates as gates_lib
-from proxyless_jax.nas import objective, optim, reinforce, state, steps
+from proxyless_jax.nas import objective, reinforce
+from proxyless_jax.nas.arch_step import arch_step
+from proxyless_jax.nas.optimizers import arch_optimizer
+from proxyless_jax.nas.state import search_state
+from proxyless_jax.nas.weight_step import drawn_rows, weight_step
 from proxyless_jax.nn import banks, make
 from proxyless_jax.nn.layers import linear
 from proxyless_jax.nn.networks import tree as tree_lib
@@ -20,6 +24,8 @@ from proxyless_jax.nn.ops.shapes import boxed_shapes
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.tree_banks import block_runs
 from proxyless_jax.nn.supernet.wiring import Graph, tree_graph
+from proxyless_jax.training.sgd import weight_optimizer
+from proxyless_jax.training.state import WEIGHT_STREAM, step_key
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -182,7 +188,7 @@ def test_a_space_computes_what_its_drawn_architecture_does():
     of_network,
   )
   # Off the path, and in the channels that a block lacks, nothing moves.
-  drawn = steps.drawn_rows(variables["params"], SPACE, np.array(INDEX))
+  drawn = drawn_rows(variables["params"], SPACE, np.array(INDEX))
   for own in banks(SPACE):
     on_path = filled(own, "params")
     if drawn[own.name] is not True:
@@ -307,8 +313,8 @@ def published_rule(arch, involved, dgate):
   return p * (dgate - mean)
 
 
-def search_state(tx, arch_tx):
-  return state.search_state(
+def first_state(tx, arch_tx):
+  return search_state(
     jax.random.key(0),
     pj.init(pj.build(TINY), jax.random.key(1)),
     gates_lib.candidate_mask(TINY),
@@ -329,20 +335,20 @@ def counted(step, traces):
 
 def test_steps_trace_once_and_leave_what_they_do_not_train():
   mask, module = gates_lib.candidate_mask(TINY), pj.build(TINY)
-  tx = optim.weight_optimizer(
+  tx = weight_optimizer(
     0.1, momentum=0.9, nesterov=True, decay=1e-3, kernels_only=False
   )
-  arch_tx = optim.arch_optimizer(0.1, b1=0.0, b2=0.999, decay=0.0)
+  arch_tx = arch_optimizer(0.1, b1=0.0, b2=0.999, decay=0.0)
   table = cost_table("macs", TINY)
   costs = (
     objective.Cost("macs", table, objective.AtMost(table.cheapest, 0.1)),
   )
   both = dict(module=module, mask=mask, smoothing=0.1, accumulate=1)
   traces = []
-  weight = counted(functools.partial(steps.weight_step, tx=tx, **both), traces)
+  weight = counted(functools.partial(weight_step, tx=tx, **both), traces)
   of_arch = dict(tx=arch_tx, costs=costs, **both)
   arch_steps = [
-    counted(functools.partial(steps.arch_step, mode="full", **of_arch), traces),
+    counted(functools.partial(arch_step, mode="full", **of_arch), traces),
     counted(
       functools.partial(
         reinforce.reinforce_step,
@@ -359,10 +365,10 @@ def test_steps_trace_once_and_leave_what_they_do_not_train():
     "label": np.arange(4, dtype=np.int32) % 3,
     "mask": np.ones(4, np.float32),
   }
-  current = search_state(tx, arch_tx)
+  current = first_state(tx, arch_tx)
   for _ in range(3):
     before = current
-    key = steps.step_key(current, steps.WEIGHT_STREAM)
+    key = step_key(current, WEIGHT_STREAM)
     index = gates_lib.draw(key, current.arch, mask, "full").index
     current, _ = weight(current, batch)
     check_off_path(before, current, np.asarray(index))
@@ -381,7 +387,7 @@ def test_steps_trace_once_and_leave_what_they_do_not_train():
 
 def check_off_path(before, after, index):
   """Bits of parameters and statistics off the path; those on it move."""
-  drawn = steps.drawn_rows(before.params, TINY, index)
+  drawn = drawn_rows(before.params, TINY, index)
   for own in banks(TINY):
     if drawn[own.name] is True:
       assert (before.params[own.name] != after.params[own.name]).any()
@@ -399,7 +405,7 @@ def check_off_path(before, after, index):
 
 def test_drawn_rows_are_those_of_every_bank():
   params = pj.init(pj.build(SPACE), jax.random.key(0))["params"]
-  drawn = steps.drawn_rows(params, SPACE, jnp.arange(12))
+  drawn = drawn_rows(params, SPACE, jnp.arange(12))
   rows = {name: rows for name, rows in drawn.items() if rows is not True}
   assert jax.tree.map(np.ndarray.tolist, jax.device_get(rows)) == {
     "block01_edge0_0": [*range(8)],

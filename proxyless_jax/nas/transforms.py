@@ -1,4 +1,4 @@
-"""Optimizers of the search: optax transforms for the drawn path, and settings.
+"""Optax transforms for the drawn path.
 
 Two transforms hold the method (Cai et al., ICLR 2019, sections 3.2.1 and
 3.2.2), and either serves any other project that trains part of a tree:
@@ -10,7 +10,7 @@ Two transforms hold the method (Cai et al., ICLR 2019, sections 3.2.1 and
   so that softmax(α) outside the pair stays as it is.
 
 Both take which entries take part as an extra argument of `update`, which
-`optax.chain` hands on. The rest is the paper's settings in optax's own parts.
+`optax.chain` hands on.
 """
 
 import jax
@@ -109,112 +109,6 @@ def keep_pair_probability() -> optax.GradientTransformationExtraArgs:
     return jax.tree.map(_shift_rows, mask, updates, params), state
 
   return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
-
-
-def search_schedule(
-  warmup_lr: float, warmup_steps: int, lr: float, steps: int
-) -> optax.Schedule:
-  """Learning rate of the weights: a cosine for warm-up, one for the search.
-
-  From `warmup_lr` to zero in `warmup_steps` (0: none), weights only; then from
-  `lr` to zero in the `steps` of the search. ValueError for lengths below that.
-
-  Example:
-    >>> rate = search_schedule(0.05, 100, 0.025, 300)
-    >>> [round(float(rate(i)), 4) for i in (0, 50, 99, 100, 250, 400)]
-    [0.05, 0.025, 0.0, 0.025, 0.0125, 0.0]
-  """
-  _check_steps("steps", steps, 1)
-  _check_steps("warmup_steps", warmup_steps, 0)
-  search = optax.cosine_decay_schedule(lr, steps)
-  if warmup_steps == 0:
-    return search
-  warmup = optax.cosine_decay_schedule(warmup_lr, warmup_steps)
-  return optax.join_schedules([warmup, search], [warmup_steps])
-
-
-def train_schedule(lr: float, steps: int, linear_steps: int) -> optax.Schedule:
-  """Learning rate of plain training: a linear ramp, then a cosine to zero.
-
-  From zero to `lr` in `linear_steps` (0: none), which count among the `steps`.
-  ValueError where the ramp does not leave a step to the cosine.
-
-  Example:
-    >>> rate = train_schedule(0.4, steps=110, linear_steps=10)
-    >>> [round(float(rate(i)), 4) for i in (0, 5, 10, 60, 110)]
-    [0.0, 0.2, 0.4, 0.2, 0.0]
-  """
-  _check_steps("linear_steps", linear_steps, 0)
-  _check_steps("steps", steps, linear_steps + 1)
-  if linear_steps == 0:
-    return optax.cosine_decay_schedule(lr, steps)
-  return optax.warmup_cosine_decay_schedule(0.0, lr, linear_steps, steps)
-
-
-def weight_optimizer(
-  schedule: optax.ScalarOrSchedule,
-  *,
-  momentum: float,
-  nesterov: bool,
-  decay: float,
-  kernels_only: bool,
-) -> optax.GradientTransformationExtraArgs:
-  """SGD with weight decay in the gradient, as the released search has it.
-
-  For a supernet wrap it in `drawn_only`; a plain network takes it as it is.
-  The released settings are momentum 0.9 with Nesterov and decay 4e-5. `decay`
-  the parameters is added to their gradient; `kernels_only` leaves out those
-  of fewer than two dimensions, biases and batch-norm scales.
-
-  Example:
-    >>> tx = weight_optimizer(
-    ...   0.1, momentum=0.9, nesterov=True, decay=0.5, kernels_only=True
-    ... )
-    >>> params = {"kernel": jnp.ones((1, 1)), "bias": jnp.ones(1)}
-    >>> grads = {"kernel": jnp.zeros((1, 1)), "bias": jnp.zeros(1)}
-    >>> print(tx.update(grads, tx.init(params), params)[0]["kernel"])
-    [[-0.095]]
-  """
-  return optax.chain(
-    optax.add_decayed_weights(decay, _kernels if kernels_only else None),
-    optax.sgd(schedule, momentum, nesterov),
-  )
-
-
-def arch_optimizer(
-  lr: optax.ScalarOrSchedule, *, b1: float, b2: float, decay: float
-) -> optax.GradientTransformationExtraArgs:
-  """Adam on the involved logits, the probability of all others kept.
-
-  `update` takes `drawn` and `involved`: give both the same tree, True at the
-  candidates of this step, `f[..., candidates]` like the logits, or plain True
-  for the full gradient and REINFORCE. The released settings are lr 1e-3,
-  b1 0, b2 0.999, no decay. Adam's count is global, so a logit's first update
-  after t steps is up to sqrt((1 - b2^t) / (1 - b2)) times lr, as it is there.
-  `decay` times the logits is added to their gradient, before Adam.
-
-  Example:
-    >>> tx = arch_optimizer(1e-3, b1=0.0, b2=0.999, decay=0.0)
-    >>> logits = jnp.zeros((1, 3))
-    >>> pair = jnp.array([[True, True, False]])
-    >>> grads = jnp.array([[1.0, -1.0, 0.0]])
-    >>> updates, _ = tx.update(
-    ...   grads, tx.init(logits), logits, drawn=pair, involved=pair
-    ... )
-    >>> print((1e3 * updates).round(2))
-    [[-1.  1. -0.]]
-  """
-  adam = optax.chain(optax.add_decayed_weights(decay), optax.adam(lr, b1, b2))
-  return optax.chain(drawn_only(adam), keep_pair_probability())
-
-
-def _check_steps(field: str, value: int, least: int):
-  if value < least:
-    raise ValueError(f"{field} is {value}, expected {least} or more.")
-
-
-def _kernels(params):
-  return jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
 
 
 def _full_mask(mask, tree, field: str):
