@@ -53,7 +53,7 @@ def weight_step(
   accumulate: int,
   mesh: Mesh,
 ) -> tuple[SearchState, Metrics]:
-  """As `steps.weight_step`, on one path for each device of `mesh`."""
+  """As `weight_step.weight_step`, on one path for each device of `mesh`."""
 
   def share(held, batch):
     params, batch_stats, arch, key = held
@@ -116,7 +116,7 @@ def arch_step(
   accumulate: int,
   mesh: Mesh,
 ) -> tuple[SearchState, Metrics]:
-  """As `steps.arch_step`, on one path for each device of `mesh`.
+  """As `arch_step.arch_step`, on one path for each device of `mesh`.
 
   In mode `two` each device draws its own pair, and the probability that is
   kept is that of all candidates of an edge that are in some pair.

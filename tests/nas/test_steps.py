@@ -197,7 +197,7 @@ def test_on_the_path_it_is_a_plain_step_of_the_drawn_network(jitted):
   jax.tree.map(close, got["batch_stats"], want.batch_stats)
   jax.tree.map(close, own({"params": trace_of(new)})["params"], trace_of(want))
   check_average(before, want, 0.1)
-  after, _ = train_step(want, batch)
+  after, _ = plain_step(want, batch)
   check_average(want, after, 2 / 11)
   late, _ = train_step(want.replace(step=jnp.array(1000)), batch)
   check_average(want, late, 0.5)

@@ -20,13 +20,14 @@ from proxyless_jax.nn import build
 from proxyless_jax.parallel.mesh import jit_step, place, to_devices
 from proxyless_jax.parallel.over_devices import over_devices
 from proxyless_jax.training.gradients import weight_gradients
+from proxyless_jax.training.state import ARCH_STREAM, WEIGHT_STREAM, step_key
 
 close = functools.partial(assert_allclose, rtol=1e-4, atol=1e-6)
 
 
 def keys_of(state, stream):
   """Of the eight devices, in the state's next step."""
-  key = state.step_key(state, stream)
+  key = step_key(state, stream)
   return [jax.random.fold_in(key, device) for device in range(8)]
 
 
@@ -71,7 +72,7 @@ def test_architecture_moves_by_the_mean_of_what_devices_see(search, mesh):
   alone = jax.jit(functools.partial(arch_gradients, **fixed))
   grads = [
     alone(state.arch, variables, state.multipliers, key, part(batch, device))[0]
-    for device, key in enumerate(keys_of(state, state.ARCH_STREAM))
+    for device, key in enumerate(keys_of(state, ARCH_STREAM))
   ]
   assert len({np.asarray(g).tobytes() for g in grads}) == 8
   updates, _ = tx.update(
@@ -94,7 +95,7 @@ def test_pairs_keep_the_probability_of_what_no_device_involved(search, mesh):
   state = state.replace(arch=state.arch.at[:, 0].add(4.0))
   before = np.asarray(gates_lib.probabilities(state.arch, search.mask))
   involved = np.zeros(search.mask.shape, bool)
-  for key in keys_of(state, state.ARCH_STREAM):
+  for key in keys_of(state, ARCH_STREAM):
     draw = gates_lib.draw(key, state.arch, search.mask, "two")
     involved |= np.asarray(draw.involved)
   assert not involved[search.mask].all()
@@ -119,7 +120,7 @@ def test_weights_move_by_the_mean_over_their_drawers(search, mesh):
   name = space.edges[0].name  # All edges are alike: of one bank.
   shape = np.asarray(state.params[name]).shape
   total, count, heads = np.zeros(shape), np.zeros(shape[:2]), []
-  for device, key in enumerate(keys_of(state, state.WEIGHT_STREAM)):
+  for device, key in enumerate(keys_of(state, WEIGHT_STREAM)):
     gates = gates_lib.draw(key, state.arch, search.mask, "full")
     drawn = drawn_rows(state.params, space, gates.index)
     rows, again = get_drawn(state.params, drawn), jax.random.fold_in(key, 1)
@@ -164,7 +165,7 @@ def test_the_gradient_of_alpha_is_unbiased(search):
   alone = jax.jit(functools.partial(arch_gradients, **fixed, accumulate=1))
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   keys = jax.vmap(
-    lambda i: jnp.stack(keys_of(state.replace(step=i), state.ARCH_STREAM))
+    lambda i: jnp.stack(keys_of(state.replace(step=i), ARCH_STREAM))
   )(jnp.arange(500)).reshape(-1)
   drawn = jax.vmap(
     lambda key: gates_lib.draw(key, state.arch, mask, "full").index
