@@ -57,7 +57,7 @@ def get_config(variant: str = "") -> ConfigDict:
     epochs=120.0,
     warmup_lr=0.05,
     lr=0.025,
-    smoothing=0.0,
+    label_smoothing=0.0,
   )
   config.search.arch.update(lr=1e-3, mode="full", every=5, batch=64)
   config.search.costs = ConfigDict()
@@ -67,13 +67,13 @@ def get_config(variant: str = "") -> ConfigDict:
     lr_batch=64,
     epochs=600.0,
     lr=0.1,
-    linear_epochs=0.0,
-    decay=1e-4,
+    lr_warmup_epochs=0.0,
+    weight_decay=1e-4,
     kernels_only=False,
-    smoothing=0.0,
+    label_smoothing=0.0,
     dropout=0.0,
     drop_path=0.2,
-    average=0.0,
+    ema_decay=0.0,
   )
   config.evaluate.update(batch=500, recalibration_batches=100)
   # Whole networks of 54 blocks compile for minutes.
@@ -96,9 +96,9 @@ def _smoke(config: ConfigDict) -> ConfigDict:
     workers=1,
   )
   config.space.update(alpha=8, depths=(1,))
-  config.search.update(batch=16, accumulate=2, warmup_epochs=0.5, epochs=1.0)
+  config.search.update(batch=16, grad_accum=2, warmup_epochs=0.5, epochs=1.0)
   config.search.arch.update(batch=8, every=2, after_epochs=0.0)
-  config.train.update(enabled=True, batch=16, accumulate=2, epochs=1.0)
+  config.train.update(enabled=True, batch=16, grad_accum=2, epochs=1.0)
   config.evaluate.update(batch=16, recalibration_batches=2)
   config.measure.update(classes=0, calibration=4, held_out=2, max_rounds=12)
   config.run.update(log_every=2, checkpoint_every=4)

@@ -80,7 +80,7 @@ def _search(kind: str, reference: str) -> ConfigDict:
   return ConfigDict(
     dict(
       batch=256,
-      accumulate=1,
+      grad_accum=1,
       lr_batch=256,
       warmup_epochs=40.0,
       epochs=120.0,
@@ -88,15 +88,15 @@ def _search(kind: str, reference: str) -> ConfigDict:
       lr=0.025,
       momentum=0.9,
       nesterov=True,
-      decay=4e-5,
-      smoothing=0.1,
+      weight_decay=4e-5,
+      label_smoothing=0.1,
       path_per_device=False,
       arch=dict(
         algorithm="gradient",
         lr=1e-3,
         b1=0.0,
         b2=0.999,
-        decay=0.0,
+        weight_decay=0.0,
         init_scale=1e-3,
         mode="full",
         samples=10,
@@ -105,7 +105,7 @@ def _search(kind: str, reference: str) -> ConfigDict:
         every=5,
         after_epochs=1.0,
         batch=256,
-        accumulate=1,
+        grad_accum=1,
       ),
       costs=dict(
         hardware=dict(
@@ -127,20 +127,20 @@ def _train(dropout: float) -> ConfigDict:
       freeze=False,
       inherit=False,
       batch=256,
-      accumulate=1,
+      grad_accum=1,
       lr_batch=256,
       epochs=300.0,
       lr=0.05,
       # As published at batch 256; large batches want a ramp of some epochs.
-      linear_epochs=0.0,
+      lr_warmup_epochs=0.0,
       momentum=0.9,
       nesterov=True,
-      decay=4e-5,
+      weight_decay=4e-5,
       kernels_only=True,  # As published, and the classifier's bias too.
-      smoothing=0.1,
+      label_smoothing=0.1,
       dropout=dropout,
       drop_path=0.0,
-      average=0.0,
+      ema_decay=0.0,
     )
   )
 
@@ -174,10 +174,10 @@ def _smoke(config: ConfigDict) -> ConfigDict:
   )
   config.space.update(depths=(2,), strides=(2,), head_width=64)
   config.space.widths = config.space.widths[:1]
-  config.search.update(batch=16, accumulate=2, warmup_epochs=0.5, epochs=1.0)
-  config.search.arch.update(batch=16, accumulate=2, every=2, after_epochs=0.0)
+  config.search.update(batch=16, grad_accum=2, warmup_epochs=0.5, epochs=1.0)
+  config.search.arch.update(batch=16, grad_accum=2, every=2, after_epochs=0.0)
   config.search.costs.hardware.update(kind="macs", reference="1 M MACs")
-  config.train.update(enabled=True, batch=16, accumulate=2, epochs=1.0)
+  config.train.update(enabled=True, batch=16, grad_accum=2, epochs=1.0)
   config.evaluate.update(batch=16, recalibration_batches=2)
   config.measure.update(classes=0, calibration=4, held_out=2, max_rounds=12)
   config.run.update(log_every=2, checkpoint_every=4)

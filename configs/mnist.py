@@ -72,7 +72,7 @@ def get_config(variant: str = "") -> ConfigDict:
   config.search = ConfigDict(
     dict(
       batch=64,
-      accumulate=1,
+      grad_accum=1,
       lr_batch=64,
       warmup_epochs=3.0,
       epochs=9.0,
@@ -80,15 +80,15 @@ def get_config(variant: str = "") -> ConfigDict:
       lr=0.05,
       momentum=0.9,
       nesterov=True,
-      decay=4e-5,
-      smoothing=0.1,
+      weight_decay=4e-5,
+      label_smoothing=0.1,
       path_per_device=False,
       arch=dict(
         algorithm="gradient",
         lr=0.03,
         b1=0.0,
         b2=0.999,
-        decay=0.0,
+        weight_decay=0.0,
         init_scale=1e-3,
         mode="two",
         samples=10,
@@ -97,7 +97,7 @@ def get_config(variant: str = "") -> ConfigDict:
         every=2,
         after_epochs=1.0,
         batch=64,
-        accumulate=1,
+        grad_accum=1,
       ),
       costs=dict(
         macs=dict(
@@ -116,19 +116,19 @@ def get_config(variant: str = "") -> ConfigDict:
       freeze=False,
       inherit=False,
       batch=64,
-      accumulate=1,
+      grad_accum=1,
       lr_batch=64,
       epochs=25.0,
       lr=0.1,
-      linear_epochs=1.0,
+      lr_warmup_epochs=1.0,
       momentum=0.9,
       nesterov=True,
-      decay=1e-4,
+      weight_decay=1e-4,
       kernels_only=True,
-      smoothing=0.1,
+      label_smoothing=0.1,
       dropout=0.1,
       drop_path=0.0,
-      average=0.99,
+      ema_decay=0.99,
     )
   )
   config.evaluate = ConfigDict(dict(batch=250, recalibration_batches=20))
@@ -180,7 +180,7 @@ def _quick(config: ConfigDict) -> ConfigDict:
   config.search.update(warmup_epochs=0.2, epochs=0.6)
   config.search.arch.after_epochs = 0.0
   config.search.costs.macs.reference = "1 M MACs"
-  config.train.update(epochs=0.8, linear_epochs=0.0)
+  config.train.update(epochs=0.8, lr_warmup_epochs=0.0)
   config.measure.update(calibration=6, held_out=3, max_rounds=20)
   config.run.update(log_every=10, checkpoint_every=20)
   return config

@@ -49,7 +49,7 @@ DEVICES = 8
 IMAGE_SIZE = 32
 # Enough for one image a device.
 BATCH = 8
-SHARED = dict(smoothing=0.1, accumulate=1)
+SHARED = dict(label_smoothing=0.1, grad_accum=1)
 
 
 def simulate_devices() -> Mesh:
@@ -101,10 +101,10 @@ def search_programs(space: Network, mesh: Mesh, names=None) -> dict[str, str]:
     names: of the steps; None for all.
   """
   module = build(space)
-  held, mask, tx, arch_tx = search_start(module)
+  held, valid, tx, arch_tx = search_start(module)
   table = cost_table("macs", space)
   target = objective.AtMost(table.cheapest * 2, 0.01)
-  shared = dict(SHARED, module=module, mask=mask, mesh=mesh)
+  shared = dict(SHARED, module=module, valid=valid, mesh=mesh)
   cost = objective.Cost("macs", table, target)
   arch = dict(shared, tx=arch_tx, costs=(cost,))
   bound = {
@@ -133,7 +133,7 @@ def plain_program(network: Network, mesh: Mesh) -> str:
     train_step,
     module=module,
     tx=tx,
-    average_decay=0.0,
+    ema_decay=0.0,
     drop_rate=None,
     mesh=mesh,
     **SHARED,

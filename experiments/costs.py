@@ -146,10 +146,10 @@ def training(network: Network):
     train_step,
     module=module,
     tx=tx,
-    smoothing=SMOOTHING,
-    average_decay=0.0,
+    label_smoothing=SMOOTHING,
+    ema_decay=0.0,
     drop_rate=None,
-    accumulate=1,
+    grad_accum=1,
   )
   return jax.jit(step), train, batch_of(network)
 

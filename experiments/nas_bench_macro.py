@@ -116,7 +116,7 @@ class Experiment:
     )
     arch = np.asarray(found.arch)
     limits = [Constraint(net.table, -math.inf, target)]
-    entropy = gates.entropy(found.arch, jnp.asarray(net.mask))
+    entropy = gates.entropy(found.arch, jnp.asarray(net.valid))
     entry = {
       "algorithm": algorithm,
       "target": target,
@@ -124,12 +124,12 @@ class Experiment:
       **means(metrics),
       "entropy_end": float(np.mean(entropy)),
       "arch": arch.round(4).tolist(),
-      "derived": self._judge(derive(arch, net.mask, limits), target),
+      "derived": self._judge(derive(arch, net.valid, limits), target),
       "images_seen": settings.images_seen(algorithm),
       "seconds": time.perf_counter() - started,
     }
-    probs = np.asarray(gates.probabilities(found.arch, net.mask), np.float64)
-    uniform = net.mask / net.mask.sum(axis=1, keepdims=True)
+    probs = np.asarray(gates.probabilities(found.arch, net.valid), np.float64)
+    uniform = net.valid / net.valid.sum(axis=1, keepdims=True)
     weights = training.variables_of(found)
     for name, of in (("second_look", probs), ("of_uniform", uniform)):
       entry[name] = self._second_look(weights, of, seed, target, limits)
@@ -138,18 +138,18 @@ class Experiment:
 
   def _second_look(self, variables, probs, seed, target, limits) -> dict:
     """What the model of measured paths gives, and the best measured one."""
-    count, mask = self.arguments.second_look, self.net.mask
+    count, valid = self.arguments.second_look, self.net.valid
     rng = np.random.default_rng(seed)
     paths = draw_near(rng, probs, self.net.table, NEAR * target, target, count)
     # As many as are compiled for.
     filled = paths[np.arange(count) % len(paths)]
     score = self.net.score(variables, filled, *self._size)[: len(paths)]
-    values = fit_additive(paths, score, mask, RIDGE)
+    values = fit_additive(paths, score, valid, RIDGE)
     judge = functools.partial(self._judge, target=target)
     known = self.table.accuracy[self.table.rows(paths)]
     return {
       "paths": len(paths),
-      **judge(derive(values, mask, limits)),
+      **judge(derive(values, valid, limits)),
       **ranks(score, known),
       "best_measured": judge(paths[score.argmax()]),
       "mean_regret_drawn": np.mean([judge(path)["regret"] for path in paths]),

@@ -45,22 +45,22 @@ DESCENT = optax.with_extra_args_support(optax.sgd(1.0))
 
 
 def prepare(options, dataset, epochs):
-  """The space's module, mask, and a state with trained weights on a mesh."""
+  """The space's module, valid, and a state with trained weights on a mesh."""
   space, mesh = options.make_space(dataset.classes), make_mesh()
-  module, mask = build(space), gates_lib.candidate_mask(space)
+  module, valid = build(space), gates_lib.valid_candidates(space)
   search = options.search
   count = round(epochs * len(dataset.weights) / search.batch)
   tx = weight_optimizer(
     train_schedule(search.lr, count, 0),
     momentum=search.momentum,
     nesterov=search.nesterov,
-    decay=search.decay,
+    weight_decay=search.weight_decay,
     kernels_only=False,
   )
   current = search_state(
     jax.random.key(0),
     init(module, jax.random.key(1)),
-    mask,
+    valid,
     tx,
     DESCENT,
     search.arch.init_scale,
@@ -70,10 +70,10 @@ def prepare(options, dataset, epochs):
   step = functools.partial(
     weight_step,
     module=module,
-    mask=mask,
+    valid=valid,
     tx=tx,
-    smoothing=search.smoothing,
-    accumulate=1,
+    label_smoothing=search.label_smoothing,
+    grad_accum=1,
     mesh=mesh,
   )
   jitted = jit_step(step, mesh)
@@ -84,7 +84,7 @@ def prepare(options, dataset, epochs):
     current, metrics = jitted(current, to_devices(batch, mesh))
   batches.close()
   print(f"weights: {count} steps, loss {metrics['loss'].total:.2f} in sum")
-  return module, mask, mesh, current
+  return module, valid, mesh, current
 
 
 def gradients(step, options, dataset, current, mesh, draws, batch):
@@ -130,7 +130,7 @@ def main():
   args = parser.parse_args()
   options = parse(mnist.get_config())
   dataset = load(options.data)
-  module, mask, mesh, current = prepare(options, dataset, args.epochs)
+  module, valid, mesh, current = prepare(options, dataset, args.epochs)
   result = {
     "devices": DEVICES,
     "draws": args.draws,
@@ -142,12 +142,12 @@ def main():
         functools.partial(
           step,
           module=module,
-          mask=mask,
+          valid=valid,
           tx=DESCENT,
           costs=(),
           mode=mode,
-          smoothing=options.search.smoothing,
-          accumulate=1,
+          label_smoothing=options.search.label_smoothing,
+          grad_accum=1,
           mesh=mesh,
         ),
         options,

@@ -50,7 +50,7 @@ def get_config():
   )
   config.search.arch.update(batch=BATCH, after_epochs=0.0)
   config.search.costs.macs.reference = "9 k MACs"
-  config.train.update(batch=BATCH, lr_batch=BATCH, linear_epochs=0.0)
+  config.train.update(batch=BATCH, lr_batch=BATCH, lr_warmup_epochs=0.0)
   config.train.epochs = TRAIN * BATCH / train
   config.evaluate.update(batch=50, recalibration_batches=2)
   config.run.update(log_every=4, checkpoint_every=5, keep=2)

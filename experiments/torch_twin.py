@@ -244,10 +244,10 @@ class Twin:
         images = layer(images)
     return images
 
-  def loss(self, images, labels, smoothing: float = 0.1):
+  def loss(self, images, labels, label_smoothing: float = 0.1):
     """Mean cross-entropy of the drawn path."""
     logits = self.logits(images).float()
-    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
   def weight_step(self, images, labels, index=()):
     """Trains the weights of one path. Of an architecture: `index` is ()."""

@@ -75,10 +75,10 @@ def plain_step(network):
     train_step,
     module=module,
     tx=tx,
-    smoothing=0.1,
-    average_decay=0.0,
+    label_smoothing=0.1,
+    ema_decay=0.0,
     drop_rate=None,
-    accumulate=1,
+    grad_accum=1,
   )
   return train, jax.jit(step, donate_argnums=0)
 

@@ -112,7 +112,7 @@ def path_of(space: Network) -> list[str]:
 def optimizer():
   """SGD as released; both sides use it."""
   return weight_optimizer(
-    0.01, momentum=0.9, nesterov=True, decay=4e-5, kernels_only=False
+    0.01, momentum=0.9, nesterov=True, weight_decay=4e-5, kernels_only=False
   )
 
 
@@ -125,43 +125,43 @@ def make_batch(space: Network, key: jax.Array, batch: int = BATCH) -> dict:
 
 
 def search_start(module):
-  """A search's first state, its candidate mask, and its two optimizers."""
-  mask, tx = gates_lib.candidate_mask(module.network), optimizer()
-  arch_tx = arch_optimizer(1e-3, b1=0.0, b2=0.999, decay=0.0)
+  """A search's first state, its candidate valid, and its two optimizers."""
+  valid, tx = gates_lib.valid_candidates(module.network), optimizer()
+  arch_tx = arch_optimizer(1e-3, b1=0.0, b2=0.999, weight_decay=0.0)
   search = search_state(
     jax.random.key(0),
     init(module, jax.random.key(1)),
-    mask,
+    valid,
     tx,
     arch_tx,
     1e-3,
     costs=1,
   )
-  return search, mask, tx, arch_tx
+  return search, valid, tx, arch_tx
 
 
 def search_steps(space: Network, dtype=jnp.float32):
   """The state, and the jitted weight and architecture steps of a search."""
   module = build(space, dtype=dtype)
-  search, mask, tx, arch_tx = search_start(module)
+  search, valid, tx, arch_tx = search_start(module)
   weight = functools.partial(
     weight_step,
     module=module,
-    mask=mask,
+    valid=valid,
     tx=tx,
-    smoothing=SMOOTHING,
-    accumulate=1,
+    label_smoothing=SMOOTHING,
+    grad_accum=1,
   )
   table = cost_table("macs", space)
   target = objective.AtMost(table.cheapest * 2, 0.01)
   arch = functools.partial(
     arch_step,
     module=module,
-    mask=mask,
+    valid=valid,
     tx=arch_tx,
     costs=(objective.Cost("macs", table, target),),
-    smoothing=SMOOTHING,
-    accumulate=1,
+    label_smoothing=SMOOTHING,
+    grad_accum=1,
   )
   jitted = {"weight": jax.jit(weight, donate_argnums=0)}
   for mode in gates_lib.MODES:
@@ -180,10 +180,10 @@ def plain_step(space: Network, dtype=jnp.float32):
     train_step,
     module=module,
     tx=tx,
-    smoothing=SMOOTHING,
-    average_decay=0.0,
+    label_smoothing=SMOOTHING,
+    ema_decay=0.0,
     drop_rate=None,
-    accumulate=1,
+    grad_accum=1,
   )
   return train, jax.jit(step, donate_argnums=0)
 

@@ -135,10 +135,10 @@ def batch_of(seed):
 
 def searched(space, dtype=jnp.float32, rounds=3):
   """The state after a few steps."""
-  module, mask = pj.build(space, dtype=dtype), gates.candidate_mask(space)
+  module, mask = pj.build(space, dtype=dtype), gates.valid_candidates(space)
   tx = optax.sgd(0.1, momentum=0.9)
-  arch_tx = arch_optimizer(0.1, b1=0.0, b2=0.999, decay=0.0)
-  common = dict(module=module, mask=mask, smoothing=0.0, accumulate=1)
+  arch_tx = arch_optimizer(0.1, b1=0.0, b2=0.999, weight_decay=0.0)
+  common = dict(module=module, valid=mask, label_smoothing=0.0, grad_accum=1)
   table = pj.cost_table("macs", space)
   weights = jax.jit(functools.partial(weight_step, tx=tx, **common))
   arch = jax.jit(
@@ -191,7 +191,7 @@ def test_search_derive_inherit_save_load_train(ops, dtype, tmp_path):
     {"params": state.params, "batch_stats": state.batch_stats},
     batch["image"],
     train=False,
-    gates=gates.path(jnp.asarray(index), gates.candidate_mask(space)),
+    gates=gates.path(jnp.asarray(index), gates.valid_candidates(space)),
   )
   module = pj.build(network)
   logits = module.apply(variables, batch["image"], train=False)
@@ -203,10 +203,10 @@ def test_search_derive_inherit_save_load_train(ops, dtype, tmp_path):
       train_step,
       module=module,
       tx=tx,
-      smoothing=0.0,
-      average_decay=0.9,
+      label_smoothing=0.0,
+      ema_decay=0.9,
       drop_rate=None,
-      accumulate=1,
+      grad_accum=1,
     )
   )
   own = train_state(jax.random.key(2), variables, tx)

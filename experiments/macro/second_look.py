@@ -91,21 +91,21 @@ def _tilted(probs, table: CostTable, middle: float) -> np.ndarray:
 
 
 def fit_additive(
-  paths: np.ndarray, accuracy: np.ndarray, mask: np.ndarray, ridge: float
+  paths: np.ndarray, accuracy: np.ndarray, valid: np.ndarray, ridge: float
 ) -> np.ndarray:
   """What each candidate of each edge adds to the accuracy.
 
   Args:
     paths: i64[n, e], measured ones.
     accuracy: f64[n].
-    mask: bool[e, k], which candidates exist.
+    valid: bool[e, k], which candidates exist.
     ridge: r of the module's equation; above 0, so that candidates that no path
       has get 0, the mean.
 
   Returns:
     v f64[e, k], zero where there is no candidate.
   """
-  edges, k = mask.shape
+  edges, k = valid.shape
   one_hot = np.zeros((len(paths), edges, k))
   np.put_along_axis(one_hot, np.asarray(paths)[:, :, None], 1.0, axis=2)
   x = one_hot.reshape(len(paths), edges * k)
@@ -113,4 +113,4 @@ def fit_additive(
   gram = centred.T @ centred + ridge * np.eye(edges * k)
   moment = centred.T @ (accuracy - np.mean(accuracy))
   values = np.linalg.solve(gram, moment).reshape(edges, k)
-  return np.where(mask, values, 0.0)
+  return np.where(valid, values, 0.0)

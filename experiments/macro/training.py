@@ -51,7 +51,7 @@ class Settings:
     lr, search_lr: of the weights, at the start of each; cosines to zero.
     ramp_steps: of a linear ramp at the start of the warm-up.
     momentum, decay: of SGD.
-    smoothing: of the labels.
+    label_smoothing: of the labels.
     arch_lr: of Adam, for the architecture.
     every: weight steps from one architecture step to the next.
     samples: paths of an update by REINFORCE.
@@ -67,8 +67,8 @@ class Settings:
   ramp_steps: int = 100
   search_lr: float = 0.02
   momentum: float = 0.9
-  decay: float = 5e-4
-  smoothing: float = 0.0
+  weight_decay: float = 5e-4
+  label_smoothing: float = 0.0
   arch_lr: float = 0.02
   every: int = 2
   samples: int = 8
@@ -111,7 +111,7 @@ class Supernet:
   """Compiled loops over the steps of one setting.
 
   Attributes:
-    mask: bool[8, 3].
+    valid: bool[8, 3].
     table: MACs in millions of each candidate.
   """
 
@@ -129,7 +129,7 @@ class Supernet:
     space = space or benchmark.space()
     self._settings = settings
     self._module = build(space, dtype=jnp.dtype(settings.dtype))
-    self.mask = gates_lib.candidate_mask(space)
+    self.valid = gates_lib.valid_candidates(space)
     table = cost_table("macs", space)
     self.table = dataclasses.replace(
       table, costs=table.costs / MACS, fixed=table.fixed / MACS, unit="M MACs"
@@ -139,7 +139,7 @@ class Supernet:
       weight_optimizer,
       momentum=settings.momentum,
       nesterov=True,
-      decay=settings.decay,
+      weight_decay=settings.weight_decay,
       kernels_only=False,
     )
     self._warm_tx = sgd(
@@ -149,7 +149,7 @@ class Supernet:
       optax.cosine_decay_schedule(settings.search_lr, settings.steps)
     )
     self._arch_tx = arch_optimizer(
-      settings.arch_lr, b1=0.0, b2=0.999, decay=0.0
+      settings.arch_lr, b1=0.0, b2=0.999, weight_decay=0.0
     )
     self._warm = jax.jit(self._warm_up, static_argnames="count")
     self._search = jax.jit(
@@ -173,7 +173,7 @@ class Supernet:
 
   def _state(self, key, variables, tx) -> SearchState:
     return search_state(
-      key, variables, self.mask, tx, self._arch_tx, 1e-3, costs=1
+      key, variables, self.valid, tx, self._arch_tx, 1e-3, costs=1
     )
 
   def warm_up(self, state: SearchState, count: int):
@@ -256,18 +256,18 @@ class Supernet:
     def of_path(carry, number):
       total, batch_stats, drawn = carry
       draw = state.step * settings.paths + number
-      index = gates_lib.fair_path(key, self.mask, draw)
+      index = gates_lib.fair_path(key, self.valid, draw)
       rows = drawn_rows(state.params, network, index)
       grads, batch_stats, metrics = weight_gradients(
         get_drawn(state.params, rows),
         batch_stats,
-        gates_lib.path(index, self.mask),
+        gates_lib.path(index, self.valid),
         None,
         key,
         batch,
         module=self._module,
-        smoothing=settings.smoothing,
-        accumulate=1,
+        label_smoothing=settings.label_smoothing,
+        grad_accum=1,
       )
       rows = jax.tree.broadcast(rows, total)
       total = jax.tree.map(add, rows, total, grads)
@@ -279,7 +279,7 @@ class Supernet:
     (grads, batch_stats, drawn), metrics = lax.scan(
       of_path, (zeros, state.batch_stats, nothing), jnp.arange(settings.paths)
     )
-    searched = drawn_rows(state.params, network, np.zeros(len(self.mask)))
+    searched = drawn_rows(state.params, network, np.zeros(len(self.valid)))
     # What all paths share is drawn as a whole.
     drawn = {n: True if searched[n] is True else m for n, m in drawn.items()}
     return grads, drawn, batch_stats, jax.tree.map(jnp.sum, metrics)
@@ -290,11 +290,11 @@ class Supernet:
     form = TracedTarget(target, settings.rate)
     common = dict(
       module=self._module,
-      mask=self.mask,
+      valid=self.valid,
       tx=self._arch_tx,
       costs=(objective.Cost("macs", self.table, form),),
-      smoothing=settings.smoothing,
-      accumulate=1,
+      label_smoothing=settings.label_smoothing,
+      grad_accum=1,
     )
     if algorithm != "reinforce":
       return functools.partial(arch_step, mode=algorithm, **common)
@@ -312,10 +312,10 @@ class Supernet:
     step = functools.partial(
       weight_step,
       module=self._module,
-      mask=self.mask,
+      valid=self.valid,
       tx=self._tx,
-      smoothing=settings.smoothing,
-      accumulate=1,
+      label_smoothing=settings.label_smoothing,
+      grad_accum=1,
     )
 
     def one(state, _):
@@ -339,7 +339,7 @@ class Supernet:
           variables,
           cifar10.batch_of(part, rows)["image"],
           train=True,
-          gates=gates_lib.path(path, self.mask),
+          gates=gates_lib.path(path, self.valid),
           mutable=["batch_stats"],
         )
         return None, jnp.mean(jnp.argmax(logits, -1) == part.label)

@@ -71,7 +71,7 @@ class CostTable:
         f"costs of type {type(self.costs).__name__}: expected an array f64[e, "
         "k], [edge, candidate]"
       )
-    wrong = self.mask & ~np.isfinite(self.costs)
+    wrong = self.valid & ~np.isfinite(self.costs)
     if wrong.any() or not np.isfinite(self.fixed):
       cells = [
         f"{self.edges[e]}/{self.ops[e][j]}" for e, j in zip(*wrong.nonzero())
@@ -112,9 +112,9 @@ class CostTable:
   def _expected_max(self, probs):
     # Below the cheapest architecture the distribution is zero, whatever the
     # probabilities, and from the most expensive on it is one.
-    values = np.unique(np.append(self.costs[self.mask], self.fixed))
+    values = np.unique(np.append(self.costs[self.valid], self.fixed))
     values = values[(values >= self.cheapest) & (values <= self.dearest)]
-    below = self.mask & (self.costs <= values[:-1, None, None])
+    below = self.valid & (self.costs <= values[:-1, None, None])
     reached = jnp.sum(jnp.where(below, probs, 0.0), axis=2).prod(axis=1)
     return float(values[-1]) - jnp.sum(
       reached * jnp.asarray(np.diff(values), probs.dtype)
@@ -142,7 +142,7 @@ class CostTable:
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
   @property
-  def mask(self) -> np.ndarray:
+  def valid(self) -> np.ndarray:
     """bool[e, k]: which candidates exist."""
     counts = np.array([len(ops) for ops in self.ops], int)
     return np.arange(self.costs.shape[1]) < counts[:, None]
@@ -151,14 +151,14 @@ class CostTable:
   def cheapest(self) -> float:
     """Cost of the cheapest architecture."""
     return self._total(
-      np.where(self.mask, self.costs, np.inf).min(1, initial=np.inf)
+      np.where(self.valid, self.costs, np.inf).min(1, initial=np.inf)
     )
 
   @property
   def dearest(self) -> float:
     """Cost of the most expensive architecture."""
     return self._total(
-      np.where(self.mask, self.costs, -np.inf).max(1, initial=-np.inf)
+      np.where(self.valid, self.costs, -np.inf).max(1, initial=-np.inf)
     )
 
   def _total(self, parts: np.ndarray) -> float:

@@ -27,12 +27,12 @@ def arch_step(
   batch: dict,
   *,
   module: nn.Module,
-  mask: jax.Array,
+  valid: jax.Array,
   tx: optax.GradientTransformationExtraArgs,
   costs: Sequence[objective_lib.Cost],
   mode: str,
-  smoothing: float,
-  accumulate: int,
+  label_smoothing: float,
+  grad_accum: int,
   mesh: Mesh | None = None,
 ) -> tuple[SearchState, Metrics]:
   """Trains the architecture parameters; weights and their statistics stay.
@@ -44,27 +44,27 @@ def arch_step(
     state: of the search.
     batch: of the held-out split.
     module: of the space.
-    mask: bool[e, k], which candidates exist.
+    valid: bool[e, k], which candidates exist.
     tx: over the architecture, an `optimizers.arch_optimizer`.
     costs: of the objective, each with a table.
     mode: `full` or `two`, see `gates`.
-    smoothing: of the labels.
-    accumulate: parts of the batch, in memory one after the other.
+    label_smoothing: of the labels.
+    grad_accum: parts of the batch, in memory one after the other.
     mesh: see `weight_step`.
   """
   key = step_key(state, ARCH_STREAM)
-  involved = gates_lib.draw(key, state.arch, mask, mode).involved
+  involved = gates_lib.draw(key, state.arch, valid, mode).involved
 
   def share(held, batch):
     grads, metrics = arch_gradients(
       *held,
       batch,
       module=module,
-      mask=mask,
+      valid=valid,
       costs=costs,
       mode=mode,
-      smoothing=smoothing,
-      accumulate=accumulate,
+      label_smoothing=label_smoothing,
+      grad_accum=grad_accum,
     )
     return grads, add_up(metrics)
 
@@ -72,6 +72,6 @@ def arch_step(
   held = state.arch, variables, state.multipliers, key
   grads, metrics = over_devices(share, mesh)(held, batch)
   state, of_costs = move_arch(
-    state, grads, involved, mask=mask, tx=tx, costs=costs
+    state, grads, involved, valid=valid, tx=tx, costs=costs
   )
   return state, {**metrics, **of_costs}

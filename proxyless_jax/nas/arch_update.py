@@ -20,7 +20,7 @@ def move_arch(
   grads: jax.Array,
   involved: jax.Array,
   *,
-  mask: jax.Array,
+  valid: jax.Array,
   tx: optax.GradientTransformationExtraArgs,
   costs: Sequence[objective_lib.Cost],
 ) -> tuple[SearchState, Metrics]:
@@ -30,7 +30,7 @@ def move_arch(
     state: of the search.
     grads: f[e, k], of the objective in alpha.
     involved: bool[e, k], the candidates that took part.
-    mask: bool[e, k], which candidates exist.
+    valid: bool[e, k], which candidates exist.
     tx: over the architecture, an `optimizers.arch_optimizer`.
     costs: of the objective, each with a table.
   """
@@ -38,15 +38,15 @@ def move_arch(
     grads, state.arch_opt_state, state.arch, drawn=involved, involved=involved
   )
   arch = optax.apply_updates(state.arch, updates)
-  path = gates_lib.most_probable(arch, mask)
+  path = gates_lib.most_probable(arch, valid)
   derived = [cost.table.of_path(path) for cost in costs]
   multipliers = objective_lib.next_multipliers(
     costs, state.multipliers, derived
   )
-  probs = gates_lib.probabilities(state.arch, mask)
+  probs = gates_lib.probabilities(state.arch, valid)
   expected = [cost.table.expected(probs) for cost in costs]
   metrics = cost_metrics(costs, expected, derived, multipliers)
-  metrics["entropy"] = once(jnp.mean(gates_lib.entropy(arch, mask)))
+  metrics["entropy"] = once(jnp.mean(gates_lib.entropy(arch, valid)))
   state = state.replace(
     arch=arch, arch_opt_state=opt_state, multipliers=multipliers
   )

@@ -58,13 +58,13 @@ class Constraint(NamedTuple):
 
 
 def derive(
-  arch: np.ndarray, mask: np.ndarray, constraints: Sequence[Constraint] = ()
+  arch: np.ndarray, valid: np.ndarray, constraints: Sequence[Constraint] = ()
 ) -> np.ndarray:
   """The most probable path that keeps all constraints.
 
   Args:
     arch: f[e, k], architecture parameters.
-    mask: bool[e, k], which candidates exist.
+    valid: bool[e, k], which candidates exist.
     constraints: on costs of the space.
 
   Returns:
@@ -72,16 +72,16 @@ def derive(
     least: by the smallest part of the limit that it misses by most.
 
   Raises:
-    ValueError: `arch` does not fit the mask or is not finite.
+    ValueError: `arch` does not fit the valid or is not finite.
   """
   arch = np.asarray(arch, np.float64)
-  _check_arch(arch, mask)
-  logits = np.where(mask, arch, -np.inf)
+  _check_arch(arch, valid)
+  logits = np.where(valid, arch, -np.inf)
   index = logits.argmax(axis=1)
   if misses(constraints, index) <= ROUNDING:
     return index
-  path = _within(logits, mask, constraints)
-  return _nearest(logits, mask, constraints) if path is None else path
+  path = _within(logits, valid, constraints)
+  return _nearest(logits, valid, constraints) if path is None else path
 
 
 def _moved(limit: float, by: float) -> float:
@@ -94,21 +94,21 @@ def misses(constraints: Sequence[Constraint], path: np.ndarray) -> float:
   return max((c.excess(path) for c in constraints), default=-math.inf)
 
 
-def _check_arch(arch: np.ndarray, mask: np.ndarray) -> None:
-  if arch.shape != mask.shape:
+def _check_arch(arch: np.ndarray, valid: np.ndarray) -> None:
+  if arch.shape != valid.shape:
     raise ValueError(
-      f"arch has the shape {arch.shape}: expected the mask's {mask.shape}, "
+      f"arch has the shape {arch.shape}: expected the mask's {valid.shape}, "
       "[edge, candidate]"
     )
-  if not np.isfinite(arch[mask]).all():
-    edges = np.nonzero((mask & ~np.isfinite(arch)).any(axis=1))[0].tolist()
+  if not np.isfinite(arch[valid]).all():
+    edges = np.nonzero((valid & ~np.isfinite(arch)).any(axis=1))[0].tolist()
     raise ValueError(
       f"arch is not finite at edges {edges}: expected finite values; the "
       "search has diverged: lower its learning rates"
     )
 
 
-def _within(logits, mask, constraints, widest=WIDEST) -> np.ndarray | None:
+def _within(logits, valid, constraints, widest=WIDEST) -> np.ndarray | None:
   """The most probable path that keeps all constraints; None without any."""
   costs, low, high = [], [], []
   for table, lowest, highest in constraints:
@@ -125,7 +125,7 @@ def _within(logits, mask, constraints, widest=WIDEST) -> np.ndarray | None:
       costs.append((table.costs >= lowest).astype(float))
       low.append(1.0)
       high.append(math.inf)
-  shape = (len(costs), *mask.shape)
+  shape = (len(costs), *valid.shape)
   # Softmax shifts a row by a constant, which no comparison of paths sees.
   return best_path(
     logits,
@@ -136,19 +136,19 @@ def _within(logits, mask, constraints, widest=WIDEST) -> np.ndarray | None:
   )
 
 
-def _nearest(logits, mask, constraints) -> np.ndarray:
+def _nearest(logits, valid, constraints) -> np.ndarray:
   """The path that misses the constraints by least, to `NEAREST`."""
   # Nobody asked for it, so it takes the narrow search: exact in small spaces.
   by, path = 1e-3, None
   while path is None:
     by *= 2.0
     relaxed = [constraint.relaxed(by) for constraint in constraints]
-    path = _within(logits, mask, relaxed, NARROW)
+    path = _within(logits, valid, relaxed, NARROW)
   kept, missed = 0.0, misses(constraints, path)
   while missed - kept > NEAREST:
     middle = (kept + missed) / 2
     relaxed = [constraint.relaxed(middle) for constraint in constraints]
-    found = _within(logits, mask, relaxed, NARROW)
+    found = _within(logits, valid, relaxed, NARROW)
     if found is None:
       kept = middle
     else:

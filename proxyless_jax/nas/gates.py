@@ -7,13 +7,13 @@ draw (Courbariaux et al., BinaryConnect, 2015; ProxylessNAS, equation 4),
     dL/dalpha_i = sum_j dL/dg_j * p_j * (delta_ij - p_i).
 
 Architecture parameters of a whole network are one array `arch` f[e, k], padded
-to the largest number of candidates k; a `mask` bool[e, k] says which exist.
+to the largest number of candidates k; a `valid` bool[e, k] says which exist.
 All functions take arrays alone and work on any leading axes, so they serve
 other supernets too.
 
 Mode `full` lets every candidate take part. Mode `two` (section 3.2.1) draws two
 candidates per edge from p without replacement and renormalises p over the
-pair: it is mode `full` with the mask narrowed to the pair.
+pair: it is mode `full` with the valid narrowed to the pair.
 """
 
 from __future__ import annotations
@@ -44,26 +44,26 @@ class Gates(NamedTuple):
   probs: jax.Array
 
 
-def candidate_mask(network) -> np.ndarray:
+def valid_candidates(network) -> np.ndarray:
   """bool[e, k]: which candidates the searched edges of a network have."""
   counts = np.array([len(edge.ops) for edge in network.edges])
   return np.arange(counts.max(initial=0)) < counts[:, None]
 
 
-def init_arch(key: jax.Array, mask: jax.Array, scale: float = 1e-3):
+def init_arch(key: jax.Array, valid: jax.Array, scale: float = 1e-3):
   """alpha ~ N(0, scale), f32[e, k]; zero where no candidate exists."""
-  alpha = scale * jax.random.normal(key, mask.shape, jnp.float32)
-  return jnp.where(mask, alpha, 0.0)
+  alpha = scale * jax.random.normal(key, valid.shape, jnp.float32)
+  return jnp.where(valid, alpha, 0.0)
 
 
-def masked(arch: jax.Array, mask: jax.Array) -> jax.Array:
-  """`arch` with -inf where `mask` is False."""
-  return jnp.where(mask, arch, -jnp.inf)
+def masked(arch: jax.Array, valid: jax.Array) -> jax.Array:
+  """`arch` with -inf where `valid` is False."""
+  return jnp.where(valid, arch, -jnp.inf)
 
 
-def probabilities(arch: jax.Array, mask: jax.Array) -> jax.Array:
+def probabilities(arch: jax.Array, valid: jax.Array) -> jax.Array:
   """softmax(alpha) over the existing candidates, f[e, k]."""
-  return jax.nn.softmax(masked(arch, mask), axis=-1)
+  return jax.nn.softmax(masked(arch, valid), axis=-1)
 
 
 @jax.custom_vjp
@@ -99,13 +99,13 @@ def _straight_through_backward(probs, dgate):
 straight_through.defvjp(_straight_through_forward, _straight_through_backward)
 
 
-def draw(key: jax.Array, arch: jax.Array, mask: jax.Array, mode: str) -> Gates:
+def draw(key: jax.Array, arch: jax.Array, valid: jax.Array, mode: str) -> Gates:
   """Draws one path.
 
   Args:
     key: PRNG key, used once.
     arch: f[e, k].
-    mask: bool[e, k].
+    valid: bool[e, k].
     mode: `full` or `two`.
 
   Raises:
@@ -114,19 +114,19 @@ def draw(key: jax.Array, arch: jax.Array, mask: jax.Array, mode: str) -> Gates:
   if mode not in MODES:
     raise ValueError(f"mode = {mode!r}: expected one of {MODES}")
   pair_key, index_key = jax.random.split(key)
-  involved = jnp.asarray(mask)
+  involved = jnp.asarray(valid)
   if mode == "two":
-    involved = draw_pair(pair_key, arch, mask)
+    involved = draw_pair(pair_key, arch, valid)
   logits = masked(arch, involved)
   index = jax.random.categorical(index_key, logits, axis=-1).astype(jnp.int32)
   # The pair's renormalised p gives the gradient, softmax(alpha) the value: so
   # a target in terms of the expected cost means the same in both modes.
   inner = jax.nn.softmax(logits, axis=-1)
-  probs = inner + jax.lax.stop_gradient(probabilities(arch, mask) - inner)
+  probs = inner + jax.lax.stop_gradient(probabilities(arch, valid) - inner)
   return Gates(index, straight_through(logits, index), involved, probs)
 
 
-def draw_pair(key: jax.Array, arch: jax.Array, mask: jax.Array) -> jax.Array:
+def draw_pair(key: jax.Array, arch: jax.Array, valid: jax.Array) -> jax.Array:
   """Two candidates per edge, drawn from p without replacement.
 
   The two largest of alpha plus Gumbel noise are such a draw. Edges with one
@@ -136,19 +136,19 @@ def draw_pair(key: jax.Array, arch: jax.Array, mask: jax.Array) -> jax.Array:
     bool[e, k].
   """
   k = arch.shape[-1]
-  noisy = masked(arch + jax.random.gumbel(key, arch.shape, arch.dtype), mask)
+  noisy = masked(arch + jax.random.gumbel(key, arch.shape, arch.dtype), valid)
   _, pair = jax.lax.top_k(noisy, min(2, k))
-  return mask & jax.nn.one_hot(pair, k, dtype=bool).any(axis=-2)
+  return valid & jax.nn.one_hot(pair, k, dtype=bool).any(axis=-2)
 
 
-def path(index: jax.Array, mask: jax.Array) -> Gates:
+def path(index: jax.Array, valid: jax.Array) -> Gates:
   """The gates of a given path, for evaluating it: no gradient, no draw."""
-  gate = jax.nn.one_hot(index, mask.shape[-1], dtype=jnp.float32)
+  gate = jax.nn.one_hot(index, valid.shape[-1], dtype=jnp.float32)
   index = jnp.asarray(index, jnp.int32)
-  return Gates(index, gate, jnp.zeros_like(mask, bool), gate)
+  return Gates(index, gate, jnp.zeros_like(valid, bool), gate)
 
 
-def fair_path(key: jax.Array, mask: jax.Array, draw: jax.Array) -> jax.Array:
+def fair_path(key: jax.Array, valid: jax.Array, draw: jax.Array) -> jax.Array:
   """The path of number `draw` in a sequence that treats candidates alike.
 
   An edge of k candidates goes through all of them in random order, then again
@@ -158,7 +158,7 @@ def fair_path(key: jax.Array, mask: jax.Array, draw: jax.Array) -> jax.Array:
 
   Args:
     key: PRNG key, the same for the whole sequence.
-    mask: bool[e, k], which candidates exist.
+    valid: bool[e, k], which candidates exist.
     draw: i32[], number of the draw, from 0.
 
   Returns:
@@ -171,25 +171,27 @@ def fair_path(key: jax.Array, mask: jax.Array, draw: jax.Array) -> jax.Array:
     order = jnp.where(exists, jax.random.uniform(key, exists.shape), jnp.inf)
     return jnp.argsort(order)[draw % count].astype(jnp.int32)
 
-  return jax.vmap(on_edge)(jax.random.split(key, len(mask)), jnp.asarray(mask))
+  return jax.vmap(on_edge)(
+    jax.random.split(key, len(valid)), jnp.asarray(valid)
+  )
 
 
-def most_probable(arch: jax.Array, mask: jax.Array) -> jax.Array:
+def most_probable(arch: jax.Array, valid: jax.Array) -> jax.Array:
   """The candidate of largest alpha per edge, i32[e]."""
-  return jnp.argmax(masked(arch, mask), axis=-1).astype(jnp.int32)
+  return jnp.argmax(masked(arch, valid), axis=-1).astype(jnp.int32)
 
 
-def log_probability(arch: jax.Array, mask: jax.Array, index: jax.Array):
+def log_probability(arch: jax.Array, valid: jax.Array, index: jax.Array):
   """log p of paths i32[..., e], summed over their edges: f[...]."""
-  log_probs = jax.nn.log_softmax(masked(arch, mask), axis=-1)
+  log_probs = jax.nn.log_softmax(masked(arch, valid), axis=-1)
   log_probs = jnp.broadcast_to(log_probs, (*index.shape, arch.shape[-1]))
   picked = jnp.take_along_axis(log_probs, index[..., None], axis=-1)
   return jnp.sum(picked, axis=(-2, -1))
 
 
-def entropy(arch: jax.Array, mask: jax.Array) -> jax.Array:
+def entropy(arch: jax.Array, valid: jax.Array) -> jax.Array:
   """Entropy of each edge's gate in nats, f[e]."""
-  log_probs = jax.nn.log_softmax(masked(arch, mask), axis=-1)
+  log_probs = jax.nn.log_softmax(masked(arch, valid), axis=-1)
   # 0 log 0 = 0, without the NaN that 0 * inf would put into the gradient.
-  finite = jnp.where(mask, log_probs, 0.0)
+  finite = jnp.where(valid, log_probs, 0.0)
   return -jnp.sum(jnp.exp(log_probs) * finite, axis=-1)

@@ -29,7 +29,7 @@ def search_schedule(
 
 
 def arch_optimizer(
-  lr: optax.ScalarOrSchedule, *, b1: float, b2: float, decay: float
+  lr: optax.ScalarOrSchedule, *, b1: float, b2: float, weight_decay: float
 ) -> optax.GradientTransformationExtraArgs:
   """Adam on the involved logits, the probability of all others kept.
 
@@ -38,10 +38,10 @@ def arch_optimizer(
   for the full gradient and REINFORCE. The released settings are lr 1e-3,
   b1 0, b2 0.999, no decay. Adam's count is global, so a logit's first update
   after t steps is up to sqrt((1 - b2^t) / (1 - b2)) times lr, as it is there.
-  `decay` times the logits is added to their gradient, before Adam.
+  `weight_decay` times the logits is added to their gradient, before Adam.
 
   Example:
-    >>> tx = arch_optimizer(1e-3, b1=0.0, b2=0.999, decay=0.0)
+    >>> tx = arch_optimizer(1e-3, b1=0.0, b2=0.999, weight_decay=0.0)
     >>> logits = jnp.zeros((1, 3))
     >>> pair = jnp.array([[True, True, False]])
     >>> grads = jnp.array([[1.0, -1.0, 0.0]])
@@ -51,5 +51,7 @@ def arch_optimizer(
     >>> print((1e3 * updates).round(2))
     [[-1.  1. -0.]]
   """
-  adam = optax.chain(optax.add_decayed_weights(decay), optax.adam(lr, b1, b2))
+  adam = optax.chain(
+    optax.add_decayed_weights(weight_decay), optax.adam(lr, b1, b2)
+  )
   return optax.chain(drawn_only(adam), keep_pair_probability())

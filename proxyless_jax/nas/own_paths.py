@@ -47,10 +47,10 @@ def weight_step(
   batch: dict,
   *,
   module: nn.Module,
-  mask: jax.Array,
+  valid: jax.Array,
   tx: optax.GradientTransformation,
-  smoothing: float,
-  accumulate: int,
+  label_smoothing: float,
+  grad_accum: int,
   mesh: Mesh,
 ) -> tuple[SearchState, Metrics]:
   """As `weight_step.weight_step`, on one path for each device of `mesh`."""
@@ -58,7 +58,7 @@ def weight_step(
   def share(held, batch):
     params, batch_stats, arch, key = held
     key = _own_key(key)
-    gates = gates_lib.draw(key, arch, mask, "full")
+    gates = gates_lib.draw(key, arch, valid, "full")
     gates = lax.stop_gradient(gates)
     drawn = drawn_rows(params, module.network, gates.index)
     grads, new, metrics = weight_gradients(
@@ -69,8 +69,8 @@ def weight_step(
       jax.random.fold_in(key, 1),
       batch,
       module=module,
-      smoothing=smoothing,
-      accumulate=accumulate,
+      label_smoothing=label_smoothing,
+      grad_accum=grad_accum,
     )
     drawn = {
       name: jax.nn.one_hot(index, params[name].shape[1], dtype=bool)
@@ -108,12 +108,12 @@ def arch_step(
   batch: dict,
   *,
   module: nn.Module,
-  mask: jax.Array,
+  valid: jax.Array,
   tx: optax.GradientTransformationExtraArgs,
   costs: Sequence[objective_lib.Cost],
   mode: str,
-  smoothing: float,
-  accumulate: int,
+  label_smoothing: float,
+  grad_accum: int,
   mesh: Mesh,
 ) -> tuple[SearchState, Metrics]:
   """As `arch_step.arch_step`, on one path for each device of `mesh`.
@@ -132,13 +132,13 @@ def arch_step(
       key,
       batch,
       module=module,
-      mask=mask,
+      valid=valid,
       costs=costs,
       mode=mode,
-      smoothing=smoothing,
-      accumulate=accumulate,
+      label_smoothing=label_smoothing,
+      grad_accum=grad_accum,
     )
-    involved = gates_lib.draw(key, arch, mask, mode).involved
+    involved = gates_lib.draw(key, arch, valid, mode).involved
     return (
       lax.pmean(grads, AXIS),
       lax.pmax(involved, AXIS),
@@ -151,7 +151,7 @@ def arch_step(
   own = Mesh(mesh.devices, (AXIS,))
   grads, involved, metrics = over_devices(share, own)(held, batch)
   state, of_costs = move_arch(
-    state, grads, involved, mask=mask, tx=tx, costs=costs
+    state, grads, involved, valid=valid, tx=tx, costs=costs
   )
   return state, {**metrics, **of_costs}
 

@@ -32,11 +32,11 @@ def arch_gradients(
   batch: dict,
   *,
   module: nn.Module,
-  mask: jax.Array,
+  valid: jax.Array,
   costs: Sequence[objective_lib.Cost],
   mode: str,
-  smoothing: float,
-  accumulate: int,
+  label_smoothing: float,
+  grad_accum: int,
 ) -> tuple[jax.Array, Metrics]:
   """Gradients of the objective in alpha, through the gates of a drawn path.
 
@@ -50,11 +50,11 @@ def arch_gradients(
     key: of the draw.
     batch: to learn from.
     module: of the space.
-    mask: bool[e, k], which candidates exist.
+    valid: bool[e, k], which candidates exist.
     costs: of the objective, each with a table.
     mode: `full` or `two`, see `gates`.
-    smoothing: of the labels.
-    accumulate: parts of the batch, in memory one after the other.
+    label_smoothing: of the labels.
+    grad_accum: parts of the batch, in memory one after the other.
 
   Returns:
     f[e, k], and metrics.
@@ -62,7 +62,7 @@ def arch_gradients(
 
   def gradients(part, _, dropout_key):
     def loss_of(arch):
-      gates = gates_lib.draw(key, arch, mask, mode)
+      gates = gates_lib.draw(key, arch, valid, mode)
       logits, _ = module.apply(
         variables,
         part["image"],
@@ -71,7 +71,7 @@ def arch_gradients(
         mutable=["batch_stats"],
         rngs={"dropout": dropout_key},
       )
-      loss = cross_entropy(logits, part, smoothing)
+      loss = cross_entropy(logits, part, label_smoothing)
       expected = [cost.table.expected(gates.probs) for cost in costs]
       metrics = classification(logits, part, loss)
       metrics = {f"arch_{name}": mean for name, mean in metrics.items()}
@@ -81,6 +81,6 @@ def arch_gradients(
     return jax.grad(loss_of, has_aux=True)(arch)
 
   grads, (_, metrics) = in_parts(
-    gradients, accumulate, batch, None, jax.random.fold_in(key, 1)
+    gradients, grad_accum, batch, None, jax.random.fold_in(key, 1)
   )
   return grads, metrics

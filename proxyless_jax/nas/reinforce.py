@@ -64,10 +64,10 @@ def sample_step(
   batch: dict,
   *,
   module: nn.Module,
-  mask: jax.Array,
+  valid: jax.Array,
   samples: int,
-  smoothing: float,
-  accumulate: int,
+  label_smoothing: float,
+  grad_accum: int,
   mesh: Mesh | None = None,
 ) -> tuple[Draws, Metrics]:
   """Draws paths, and evaluates one after the other; the state stays.
@@ -78,14 +78,14 @@ def sample_step(
     state: of the search.
     batch: of the held-out split.
     module: of the space.
-    mask: bool[e, k], which candidates exist.
+    valid: bool[e, k], which candidates exist.
     samples: n, how many paths.
-    smoothing: of the labels, in the loss that is shown.
-    accumulate: parts of the batch, in memory one after the other.
+    label_smoothing: of the labels, in the loss that is shown.
+    grad_accum: parts of the batch, in memory one after the other.
     mesh: of the devices that share the batch; None for one device.
   """
   draw_key, dropout_key = jax.random.split(step_key(state, ARCH_STREAM))
-  drawn = draw_paths(draw_key, state.arch, mask, samples)
+  drawn = draw_paths(draw_key, state.arch, valid, samples)
 
   def share(held, batch):
     variables, drawn, key = held
@@ -96,14 +96,14 @@ def sample_step(
           variables,
           part["image"],
           train=True,
-          gates=gates_lib.path(path, mask),
+          gates=gates_lib.path(path, valid),
           mutable=["batch_stats"],
           rngs={"dropout": key},
         )
-        loss = cross_entropy(logits, part, smoothing)
+        loss = cross_entropy(logits, part, label_smoothing)
         return None, (carry, classification(logits, part, loss))
 
-      _, (_, metrics) = in_parts(of_part, accumulate, batch, None, key)
+      _, (_, metrics) = in_parts(of_part, grad_accum, batch, None, key)
       return None, metrics
 
     return add_up(lax.scan(evaluate, None, drawn)[1])
@@ -113,16 +113,16 @@ def sample_step(
   metrics = over_devices(share, mesh)(held, batch)
   top1 = metrics["top1"]
   accuracy = top1.total / jnp.maximum(top1.count, 1.0)
-  derived = gates_lib.most_probable(state.arch, mask)
+  derived = gates_lib.most_probable(state.arch, valid)
   paths = jnp.concatenate([drawn, derived[None]])
   sums = jax.tree.map(jnp.sum, metrics)
   metrics = {f"arch_{name}": mean for name, mean in sums.items()}
   return Draws(paths, accuracy), metrics
 
 
-def draw_paths(key, arch, mask, samples: int) -> jax.Array:
+def draw_paths(key, arch, valid, samples: int) -> jax.Array:
   """Independent draws from p: i32[n, e]."""
-  logits = gates_lib.masked(arch, mask)
+  logits = gates_lib.masked(arch, valid)
   shape = (samples, len(arch))
   return jax.random.categorical(key, logits, shape=shape).astype(jnp.int32)
 
@@ -132,7 +132,7 @@ def update_step(
   draws: Draws,
   called: Mapping[str, jax.Array],
   *,
-  mask: jax.Array,
+  valid: jax.Array,
   tx: optax.GradientTransformationExtraArgs,
   costs: Sequence[objective_lib.Cost],
   baseline_decay: float,
@@ -145,7 +145,7 @@ def update_step(
     draws: of `sample_step` on that state.
     called: f32[n + 1], what the paths of the draws cost, by the names of the
       costs that have no table.
-    mask: bool[e, k], which candidates exist.
+    valid: bool[e, k], which candidates exist.
     tx: over the architecture, an `optimizers.arch_optimizer`.
     costs: of the reward.
     baseline_decay: of the moving average of rewards.
@@ -158,7 +158,7 @@ def update_step(
   mean = jnp.mean(rewards)
   baseline = jnp.where(state.updates == 0, mean, state.baseline)
   grads = jax.grad(surrogate)(
-    state.arch, mask, draws.paths[:-1], rewards - baseline, entropy_weight
+    state.arch, valid, draws.paths[:-1], rewards - baseline, entropy_weight
   )
   updates, opt_state = tx.update(
     grads, state.arch_opt_state, state.arch, drawn=True, involved=True
@@ -167,10 +167,10 @@ def update_step(
   multipliers = objective_lib.next_multipliers(
     costs, state.multipliers, values[-1]
   )
-  expected = _expected(costs, state, mask, values)
+  expected = _expected(costs, state, valid, values)
   metrics = cost_metrics(costs, expected, values[-1], multipliers)
   metrics["reward"], metrics["baseline"] = once(mean), once(baseline)
-  metrics["entropy"] = once(jnp.mean(gates_lib.entropy(arch, mask)))
+  metrics["entropy"] = once(jnp.mean(gates_lib.entropy(arch, valid)))
   state = state.replace(
     arch=arch,
     arch_opt_state=opt_state,
@@ -181,11 +181,11 @@ def update_step(
   return state, metrics
 
 
-def surrogate(arch, mask, paths, advantages, entropy_weight: float):
+def surrogate(arch, valid, paths, advantages, entropy_weight: float):
   """What has the estimator's negative as its gradient in `arch`: f[]."""
   advantages = lax.stop_gradient(advantages)
-  log_probs = gates_lib.log_probability(arch, mask, paths)
-  bonus = jnp.sum(gates_lib.entropy(arch, mask))
+  log_probs = gates_lib.log_probability(arch, valid, paths)
+  bonus = jnp.sum(gates_lib.entropy(arch, valid))
   return -jnp.mean(advantages * log_probs) - entropy_weight * bonus
 
 
@@ -194,17 +194,17 @@ def reinforce_step(
   batch: dict,
   *,
   module: nn.Module,
-  mask: jax.Array,
+  valid: jax.Array,
   samples: int,
-  smoothing: float,
-  accumulate: int,
+  label_smoothing: float,
+  grad_accum: int,
   mesh: Mesh | None = None,
   **update,
 ) -> tuple[SearchState, Metrics]:
   """Both halves in one, where every cost has a table.
 
   Args:
-    state, batch, module, mask, samples, smoothing, accumulate, mesh: see
+    state, batch, module, valid, samples, label_smoothing, grad_accum, mesh: see
       `sample_step`.
     update: the other keyword arguments of `update_step`.
   """
@@ -212,13 +212,13 @@ def reinforce_step(
     state,
     batch,
     module=module,
-    mask=mask,
+    valid=valid,
     samples=samples,
-    smoothing=smoothing,
-    accumulate=accumulate,
+    label_smoothing=label_smoothing,
+    grad_accum=grad_accum,
     mesh=mesh,
   )
-  state, more = update_step(state, draws, {}, mask=mask, **update)
+  state, more = update_step(state, draws, {}, valid=valid, **update)
   return state, {**metrics, **more}
 
 
@@ -233,9 +233,9 @@ def _values(costs, paths, called) -> jax.Array:
   return jnp.stack(values, axis=1)
 
 
-def _expected(costs, state, mask, values) -> list[jax.Array]:
+def _expected(costs, state, valid, values) -> list[jax.Array]:
   """E[cost], by the draws' mean where a cost has no table: f[] each."""
-  probs = gates_lib.probabilities(state.arch, mask)
+  probs = gates_lib.probabilities(state.arch, valid)
   return [
     jnp.mean(values[:-1, i])
     if cost.table is None

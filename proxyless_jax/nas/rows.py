@@ -2,7 +2,7 @@
 
     rows = bank[i, index_i];  rows, s = T(rows, s, dL/d rows);  put them back
 
-The same result as `transforms.drawn_only` gives with a mask, where the
+The same result as `transforms.drawn_only` gives with a valid, where the
 parameters that belong together lie in banks f[n, k, length] of n edges and k
 candidates: the work is the drawn path's instead of the supernet's. The same bit
 for bit, but for the order of sums over all parameters, as in a global norm.

@@ -41,20 +41,20 @@ class SearchState:
 
 
 def search_state(
-  key, variables, mask, tx, arch_tx, arch_scale, costs: int
+  key, variables, valid, tx, arch_tx, arch_scale, costs: int
 ) -> SearchState:
   """The state before the first step of a search.
 
   Args:
     key: PRNG key.
     variables: {'params', 'batch_stats'} of the supernet.
-    mask: bool[e, k], which candidates exist.
+    valid: bool[e, k], which candidates exist.
     tx, arch_tx: optimizers of weights and architecture.
     arch_scale: standard deviation of the first alpha.
     costs: how many there are.
   """
   arch_key, key = jax.random.split(key)
-  arch = gates_lib.init_arch(arch_key, mask, arch_scale)
+  arch = gates_lib.init_arch(arch_key, valid, arch_scale)
   return SearchState(
     step=jnp.zeros((), jnp.int32),
     params=variables["params"],

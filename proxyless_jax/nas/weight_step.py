@@ -28,10 +28,10 @@ def weight_step(
   batch: dict,
   *,
   module: nn.Module,
-  mask: jax.Array,
+  valid: jax.Array,
   tx: optax.GradientTransformation,
-  smoothing: float,
-  accumulate: int,
+  label_smoothing: float,
+  grad_accum: int,
   mesh: Mesh | None = None,
 ) -> tuple[SearchState, Metrics]:
   """Trains the weights of one drawn path; everything off it stays as it is.
@@ -40,21 +40,25 @@ def weight_step(
     state: of the search.
     batch: of the weights' split.
     module: of the space.
-    mask: bool[e, k], which candidates exist.
+    valid: bool[e, k], which candidates exist.
     tx: over the weights; it is applied to the drawn path alone.
-    smoothing: of the labels.
-    accumulate: parts of the batch, in memory one after the other.
+    label_smoothing: of the labels.
+    grad_accum: parts of the batch, in memory one after the other.
     mesh: of the devices that share the batch; None for one device.
   """
   key = step_key(state, WEIGHT_STREAM)
-  gates = gates_lib.draw(key, state.arch, mask, "full")
+  gates = gates_lib.draw(key, state.arch, valid, "full")
   gates = jax.lax.stop_gradient(gates)
   drawn = drawn_rows(state.params, module.network, gates.index)
   rows = get_drawn(state.params, drawn)
 
   def share(held, batch):
     grads, batch_stats, metrics = weight_gradients(
-      *held, batch, module=module, smoothing=smoothing, accumulate=accumulate
+      *held,
+      batch,
+      module=module,
+      label_smoothing=label_smoothing,
+      grad_accum=grad_accum,
     )
     gates = held[2]
     index = drawn_rows(grads, module.network, gates.index)

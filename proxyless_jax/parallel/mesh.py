@@ -55,24 +55,24 @@ def round_up(batch: int) -> int:
   return -(-batch // jax.device_count()) * jax.device_count()
 
 
-def shared_by(accumulate: int) -> int:
+def shared_by(grad_accum: int) -> int:
   """What batches are multiples of: devices, times the parts of a batch."""
-  return jax.device_count() * accumulate
+  return jax.device_count() * grad_accum
 
 
-def check_shared(field: str, batch: int, accumulate: int) -> None:
+def check_shared(field: str, batch: int, grad_accum: int) -> None:
   """Raises a ValueError where the devices cannot share a batch evenly.
 
   Args:
     field: dotted name, for the message.
     batch: images of a step.
-    accumulate: parts of it, each of which the devices share.
+    grad_accum: parts of it, each of which the devices share.
   """
-  devices, multiple = jax.device_count(), shared_by(accumulate)
+  devices, multiple = jax.device_count(), shared_by(grad_accum)
   if batch % multiple:
     raise ValueError(
       f"{field} = {batch}: expected a multiple of {multiple}, as "
-      f"{devices} devices share each of its {accumulate} parts: change it, or "
+      f"{devices} devices share each of its {grad_accum} parts: change it, or "
       "hide devices (CUDA_VISIBLE_DEVICES)"
     )
 

@@ -83,7 +83,7 @@ def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   if options.train.enabled:
     stage = train_stage(options, dataset, network, variables)
     trained, seconds["train"] = run_stage(stage, workdir, options.run)
-    variables = trained.average
+    variables = trained.ema
   return _finish(options, dataset, network, variables, workdir, seconds, more)
 
 
@@ -102,7 +102,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   hosts.on_first(lambda: _keep_network(network, workdir))
   state, seconds = run_stage(stage, workdir, options.run)
   seconds = {"train": seconds}
-  return _finish(options, dataset, network, state.average, workdir, seconds, {})
+  return _finish(options, dataset, network, state.ema, workdir, seconds, {})
 
 
 def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:

@@ -65,7 +65,7 @@ def check_batches(options: Options, dataset) -> None:
   if large:
     raise ValueError(_too_large(large))
   for name, (section, _) in sections.items():
-    check_shared(f"{name}.batch", section.batch, section.accumulate)
+    check_shared(f"{name}.batch", section.batch, section.grad_accum)
 
 
 def _too_large(large: Mapping[str, tuple[Any, int]]) -> str:
@@ -77,10 +77,10 @@ def _too_large(large: Mapping[str, tuple[Any, int]]) -> str:
   problems, flags = [], []
   for name, (section, images) in large.items():
     problems.append(f"{name}.batch = {section.batch} of {images}")
-    fitting = images - images % shared_by(section.accumulate)
+    fitting = images - images % shared_by(section.grad_accum)
     if not fitting:
       fitting = images - images % shared_by(1)
-      flags.append(f"--config.{name}.accumulate=1")
+      flags.append(f"--config.{name}.grad_accum=1")
     if not fitting:
       return f"{'; '.join(problems)}: fewer images than devices: use fewer"
     flags.append(f"--config.{name}.batch={fitting}")

@@ -75,18 +75,20 @@ def search_stage(
   costs = make_costs(search.costs, space)
   warmup, begin, end = _schedule(search, len(dataset.weights) / search.batch)
   tx = _optimizer(search, warmup, end - warmup)
-  arch_tx = arch_optimizer(arch.lr, b1=arch.b1, b2=arch.b2, decay=arch.decay)
+  arch_tx = arch_optimizer(
+    arch.lr, b1=arch.b1, b2=arch.b2, weight_decay=arch.weight_decay
+  )
   module = build(space, dtype=options.compute_dtype)
-  mask = gates.candidate_mask(space)
-  any_path = derive(np.zeros(mask.shape), mask, constraints(costs))
+  valid = gates.valid_candidates(space)
+  any_path = derive(np.zeros(valid.shape), valid, constraints(costs))
   missed = missed_targets(costs, space, any_path)
   if missed:
     raise ValueError(f"{missed}: change a reference or a form, or the space")
   mesh, sharded = make_mesh(), options.run.shard_state
   jitted = functools.partial(jit_step, mesh=mesh, sharded=sharded)
-  of_weights = jitted(_weight_step(search, module, mask, tx, mesh))
+  of_weights = jitted(_weight_step(search, module, valid, tx, mesh))
   of_arch = _arch_step(
-    search, module, mask, arch_tx, costs, calls, mesh, jitted
+    search, module, valid, arch_tx, costs, calls, mesh, jitted
   )
   iterators = _iterators(options, dataset)
   init_key, key = jax.random.split(jax.random.key(options.seed))
@@ -98,7 +100,7 @@ def search_stage(
       search_state(
         key,
         init(module, init_key),
-        mask,
+        valid,
         tx,
         arch_tx,
         arch.init_scale,
@@ -123,28 +125,30 @@ def _units(costs) -> dict[str, str]:
   }
 
 
-def _weight_step(search: SearchOptions, module, mask, tx, mesh):
+def _weight_step(search: SearchOptions, module, valid, tx, mesh):
   """The step that trains the weights."""
   own = search.path_per_device and mesh
   return functools.partial(
     own_paths.weight_step if own else weight_step,
     module=module,
-    mask=mask,
+    valid=valid,
     tx=tx,
-    smoothing=search.smoothing,
-    accumulate=search.accumulate,
+    label_smoothing=search.label_smoothing,
+    grad_accum=search.grad_accum,
     mesh=mesh,
   )
 
 
 def _arch_step(
-  search: SearchOptions, module, mask, tx, costs, calls: Calls, mesh, jitted
+  search: SearchOptions, module, valid, tx, costs, calls: Calls, mesh, jitted
 ):
   """The step that trains the architecture, compiled by `jitted`."""
   arch = search.arch
-  draw = dict(module=module, mask=mask, smoothing=search.smoothing)
-  draw |= dict(accumulate=arch.accumulate, mesh=mesh)
-  update = dict(mask=mask, tx=tx, costs=costs)
+  draw = dict(
+    module=module, valid=valid, label_smoothing=search.label_smoothing
+  )
+  draw |= dict(grad_accum=arch.grad_accum, mesh=mesh)
+  update = dict(valid=valid, tx=tx, costs=costs)
   if arch.algorithm == "gradient":
     own = search.path_per_device and mesh
     step = own_paths.arch_step if own else arch_step
@@ -174,7 +178,7 @@ def _optimizer(search: SearchOptions, warmup: int, main: int):
     search_schedule(*rates),
     momentum=search.momentum,
     nesterov=search.nesterov,
-    decay=search.decay,
+    weight_decay=search.weight_decay,
     kernels_only=False,
   )
 
@@ -249,8 +253,8 @@ def derive_network(
     The network, and what is to be said of it: its costs, whether they keep
     their targets, and on how many edges it differs from argmax.
   """
-  mask, limits = gates.candidate_mask(space), constraints(costs)
-  index = derive(arch, mask, limits)
+  valid, limits = gates.valid_candidates(space), constraints(costs)
+  index = derive(arch, valid, limits)
   network = space.choose(index.tolist())
   missed = missed_targets(costs, space, index)
   if missed:
@@ -258,7 +262,7 @@ def derive_network(
   more = {}
   for cost in costs:
     more |= _found(cost, options.search.costs[cost.name], network, calls)
-  more["edges_off_argmax"] = int(np.sum(index != derive(arch, mask)))
+  more["edges_off_argmax"] = int(np.sum(index != derive(arch, valid)))
   return network, more
 
 

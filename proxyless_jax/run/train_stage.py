@@ -64,10 +64,10 @@ def train_stage(
     train_step,
     module=module,
     tx=tx,
-    smoothing=train.smoothing,
-    average_decay=train.average,
+    label_smoothing=train.label_smoothing,
+    ema_decay=train.ema_decay,
     drop_rate=_drop_rate(train, count),
-    accumulate=train.accumulate,
+    grad_accum=train.grad_accum,
     mesh=mesh,
   )
   return Stage(
@@ -93,7 +93,7 @@ def train_steps(train: TrainOptions, images: int) -> tuple[int, int]:
   epoch = images / train.batch
   count = max(1, round(train.epochs * epoch))
   # Below the epochs, and yet rounding may make as many steps of it.
-  return count, min(round(train.linear_epochs * epoch), count - 1)
+  return count, min(round(train.lr_warmup_epochs * epoch), count - 1)
 
 
 def trained(options: Options, network: Network, workdir) -> tuple | None:
@@ -114,7 +114,7 @@ def trained(options: Options, network: Network, workdir) -> tuple | None:
     advance=None,
   )
   found = newest_state(stage, workdir, options.run)
-  return found and (found[0], found[1].average)
+  return found and (found[0], found[1].ema)
 
 
 def _first_state(options: Options, module, variables: dict | None, tx):
@@ -141,7 +141,7 @@ def _optimizer(train: TrainOptions, count: int, linear: int):
     train_schedule(lr, count, linear),
     momentum=train.momentum,
     nesterov=train.nesterov,
-    decay=train.decay,
+    weight_decay=train.weight_decay,
     kernels_only=train.kernels_only,
   )
 
@@ -174,7 +174,7 @@ def recalibrate(options: Options, dataset, network: Network, variables: dict):
   batches = train_batches(
     dataset.train,
     options.data,
-    batch=options.train.batch // options.train.accumulate,
+    batch=options.train.batch // options.train.grad_accum,
     seed=options.seed + 3,
     share=host_share(),
   )

@@ -29,8 +29,8 @@ def weight_gradients(
   batch: dict,
   *,
   module: nn.Module,
-  smoothing: float,
-  accumulate: int,
+  label_smoothing: float,
+  grad_accum: int,
   frozen: dict | None = None,
 ) -> tuple[dict, dict, Metrics]:
   """Gradients of the mean loss in a path's weights.
@@ -43,8 +43,8 @@ def weight_gradients(
     key: for dropout.
     batch: to learn from.
     module: of the space or the architecture.
-    smoothing: of the labels.
-    accumulate: parts of the batch, in memory one after the other.
+    label_smoothing: of the labels.
+    grad_accum: parts of the batch, in memory one after the other.
     frozen: {'params', 'batch_stats'} of edges that stay as they are; they are
       then left out of `rows` and `batch_stats`, and of what is returned.
 
@@ -67,7 +67,7 @@ def weight_gradients(
         mutable=TOLD,
         rngs={"dropout": key},
       )
-      loss = cross_entropy(logits, part, smoothing)
+      loss = cross_entropy(logits, part, label_smoothing)
       metrics = classification(logits, part, loss)
       stats = new.get("batch_stats", {})
       new = {**new, "batch_stats": {name: stats[name] for name in batch_stats}}
@@ -76,6 +76,6 @@ def weight_gradients(
     return jax.grad(loss_of, has_aux=True)(rows)
 
   grads, (batch_stats, metrics) = in_parts(
-    gradients, accumulate, batch, batch_stats, key
+    gradients, grad_accum, batch, batch_stats, key
   )
   return grads, batch_stats, metrics

@@ -35,14 +35,14 @@ def once(value) -> Mean:
   return Mean(value, jnp.ones((), jnp.float32))
 
 
-def cross_entropy(logits, batch: dict, smoothing: float):
+def cross_entropy(logits, batch: dict, label_smoothing: float):
   """Mean cross-entropy with smoothed labels over the real examples, f32[].
 
   Of the whole batch, where devices share it.
   """
   classes = logits.shape[-1]
   labels = jax.nn.one_hot(batch["label"], classes, dtype=logits.dtype)
-  labels = optax.smooth_labels(labels, smoothing)
+  labels = optax.smooth_labels(labels, label_smoothing)
   losses = optax.softmax_cross_entropy(logits, labels)
   count = add_up(jnp.sum(batch["mask"]))
   return total(jnp.sum(losses * batch["mask"])) / jnp.maximum(count, 1.0)

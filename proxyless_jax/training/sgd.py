@@ -5,22 +5,24 @@ import jax.numpy as jnp
 import optax
 
 
-def train_schedule(lr: float, steps: int, linear_steps: int) -> optax.Schedule:
+def train_schedule(
+  lr: float, steps: int, lr_warmup_steps: int
+) -> optax.Schedule:
   """Learning rate of plain training: a linear ramp, then a cosine to zero.
 
-  From zero to `lr` in `linear_steps` (0: none), which count among the `steps`.
-  ValueError where the ramp does not leave a step to the cosine.
+  From zero to `lr` in `lr_warmup_steps` (0: none), which count among the
+  `steps`. ValueError where the ramp does not leave a step to the cosine.
 
   Example:
-    >>> rate = train_schedule(0.4, steps=110, linear_steps=10)
+    >>> rate = train_schedule(0.4, steps=110, lr_warmup_steps=10)
     >>> [round(float(rate(i)), 4) for i in (0, 5, 10, 60, 110)]
     [0.0, 0.2, 0.4, 0.2, 0.0]
   """
-  check_steps("linear_steps", linear_steps, 0)
-  check_steps("steps", steps, linear_steps + 1)
-  if linear_steps == 0:
+  check_steps("lr_warmup_steps", lr_warmup_steps, 0)
+  check_steps("steps", steps, lr_warmup_steps + 1)
+  if lr_warmup_steps == 0:
     return optax.cosine_decay_schedule(lr, steps)
-  return optax.warmup_cosine_decay_schedule(0.0, lr, linear_steps, steps)
+  return optax.warmup_cosine_decay_schedule(0.0, lr, lr_warmup_steps, steps)
 
 
 def weight_optimizer(
@@ -28,19 +30,19 @@ def weight_optimizer(
   *,
   momentum: float,
   nesterov: bool,
-  decay: float,
+  weight_decay: float,
   kernels_only: bool,
 ) -> optax.GradientTransformationExtraArgs:
   """SGD with weight decay in the gradient, as the released search has it.
 
   For a supernet wrap it in `drawn_only`; a plain network takes it as it is.
-  The released settings are momentum 0.9 with Nesterov and decay 4e-5. `decay`
-  the parameters is added to their gradient; `kernels_only` leaves out those
-  of fewer than two dimensions, biases and batch-norm scales.
+  The released settings are momentum 0.9 with Nesterov and decay 4e-5.
+  `weight_decay` times the parameters is added to their gradient; `kernels_only`
+  leaves out those of fewer than two dimensions, biases and batch-norm scales.
 
   Example:
     >>> tx = weight_optimizer(
-    ...   0.1, momentum=0.9, nesterov=True, decay=0.5, kernels_only=True
+    ...   0.1, momentum=0.9, nesterov=True, weight_decay=0.5, kernels_only=True
     ... )
     >>> params = {"kernel": jnp.ones((1, 1)), "bias": jnp.ones(1)}
     >>> grads = {"kernel": jnp.zeros((1, 1)), "bias": jnp.zeros(1)}
@@ -48,7 +50,7 @@ def weight_optimizer(
     [[-0.095]]
   """
   return optax.chain(
-    optax.add_decayed_weights(decay, _kernels if kernels_only else None),
+    optax.add_decayed_weights(weight_decay, _kernels if kernels_only else None),
     optax.sgd(schedule, momentum, nesterov),
   )
 

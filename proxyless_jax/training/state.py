@@ -21,7 +21,7 @@ class TrainState:
     step: i32[], steps done.
     params, batch_stats: of the network.
     opt_state: of its optimizer, for the edges that are not frozen.
-    average: {'params', 'batch_stats'}, their exponential moving average.
+    ema: {'params', 'batch_stats'}, their exponential moving average.
     key: of which every step folds in its number.
   """
 
@@ -29,7 +29,7 @@ class TrainState:
   params: Any
   batch_stats: Any
   opt_state: optax.OptState
-  average: Any
+  ema: Any
   key: jax.Array
 
 
@@ -49,7 +49,7 @@ def train_state(key, variables, tx, frozen=frozenset()) -> TrainState:
     batch_stats=variables["batch_stats"],
     opt_state=tx.init(trained["params"]),
     # A copy: buffers that two fields share could not be donated.
-    average=jax.tree.map(jnp.copy, dict(variables)),
+    ema=jax.tree.map(jnp.copy, dict(variables)),
     key=key,
   )
 

@@ -43,10 +43,10 @@ def train_step(
   *,
   module: nn.Module,
   tx: optax.GradientTransformation,
-  smoothing: float,
-  average_decay: float,
+  label_smoothing: float,
+  ema_decay: float,
   drop_rate: optax.Schedule | None,
-  accumulate: int,
+  grad_accum: int,
   mesh: Mesh | None = None,
 ) -> tuple[TrainState, Metrics]:
   """Trains an architecture, but for the edges that its module has frozen.
@@ -57,12 +57,12 @@ def train_step(
     module: of the architecture; no gradient is taken of its frozen edges, and
       their weights, statistics and averages keep every bit.
     tx: over the weights.
-    smoothing: of the labels.
-    average_decay: of the moving average of weights and statistics, which
-      starts faster: min(average_decay, (1 + step) / (10 + step)). 0 keeps the
+    label_smoothing: of the labels.
+    ema_decay: of the moving average of weights and statistics, which
+      starts faster: min(ema_decay, (1 + step) / (10 + step)). 0 keeps the
       newest.
     drop_rate: of paths beside shortcuts, by step; None drops none.
-    accumulate: parts of the batch, in memory one after the other.
+    grad_accum: parts of the batch, in memory one after the other.
     mesh: see `weight_step`.
   """
   key = step_key(state, TRAIN_STREAM)
@@ -74,8 +74,8 @@ def train_step(
       *trained,
       batch,
       module=module,
-      smoothing=smoothing,
-      accumulate=accumulate,
+      label_smoothing=label_smoothing,
+      grad_accum=grad_accum,
       frozen=frozen,
     )
     grads = add_up_gradients(grads, module.network, {})
@@ -92,22 +92,22 @@ def train_step(
   state = state.replace(
     step=state.step + 1,
     opt_state=opt_state,
-    average=_averaged(state, trained, average_decay),
+    ema=_averaged(state, trained, ema_decay),
     **{name: {**variables[name], **trained[name]} for name in trained},
   )
   return state, metrics
 
 
-def _averaged(state: TrainState, trained: dict, average_decay: float) -> dict:
+def _averaged(state: TrainState, trained: dict, ema_decay: float) -> dict:
   """The average after a step; of frozen edges it stays, not to be rounded."""
   step = state.step.astype(jnp.float32)
-  decay = jnp.minimum(average_decay, (1.0 + step) / (10.0 + step))
+  decay = jnp.minimum(ema_decay, (1.0 + step) / (10.0 + step))
   before = {
-    name: {edge: state.average[name][edge] for edge in edges}
+    name: {edge: state.ema[name][edge] for edge in edges}
     for name, edges in trained.items()
   }
   moved = optax.incremental_update(trained, before, 1.0 - decay)
-  return {name: {**state.average[name], **moved[name]} for name in moved}
+  return {name: {**state.ema[name], **moved[name]} for name in moved}
 
 
 def eval_step(

@@ -129,7 +129,7 @@ def test_golden_logits_of_the_cifar_network_as_a_path_of_its_space():
   variables = pj.from_torch(network, golden_weights(network, convs=0.4))
   variables = in_space(space, network, jax.device_get(variables))
   index = [e.index(n.op.name) for e, n in zip(space.edges, network.edges)]
-  path = gates.path(np.array(index), gates.candidate_mask(space))
+  path = gates.path(np.array(index), gates.valid_candidates(space))
   logits = logits_of(space, variables, golden_images(32, seed=1), path)
   check_golden(logits, golden["logits"])
 

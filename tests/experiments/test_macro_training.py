@@ -62,7 +62,7 @@ def test_a_warm_up_step_adds_the_gradients_of_fair_paths(
   before, (after, metrics) = warm
   module = build(space)
   key = jax.random.fold_in(before.key, 103)
-  paths = [gates.fair_path(key, net.mask, jnp.array(i)) for i in range(2)]
+  paths = [gates.fair_path(key, net.valid, jnp.array(i)) for i in range(2)]
   assert np.all(np.sort(paths, axis=0) == [[0, 0], [1, 1]])
   rows_key, image_key = jax.random.split(jax.random.fold_in(before.key, 101))
   rows = cifar10.epoch_rows(rows_key, 24, 8, 0)
@@ -74,7 +74,7 @@ def test_a_warm_up_step_adds_the_gradients_of_fair_paths(
       {"params": params, "batch_stats": before.batch_stats},
       batch["image"],
       train=True,
-      gates=gates.path(path, net.mask),
+      gates=gates.path(path, net.valid),
       mutable=["batch_stats"],
     )
     return cross_entropy(logits, batch, 0.0)
@@ -94,7 +94,7 @@ def test_a_warm_up_step_adds_the_gradients_of_fair_paths(
     train_schedule(SETTINGS.lr, 6, 2),
     momentum=0.9,
     nesterov=True,
-    decay=SETTINGS.decay,
+    weight_decay=SETTINGS.weight_decay,
     kernels_only=False,
   )
   updates, _ = tx.update(grads, tx.init(before.params), before.params)

@@ -8,7 +8,7 @@ import pytest
 from experiments.macro.second_look import draw_near, fit_additive
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas.derive import Constraint, derive
-from proxyless_jax.nas.gates import candidate_mask
+from proxyless_jax.nas.gates import valid_candidates
 from proxyless_jax.space import mobile_space
 
 
@@ -39,7 +39,7 @@ def costs_of(table, paths):
 
 
 def test_draws_are_different_and_within_the_limits(space):
-  mask, table = candidate_mask(space), cost_table("macs", space)
+  mask, table = valid_candidates(space), cost_table("macs", space)
   probs = mask / mask.sum(axis=1, keepdims=True)
   high = 0.6 * table.dearest
   paths = draw_near(
@@ -52,7 +52,7 @@ def test_draws_are_different_and_within_the_limits(space):
 
 
 def test_draws_give_all_there_are_where_fewer_exist(space):
-  mask, table = candidate_mask(space), cost_table("macs", space)
+  mask, table = valid_candidates(space), cost_table("macs", space)
   probs = mask / mask.sum(axis=1, keepdims=True)
   paths = every_path(mask)
   costs = np.sort(costs_of(table, paths))
@@ -62,7 +62,7 @@ def test_draws_give_all_there_are_where_fewer_exist(space):
 
 
 def test_a_candidate_without_probability_is_not_drawn(space):
-  mask, table = candidate_mask(space), cost_table("macs", space)
+  mask, table = valid_candidates(space), cost_table("macs", space)
   probs = mask / mask.sum(axis=1, keepdims=True)
   probs[0] = [1.0, 0.0, 0.0]
   paths = draw_near(
@@ -72,7 +72,7 @@ def test_a_candidate_without_probability_is_not_drawn(space):
 
 
 def test_limits_that_no_path_meets_are_refused(space):
-  mask, table = candidate_mask(space), cost_table("macs", space)
+  mask, table = valid_candidates(space), cost_table("macs", space)
   probs = mask / mask.sum(axis=1, keepdims=True)
   rng = np.random.default_rng(0)
   with pytest.raises(ValueError, match=r"no path of .* costs .*the space can"):
@@ -80,7 +80,7 @@ def test_limits_that_no_path_meets_are_refused(space):
 
 
 def test_a_table_of_maxima_is_refused(space):
-  mask, table = candidate_mask(space), cost_table("memory", space)
+  mask, table = valid_candidates(space), cost_table("memory", space)
   probs = mask / mask.sum(axis=1, keepdims=True)
   rng = np.random.default_rng(0)
   with pytest.raises(ValueError, match="adds up over the edges"):
@@ -88,7 +88,7 @@ def test_a_table_of_maxima_is_refused(space):
 
 
 def test_the_model_finds_the_best_path_of_an_additive_accuracy(space):
-  mask, table = candidate_mask(space), cost_table("macs", space)
+  mask, table = valid_candidates(space), cost_table("macs", space)
   rng = np.random.default_rng(0)
   worth = np.where(mask, rng.normal(size=mask.shape), 0.0)
   paths = every_path(mask)
@@ -108,7 +108,7 @@ def test_the_model_finds_the_best_path_of_an_additive_accuracy(space):
 
 
 def test_ridge_regression_solves_its_normal_equations(space):
-  mask = candidate_mask(space)
+  mask = valid_candidates(space)
   rng = np.random.default_rng(3)
   paths = every_path(mask)[rng.choice(mask.sum(axis=1).prod(), 30, False)]
   accuracy, ridge = rng.normal(size=30), 2.0

@@ -26,7 +26,7 @@ SPACE = mobile_space(
   candidates=("mbconv3_k3", "mbconv3_k5", "zero"),
   head_width=16,
 )
-MASK = gates.candidate_mask(SPACE)
+MASK = gates.valid_candidates(SPACE)
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +74,8 @@ def test_gradients_of_alpha_are_ours(ours, batch, mode):
     mask=MASK,
     costs=(),
     mode=mode,
-    smoothing=0.1,
-    accumulate=1,
+    label_smoothing=0.1,
+    grad_accum=1,
   )
   multipliers = np.zeros(0, np.float32)
   want, _ = jax.jit(gradients)(arch, variables, multipliers, key, batch)

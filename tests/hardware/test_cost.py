@@ -76,7 +76,7 @@ def test_one_hot_probabilities_cost_what_the_path_does(kind):
 def test_the_expectation_is_that_over_all_architectures(kind):
   space = _tiny()
   table = cost_table(kind, space)
-  probs = _random_probs(2, table.mask)
+  probs = _random_probs(2, table.valid)
   total = weight = 0.0
   for path in _paths(space):
     p = np.prod([probs[e, j] for e, j in enumerate(path)])
@@ -92,26 +92,28 @@ def test_the_expectation_is_that_over_all_architectures(kind):
 def test_the_gradient_of_the_expectation():
   table = cost_table("macs", _tiny())
   with jax.enable_x64(True):
-    logits = jnp.asarray(np.random.default_rng(3).normal(size=table.mask.shape))
+    logits = jnp.asarray(
+      np.random.default_rng(3).normal(size=table.valid.shape)
+    )
 
     def expected(logits):
-      masked = jnp.where(table.mask, logits, -jnp.inf)
+      masked = jnp.where(table.valid, logits, -jnp.inf)
       return table.expected(jax.nn.softmax(masked, axis=-1))
 
     gradient = jax.grad(expected)(logits)
-    for e, j in np.ndindex(table.mask.shape):
+    for e, j in np.ndindex(table.valid.shape):
       step = jnp.zeros_like(logits).at[e, j].set(1e-5)
       slope = (expected(logits + step) - expected(logits - step)) / 2e-5
       np.testing.assert_allclose(gradient[e, j], slope, rtol=1e-6, atol=1e-4)
-    np.testing.assert_array_equal(gradient[~table.mask], 0.0)
-    probs = jnp.asarray(_random_probs(4, table.mask))
+    np.testing.assert_array_equal(gradient[~table.valid], 0.0)
+    probs = jnp.asarray(_random_probs(4, table.valid))
     gradient = jax.grad(table.expected)(probs)
     np.testing.assert_array_equal(gradient, table.costs)
 
 
 def test_expectations_are_in_the_dtype_of_the_probabilities():
   table = cost_table("macs", _tiny())
-  probs = jnp.asarray(_random_probs(5, table.mask), jnp.float32)
+  probs = jnp.asarray(_random_probs(5, table.valid), jnp.float32)
   assert table.expected(probs).dtype == jnp.float32
   assert jax.jit(table.of_path)(jnp.zeros(4, jnp.int32)).dtype == jnp.float32
 
@@ -134,7 +136,7 @@ def test_cheapest_where_padding_is_cheaper_than_any_candidate():
     ("jk", "j"),
     (),
   )
-  np.testing.assert_array_equal(table.mask, [[True, True], [True, False]])
+  np.testing.assert_array_equal(table.valid, [[True, True], [True, False]])
   assert (table.cheapest, table.dearest) == (6.0, 8.0)
 
 

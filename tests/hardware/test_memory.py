@@ -151,7 +151,7 @@ def test_other_types_of_activations():
 def test_the_expected_maximum_is_that_over_all_architectures(seed):
   table = cost_table("memory", TINY)
   random = np.random.default_rng(seed)
-  logits = random.normal(size=table.mask.shape) * 3
+  logits = random.normal(size=table.valid.shape) * 3
   paths = np.array(
     list(itertools.product(*(range(len(e.ops)) for e in TINY.edges)))
   )
@@ -159,11 +159,11 @@ def test_the_expected_maximum_is_that_over_all_architectures(seed):
   with jax.enable_x64(True):
 
     def by_enumeration(logits):
-      probs = jax.nn.softmax(jnp.where(table.mask, logits, -jnp.inf))
+      probs = jax.nn.softmax(jnp.where(table.valid, logits, -jnp.inf))
       return probs[np.arange(4), paths].prod(axis=1) @ peaks
 
     def exact(logits):
-      probs = jax.nn.softmax(jnp.where(table.mask, logits, -jnp.inf))
+      probs = jax.nn.softmax(jnp.where(table.valid, logits, -jnp.inf))
       return table.expected(probs)
 
     logits = jnp.asarray(logits)
@@ -176,7 +176,7 @@ def test_the_expected_maximum_is_that_over_all_architectures(seed):
     assert table.expected(one_hot) == table.exact(network)
     # Also where the probability of some outcomes is exactly zero.
     assert np.isfinite(jax.grad(table.expected)(one_hot)).all()
-  probs = jnp.full(table.mask.shape, 0.25)
+  probs = jnp.full(table.valid.shape, 0.25)
   assert table.expected(probs).dtype == jnp.float32
 
 

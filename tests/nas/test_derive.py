@@ -26,7 +26,7 @@ def _table(costs, counts=None, fixed=0.0, combine="sum"):
 def _derive(arch, table, limit=None):
   """With no limit, or one from above on one cost."""
   constraints = [] if limit is None else [Constraint(table, -np.inf, limit)]
-  return derive(arch, table.mask, constraints)
+  return derive(arch, table.valid, constraints)
 
 
 def _cost(table, path):
@@ -62,7 +62,7 @@ def _random(seed, integers):
 def test_without_a_limit_it_is_argmax():
   arch, table = _random(3, integers=False)
   path = _derive(arch, table)
-  masked = np.where(table.mask, arch, -np.inf)
+  masked = np.where(table.valid, arch, -np.inf)
   np.testing.assert_array_equal(path, masked.argmax(axis=1))
   assert path.dtype == np.int64
   np.testing.assert_array_equal(path, _derive(arch, table, np.inf))
@@ -83,7 +83,7 @@ def test_with_a_limit_it_is_the_best_of_enumeration(seed, integers):
   _, costs, scores = _enumerated(arch, table)
   for limit in np.unique(np.quantile(costs, np.linspace(0.0, 1.0, 12))):
     path = _derive(arch, table, limit)
-    assert table.mask[range(len(path)), path].all()
+    assert table.valid[range(len(path)), path].all()
     assert _cost(table, path) <= limit * (1 + 1e-12)
     best = scores[costs <= limit * (1 + 1e-12)].max()
     score = arch[range(len(path)), path].sum()
@@ -216,7 +216,7 @@ def _check_against_all(arch, constraints):
     over = np.maximum(over, (costs - high) / high)
     if low > 0:
       over = np.maximum(over, (low - costs) / low)
-  path = derive(arch, constraints[0].table.mask, constraints)
+  path = derive(arch, constraints[0].table.valid, constraints)
   at = (paths == path).all(axis=1).nonzero()[0][0]
   if over.min() <= 1e-12:
     assert over[at] <= 1e-11
@@ -276,7 +276,7 @@ def test_two_real_costs_are_derived_in_time(kind, tied):
       for table, low, goal in zip((one, two), lows, goals)
     ]
     started = time.perf_counter()
-    path = derive(arch, one.mask, constraints)
+    path = derive(arch, one.valid, constraints)
     slowest = max(slowest, time.perf_counter() - started)
     assert max(c.excess(path) for c in constraints) <= 1e-12
   assert slowest < 10.0
@@ -291,6 +291,6 @@ def test_the_largest_space_with_real_costs(low):
   for share in (0.05, 0.2, 0.4):
     goal = table.cheapest + share * (table.dearest - table.cheapest)
     constraint = Constraint(table, low * goal, goal)
-    path = derive(arch, table.mask, [constraint])
+    path = derive(arch, table.valid, [constraint])
     assert constraint.excess(path) <= 1e-12
   assert time.perf_counter() - started < 20.0

@@ -14,7 +14,7 @@ import pytest
 from proxyless_jax.nas import gates
 
 # Padding last, one candidate alone, and a row without padding.
-MASK = np.array(
+VALID = np.array(
   [
     [True, True, True, False],
     [True, False, False, False],
@@ -33,11 +33,11 @@ ARCH = np.array(
 DRAWS = 20_000
 
 
-def _softmax(arch=ARCH, mask=MASK):
+def _softmax(arch=ARCH, valid=VALID):
   probs = np.zeros(arch.shape)
   for e in range(len(arch)):
-    total = sum(math.exp(a) for a, m in zip(arch[e], mask[e]) if m)
-    for j in np.nonzero(mask[e])[0]:
+    total = sum(math.exp(a) for a, m in zip(arch[e], valid[e]) if m)
+    for j in np.nonzero(valid[e])[0]:
       probs[e, j] = math.exp(arch[e, j]) / total
   return probs
 
@@ -46,8 +46,10 @@ def _softmax(arch=ARCH, mask=MASK):
 def _many(mode):
   """`DRAWS` draws at once, as NumPy arrays."""
   keys = jax.random.split(jax.random.key(0), DRAWS)
-  arch, mask = jnp.asarray(ARCH, jnp.float32), jnp.asarray(MASK)
-  draws = jax.jit(jax.vmap(lambda key: gates.draw(key, arch, mask, mode)))(keys)
+  arch, valid = jnp.asarray(ARCH, jnp.float32), jnp.asarray(VALID)
+  draws = jax.jit(jax.vmap(lambda key: gates.draw(key, arch, valid, mode)))(
+    keys
+  )
   return jax.tree.map(np.asarray, draws)
 
 
@@ -76,35 +78,35 @@ def test_doctest():
   assert result.failed == 0
 
 
-def test_candidate_mask():
+def test_valid_candidates():
   sizes = (3, 1, 4, 2)
   edges = [types.SimpleNamespace(ops=range(size)) for size in sizes]
   network = types.SimpleNamespace(edges=edges)
-  np.testing.assert_array_equal(gates.candidate_mask(network), MASK)
-  empty = gates.candidate_mask(types.SimpleNamespace(edges=[]))
+  np.testing.assert_array_equal(gates.valid_candidates(network), VALID)
+  empty = gates.valid_candidates(types.SimpleNamespace(edges=[]))
   assert empty.shape == (0, 0)
 
 
 def test_init_arch():
-  mask = np.ones((400, 5), bool)
-  mask[:, 3:] = False
-  arch = np.asarray(gates.init_arch(jax.random.key(0), mask))
+  valid = np.ones((400, 5), bool)
+  valid[:, 3:] = False
+  arch = np.asarray(gates.init_arch(jax.random.key(0), valid))
   assert arch.dtype == np.float32
   assert not arch[:, 3:].any()
   assert arch[:, :3].std() == pytest.approx(1e-3, rel=0.1)
-  wide = gates.init_arch(jax.random.key(0), mask, scale=2e-3)
+  wide = gates.init_arch(jax.random.key(0), valid, scale=2e-3)
   np.testing.assert_allclose(wide, 2 * arch, rtol=1e-6)
 
 
 def test_probabilities_entropy_and_log_probability():
   with jax.enable_x64(True):
     arch, p = jnp.asarray(ARCH), _softmax()
-    np.testing.assert_allclose(gates.probabilities(arch, MASK), p, rtol=1e-14)
+    np.testing.assert_allclose(gates.probabilities(arch, VALID), p, rtol=1e-14)
     entropy = [-sum(x * math.log(x) for x in row if x) for row in p]
-    np.testing.assert_allclose(gates.entropy(arch, MASK), entropy, atol=1e-15)
-    for index in itertools.product(*(np.nonzero(row)[0] for row in MASK)):
+    np.testing.assert_allclose(gates.entropy(arch, VALID), entropy, atol=1e-15)
+    for index in itertools.product(*(np.nonzero(row)[0] for row in VALID)):
       log_p = sum(math.log(p[e, j]) for e, j in enumerate(index))
-      result = gates.log_probability(arch, MASK, jnp.array(index))
+      result = gates.log_probability(arch, VALID, jnp.array(index))
       assert result.shape == ()
       np.testing.assert_allclose(result, log_p, rtol=1e-14)
 
@@ -114,19 +116,19 @@ def test_functions_take_leading_axes():
   index = jnp.array([[0, 0, 3, 1], [2, 0, 1, 0]])
   for result, one in (
     (
-      gates.log_probability(arch, MASK, index),
-      lambda a, i: gates.log_probability(a, MASK, i),
+      gates.log_probability(arch, VALID, index),
+      lambda a, i: gates.log_probability(a, VALID, i),
     ),
-    (gates.entropy(arch, MASK), lambda a, _: gates.entropy(a, MASK)),
+    (gates.entropy(arch, VALID), lambda a, _: gates.entropy(a, VALID)),
     (
-      gates.most_probable(arch, MASK),
-      lambda a, _: gates.most_probable(a, MASK),
+      gates.most_probable(arch, VALID),
+      lambda a, _: gates.most_probable(a, VALID),
     ),
     (gates.straight_through(arch, index), gates.straight_through),
   ):
     expected = jnp.stack([one(a, i) for a, i in zip(arch, index)])
     np.testing.assert_allclose(result, expected, rtol=1e-6)
-  pairs = gates.draw_pair(jax.random.key(0), arch, MASK)
+  pairs = gates.draw_pair(jax.random.key(0), arch, VALID)
   np.testing.assert_array_equal(pairs.sum(-1), [[2, 1, 2, 2]] * 2)
 
 
@@ -140,20 +142,20 @@ def test_gradients_are_finite_and_zero_at_padding():
     one_hot = np.eye(4)[np.asarray(index)]
     for function, expected in (
       (
-        lambda a: gates.entropy(a, MASK).sum(),
+        lambda a: gates.entropy(a, VALID).sum(),
         -p * (log_p + entropy[:, None]),
       ),
-      (lambda a: gates.log_probability(a, MASK, index), one_hot - p),
+      (lambda a: gates.log_probability(a, VALID, index), one_hot - p),
     ):
       gradient = jax.grad(function)(jnp.asarray(ARCH))
       np.testing.assert_allclose(gradient, expected, atol=1e-14)
-      np.testing.assert_array_equal(gradient[~MASK], 0.0)
+      np.testing.assert_array_equal(gradient[~VALID], 0.0)
 
 
 def test_entropy_of_certainty_is_zero():
-  arch, mask = jnp.array([[500.0, -500.0, 0.0]]), jnp.array([[True] * 3])
-  assert gates.entropy(arch, mask) == 0.0
-  gradient = jax.grad(lambda a: gates.entropy(a, mask).sum())(arch)
+  arch, valid = jnp.array([[500.0, -500.0, 0.0]]), jnp.array([[True] * 3])
+  assert gates.entropy(arch, valid) == 0.0
+  gradient = jax.grad(lambda a: gates.entropy(a, valid).sum())(arch)
   np.testing.assert_array_equal(gradient, 0.0)
 
 
@@ -162,19 +164,19 @@ def test_the_straight_through_gradient_is_that_of_loops():
   index = np.array([2, 0, 3, 1])
   p, expected = _softmax(), np.zeros(ARCH.shape)
   for e in range(len(ARCH)):
-    for i, j in itertools.product(np.nonzero(MASK[e])[0], repeat=2):
+    for i, j in itertools.product(np.nonzero(VALID[e])[0], repeat=2):
       expected[e, i] += dgate[e, j] * p[e, j] * ((i == j) - p[e, i])
   with jax.enable_x64(True):
 
     def loss(arch):
-      logits = gates.masked(arch, MASK)
+      logits = gates.masked(arch, VALID)
       gate = gates.straight_through(logits, jnp.asarray(index))
       return jnp.sum(gate * dgate)
 
     value, gradient = jax.value_and_grad(loss)(jnp.asarray(ARCH))
     assert value == pytest.approx(dgate[range(4), index].sum(), rel=1e-14)
     np.testing.assert_allclose(gradient, expected, atol=1e-15)
-    np.testing.assert_array_equal(gradient[~MASK], 0.0)
+    np.testing.assert_array_equal(gradient[~VALID], 0.0)
 
 
 @pytest.mark.parametrize("mode", gates.MODES)
@@ -186,12 +188,12 @@ def test_the_gradient_through_a_draw_is_within_the_involved(mode):
       key = jax.random.key(seed)
 
       def loss(arch, key=key):
-        drawn = gates.draw(key, arch, MASK, mode)
+        drawn = gates.draw(key, arch, VALID, mode)
         return jnp.sum(drawn.gate * dgate), drawn
 
       gradient, drawn = jax.grad(loss, has_aux=True)(jnp.asarray(ARCH))
       involved = np.asarray(drawn.involved)
-      p = _softmax(mask=involved)
+      p = _softmax(valid=involved)
       mean = (p * dgate).sum(axis=1, keepdims=True)
       np.testing.assert_allclose(gradient, p * (dgate - mean), atol=1e-15)
       np.testing.assert_array_equal(gradient[~involved], 0.0)
@@ -203,23 +205,23 @@ def test_costs_see_all_probabilities_but_move_the_involved(mode):
   with jax.enable_x64(True):
 
     def loss(arch):
-      drawn = gates.draw(jax.random.key(3), arch, MASK, mode)
+      drawn = gates.draw(jax.random.key(3), arch, VALID, mode)
       return jnp.sum(drawn.probs * costs), drawn
 
     gradient, drawn = jax.grad(loss, has_aux=True)(jnp.asarray(ARCH))
     np.testing.assert_allclose(drawn.probs, _softmax(), atol=1e-15)
     involved = np.asarray(drawn.involved)
-    p = _softmax(mask=involved)
+    p = _softmax(valid=involved)
     mean = (p * costs).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(gradient, p * (costs - mean), atol=1e-14)
     np.testing.assert_array_equal(gradient[~involved], 0.0)
     if mode == "full":
-      np.testing.assert_array_equal(involved, MASK)
+      np.testing.assert_array_equal(involved, VALID)
 
 
 def test_full_draws_follow_softmax():
   draws, p = _many("full"), _softmax()
-  assert (draws.involved == MASK).all()
+  assert (draws.involved == VALID).all()
   for e in range(len(ARCH)):
     _assert_frequencies(np.bincount(draws.index[:, e], minlength=4), p[e])
 
@@ -234,11 +236,11 @@ def test_edges_are_drawn_independently():
 def test_pairs_follow_draws_without_replacement():
   involved, p = _many("two").involved, _softmax()
   np.testing.assert_array_equal(
-    involved.sum(-1), np.tile(np.minimum(MASK.sum(1), 2), (DRAWS, 1))
+    involved.sum(-1), np.tile(np.minimum(VALID.sum(1), 2), (DRAWS, 1))
   )
-  assert (involved <= MASK).all()
+  assert (involved <= VALID).all()
   for e in range(len(ARCH)):
-    if MASK[e].sum() < 3:
+    if VALID[e].sum() < 3:
       continue
     pairs = _pair_probabilities(p[e])
     assert sum(pairs.values()) == pytest.approx(1.0)
@@ -264,21 +266,21 @@ def test_draws_are_one_hot_and_never_padding(mode):
   assert draws.gate.dtype == draws.probs.dtype == np.float32
   np.testing.assert_array_equal(draws.gate, np.eye(4)[draws.index])
   for e in range(len(ARCH)):
-    assert MASK[e, draws.index[:, e]].all()
+    assert VALID[e, draws.index[:, e]].all()
   np.testing.assert_array_equal(draws.index[:, 1], 0)
   np.testing.assert_allclose(draws.probs[0], _softmax(), atol=1e-6)
 
 
 def test_a_pair_has_two_even_where_noise_ties(monkeypatch):
   monkeypatch.setattr(jax.random, "gumbel", lambda key, s, d: jnp.zeros(s, d))
-  pair = gates.draw_pair(jax.random.key(0), jnp.zeros(MASK.shape), MASK)
+  pair = gates.draw_pair(jax.random.key(0), jnp.zeros(VALID.shape), VALID)
   np.testing.assert_array_equal(pair.sum(-1), [2, 1, 2, 2])
 
 
 @pytest.mark.parametrize("mode", gates.MODES)
 def test_a_space_of_one_candidate_each(mode):
-  mask = np.ones((3, 1), bool)
-  drawn = gates.draw(jax.random.key(0), jnp.zeros((3, 1)), mask, mode)
+  valid = np.ones((3, 1), bool)
+  drawn = gates.draw(jax.random.key(0), jnp.zeros((3, 1)), valid, mode)
   np.testing.assert_array_equal(drawn.index, [0, 0, 0])
   np.testing.assert_array_equal(drawn.gate, np.ones((3, 1)))
   np.testing.assert_array_equal(drawn.probs, np.ones((3, 1)))
@@ -288,7 +290,7 @@ def test_a_draw_repeats_with_its_key():
   arch = jnp.asarray(ARCH, jnp.float32)
   for mode in gates.MODES:
     one, again = (
-      gates.draw(jax.random.key(7), arch, MASK, mode) for _ in range(2)
+      gates.draw(jax.random.key(7), arch, VALID, mode) for _ in range(2)
     )
     jax.tree.map(np.testing.assert_array_equal, one, again)
 
@@ -297,19 +299,19 @@ def test_a_draw_repeats_with_its_key():
 def test_an_unknown_mode_is_refused(mode):
   message = r"mode = .*: expected one of \('full', 'two'\)"
   with pytest.raises(ValueError, match=message):
-    gates.draw(jax.random.key(0), jnp.asarray(ARCH), MASK, mode)
+    gates.draw(jax.random.key(0), jnp.asarray(ARCH), VALID, mode)
 
 
 def test_most_probable_ignores_padding():
-  index = gates.most_probable(jnp.asarray(ARCH), MASK)
+  index = gates.most_probable(jnp.asarray(ARCH), VALID)
   assert index.dtype == jnp.int32
   np.testing.assert_array_equal(index, [2, 0, 0, 1])
-  negative = gates.most_probable(-10.0 - jnp.abs(jnp.asarray(ARCH)), MASK)
+  negative = gates.most_probable(-10.0 - jnp.abs(jnp.asarray(ARCH)), VALID)
   np.testing.assert_array_equal(negative, [0, 0, 1, 0])
 
 
 def test_the_gates_of_a_given_path():
-  gate = gates.path(np.array([2, 0, 3, 1]), MASK)
+  gate = gates.path(np.array([2, 0, 3, 1]), VALID)
   np.testing.assert_array_equal(gate.gate, np.eye(4)[[2, 0, 3, 1]])
   np.testing.assert_array_equal(gate.probs, gate.gate)
   assert gate.index.dtype == jnp.int32
@@ -317,9 +319,9 @@ def test_the_gates_of_a_given_path():
 
 
 def test_fair_paths_draw_each_candidate_once_in_every_k():
-  mask = np.array([[True] * 3, [True, True, False], [True] * 3])
+  valid = np.array([[True] * 3, [True, True, False], [True] * 3])
   key = jax.random.key(0)
-  draw = jax.jit(lambda i: gates.fair_path(key, mask, i))
+  draw = jax.jit(lambda i: gates.fair_path(key, valid, i))
   paths = np.array([draw(i) for i in range(60)])
   for edge, count in ((0, 3), (1, 2), (2, 3)):
     rounds = np.sort(paths[:, edge].reshape(-1, count), axis=1)
@@ -329,9 +331,9 @@ def test_fair_paths_draw_each_candidate_once_in_every_k():
 
 
 def test_fair_paths_are_uniform_over_paths():
-  mask = np.ones((2, 3), bool)
+  valid = np.ones((2, 3), bool)
   keys = jax.random.split(jax.random.key(1), 900)
-  draw = jax.jit(jax.vmap(lambda key: gates.fair_path(key, mask, 4)))
+  draw = jax.jit(jax.vmap(lambda key: gates.fair_path(key, valid, 4)))
   paths = np.asarray(draw(keys))
   counts = np.bincount(3 * paths[:, 0] + paths[:, 1], minlength=9)
   # 100 each; chi-squared with 8 degrees of freedom stays below 26 at 0.999.

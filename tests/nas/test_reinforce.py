@@ -21,7 +21,7 @@ from proxyless_jax.training import metrics
 from proxyless_jax.training.sgd import weight_optimizer
 
 # Three edges of 3, 1 and 2 candidates.
-MASK = np.array([[True] * 3, [True, False, False], [True, True, False]])
+VALID = np.array([[True] * 3, [True, False, False], [True, True, False]])
 ARCH = np.array([[0.3, -0.5, 0.8], [0.4, 0.0, 0.0], [-0.2, 0.6, 0.0]])
 PATHS = np.array(
   list(itertools.product(range(3), range(1), range(2))), np.int32
@@ -47,13 +47,13 @@ def rewards():
 
 
 def probabilities(arch):
-  return jnp.exp(gates_lib.log_probability(arch, MASK, PATHS))
+  return jnp.exp(gates_lib.log_probability(arch, VALID, PATHS))
 
 
 def estimator(arch, paths, advantages, entropy_weight=0.0):
   """The step's ascent direction."""
   gradient = jax.grad(reinforce.surrogate)
-  return -gradient(arch, MASK, paths, advantages, entropy_weight)
+  return -gradient(arch, VALID, paths, advantages, entropy_weight)
 
 
 def test_rewards_of_paths():
@@ -78,7 +78,7 @@ def test_the_expected_estimator_is_the_exact_gradient(baseline):
     assert_allclose(expected, exact, rtol=1e-12, atol=1e-14)
     # An edge of one candidate is no decision.
     assert_array_equal(expected[1], 0.0)
-    assert_array_equal(expected[~MASK], 0.0)
+    assert_array_equal(expected[~VALID], 0.0)
 
 
 def test_the_sampled_estimator_agrees_in_the_mean():
@@ -87,7 +87,7 @@ def test_the_sampled_estimator_agrees_in_the_mean():
     exact = jax.grad(lambda a: probabilities(a) @ reward)(arch)
     number = {tuple(path): i for i, path in enumerate(PATHS.tolist())}
     paths = np.asarray(
-      reinforce.draw_paths(jax.random.key(3), arch, MASK, 40_000)
+      reinforce.draw_paths(jax.random.key(3), arch, VALID, 40_000)
     )
     drawn = np.array([number[tuple(path)] for path in paths.tolist()])
     counts = np.bincount(drawn, minlength=len(PATHS)) / len(drawn)
@@ -127,7 +127,7 @@ SPACE = mobile_space(
   candidates=("mbconv1_k3", "zero"),
   head_width=8,
 )
-SPACE_MASK = gates_lib.candidate_mask(SPACE)
+SPACE_MASK = gates_lib.valid_candidates(SPACE)
 
 
 def record():
@@ -154,7 +154,7 @@ def batch_of(seed):
 def setting():
   module = build(SPACE)
   tx = weight_optimizer(
-    0.05, momentum=0.9, nesterov=True, decay=0.0, kernels_only=False
+    0.05, momentum=0.9, nesterov=True, weight_decay=0.0, kernels_only=False
   )
   state = search_state(
     jax.random.key(1),
@@ -172,17 +172,17 @@ def draws_of(module, samples=5):
   return functools.partial(
     reinforce.sample_step,
     module=module,
-    mask=SPACE_MASK,
+    valid=SPACE_MASK,
     samples=samples,
-    smoothing=0.1,
-    accumulate=1,
+    label_smoothing=0.1,
+    grad_accum=1,
   )
 
 
 GOAL = objective.Cost(
   "macs", cost_table("macs", SPACE), objective.Exactly(9000.0, 0.5)
 )
-UPDATE = dict(mask=SPACE_MASK, tx=record(), costs=(GOAL,), baseline_decay=0.9)
+UPDATE = dict(valid=SPACE_MASK, tx=record(), costs=(GOAL,), baseline_decay=0.9)
 
 
 def test_each_draw_is_evaluated_on_its_own_path(setting):
@@ -225,13 +225,13 @@ def test_baseline_multipliers_and_gradient_of_updates(setting):
       reinforce.reinforce_step,
       module=module,
       samples=5,
-      smoothing=0.1,
-      accumulate=2,
+      label_smoothing=0.1,
+      grad_accum=2,
       entropy_weight=0.01,
       **UPDATE,
     )
   )
-  sample = jax.jit(functools.partial(draws_of(module), accumulate=2))
+  sample = jax.jit(functools.partial(draws_of(module), grad_accum=2))
   baseline = None
   for i in range(3):
     draws, _ = sample(state, batch_of(i))
@@ -279,19 +279,19 @@ def test_costs_of_a_call_enter_between_the_halves(setting):
 
 def test_it_finds_the_best_of_a_bandit():
   """Rewards alone, Adam, entropy bonus: the best path ends most probable."""
-  tx = arch_optimizer(0.05, b1=0.0, b2=0.999, decay=0.0)
+  tx = arch_optimizer(0.05, b1=0.0, b2=0.999, weight_decay=0.0)
   reward = jnp.asarray(rewards(), jnp.float32)
-  arch = jnp.zeros(MASK.shape)
+  arch = jnp.zeros(VALID.shape)
   table = np.zeros((3, 1, 2), int)
   for i, path in enumerate(PATHS):
     table[tuple(path)] = i
 
   def step(carry, key):
     arch, opt_state, baseline = carry
-    paths = reinforce.draw_paths(key, arch, MASK, 10)
+    paths = reinforce.draw_paths(key, arch, VALID, 10)
     drawn = reward[jnp.asarray(table)[paths[:, 0], paths[:, 1], paths[:, 2]]]
     grads = jax.grad(reinforce.surrogate)(
-      arch, MASK, paths, drawn - baseline, 1e-3
+      arch, VALID, paths, drawn - baseline, 1e-3
     )
     updates, opt_state = tx.update(
       grads, opt_state, arch, drawn=True, involved=True
@@ -302,4 +302,4 @@ def test_it_finds_the_best_of_a_bandit():
   keys = jax.random.split(jax.random.key(0), 300)
   (arch, *_), _ = jax.lax.scan(step, (arch, tx.init(arch), 0.0), keys)
   best = PATHS[int(np.argmax(rewards()))]
-  assert_array_equal(gates_lib.most_probable(arch, MASK), best)
+  assert_array_equal(gates_lib.most_probable(arch, VALID), best)

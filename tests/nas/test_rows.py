@@ -15,10 +15,10 @@ from proxyless_jax.training.sgd import weight_optimizer
 
 TRANSFORMS = {
   "sgd": weight_optimizer(
-    0.1, momentum=0.9, nesterov=True, decay=0.1, kernels_only=False
+    0.1, momentum=0.9, nesterov=True, weight_decay=0.1, kernels_only=False
   ),
   "kernels_only": weight_optimizer(
-    0.1, momentum=0.9, nesterov=True, decay=0.1, kernels_only=True
+    0.1, momentum=0.9, nesterov=True, weight_decay=0.1, kernels_only=True
   ),
   "adam": optax.adamw(1e-2, weight_decay=0.1),
   "rmsprop": optax.rmsprop(1e-2, momentum=0.9, centered=True),

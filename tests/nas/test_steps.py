@@ -60,43 +60,43 @@ def space_of(**settings):
 
 
 SPACE = space_of()
-MASK = gates_lib.candidate_mask(SPACE)
+VALID = gates_lib.valid_candidates(SPACE)
 TX = weight_optimizer(
-  0.05, momentum=0.9, nesterov=True, decay=0.01, kernels_only=False
+  0.05, momentum=0.9, nesterov=True, weight_decay=0.01, kernels_only=False
 )
-ARCH_TX = arch_optimizer(0.01, b1=0.0, b2=0.999, decay=0.0)
+ARCH_TX = arch_optimizer(0.01, b1=0.0, b2=0.999, weight_decay=0.0)
 MODULE = build(SPACE)
 
 
 def first_state():
   variables = init(MODULE, jax.random.key(0))
   return search_state(
-    jax.random.key(1), variables, MASK, TX, ARCH_TX, arch_scale=0.5, costs=1
+    jax.random.key(1), variables, VALID, TX, ARCH_TX, arch_scale=0.5, costs=1
   )
 
 
-def weight_step_of(module, mask):
+def weight_step_of(module, valid):
   return functools.partial(
     weight_step,
     module=module,
-    mask=mask,
+    valid=valid,
     tx=TX,
-    smoothing=0.1,
-    accumulate=1,
+    label_smoothing=0.1,
+    grad_accum=1,
   )
 
 
-def arch_step_of(module, mask, costs=(), **settings):
+def arch_step_of(module, valid, costs=(), **settings):
   return functools.partial(
     arch_step,
     **dict(
       module=module,
-      mask=mask,
+      valid=valid,
       tx=ARCH_TX,
       costs=costs,
       mode="two",
-      smoothing=0.1,
-      accumulate=1,
+      label_smoothing=0.1,
+      grad_accum=1,
     )
     | settings,
   )
@@ -112,13 +112,13 @@ def quick_compilation():
 
 @pytest.fixture(scope="module")
 def jitted():
-  return jax.jit(weight_step_of(MODULE, MASK))
+  return jax.jit(weight_step_of(MODULE, VALID))
 
 
 def gates_of(state):
   """The draw of the state's next weight step."""
   key = step_key(state, WEIGHT_STREAM)
-  return gates_lib.draw(key, state.arch, MASK, "full")
+  return gates_lib.draw(key, state.arch, VALID, "full")
 
 
 def off_path(index):
@@ -171,7 +171,7 @@ def test_on_the_path_it_is_a_plain_step_of_the_drawn_network(jitted):
   variables = own({"params": state.params, "batch_stats": state.batch_stats})
   momentum = own({"params": trace_of(state)})["params"]
   plain = weight_optimizer(
-    0.05, momentum=0.9, nesterov=True, decay=0.01, kernels_only=False
+    0.05, momentum=0.9, nesterov=True, weight_decay=0.01, kernels_only=False
   )
   opt_state = optax.tree_utils.tree_set(
     plain.init(variables["params"]), trace=momentum
@@ -183,10 +183,10 @@ def test_on_the_path_it_is_a_plain_step_of_the_drawn_network(jitted):
       train_step,
       module=build(network),
       tx=plain,
-      smoothing=0.1,
-      average_decay=0.5,
+      label_smoothing=0.1,
+      ema_decay=0.5,
       drop_rate=None,
-      accumulate=1,
+      grad_accum=1,
     )
   )
   want, plain_metrics = plain_step(before, batch)
@@ -199,7 +199,7 @@ def test_on_the_path_it_is_a_plain_step_of_the_drawn_network(jitted):
   check_average(before, want, 0.1)
   after, _ = plain_step(want, batch)
   check_average(want, after, 2 / 11)
-  late, _ = train_step(want.replace(step=jnp.array(1000)), batch)
+  late, _ = plain_step(want.replace(step=jnp.array(1000)), batch)
   check_average(want, late, 0.5)
 
 
@@ -210,8 +210,8 @@ def check_average(before, after, decay):
     lambda average, old, new: assert_allclose(
       average, decay * old + (1 - decay) * new, rtol=1e-5, atol=1e-7
     ),
-    after.average,
-    before.average,
+    after.ema,
+    before.ema,
     new,
   )
 
@@ -220,18 +220,18 @@ def test_bfloat16_steps_keep_float32_states(quick_compilation):
   """And an architecture step leaves weights and statistics alone."""
   space = space_of(image_size=4, widths=(8,), depths=(1,), strides=(1,))
   module = build(space, dtype=jnp.bfloat16)
-  mask, table = gates_lib.candidate_mask(space), cost_table("macs", space)
+  valid, table = gates_lib.valid_candidates(space), cost_table("macs", space)
   target = 0.9 * table.cheapest + 0.1 * table.dearest
   state = search_state(
     jax.random.key(1),
     init(module, jax.random.key(0)),
-    mask,
+    valid,
     TX,
     ARCH_TX,
     0.5,
     1,
   )
-  common = dict(module=module, mask=mask)
+  common = dict(module=module, valid=valid)
   one_step = jax.jit(weight_step_of(**common))
   goal = objective.Cost("macs", table, objective.AtMost(target, 0.5))
   arch_step = jax.jit(arch_step_of(**common, costs=(goal,)))
@@ -240,16 +240,16 @@ def test_bfloat16_steps_keep_float32_states(quick_compilation):
     dtypes = jax.tree.map(jnp.result_type, state)
     state, metrics = one_step(state, batch_of(i, (4, 4)))
     key = step_key(state, ARCH_STREAM)
-    pair = np.asarray(gates_lib.draw(key, state.arch, mask, "two").involved)
+    pair = np.asarray(gates_lib.draw(key, state.arch, valid, "two").involved)
     new, arch_metrics = arch_step(state, batch_of(i + 10, (4, 4)))
     for name in ("step", "params", "batch_stats", "opt_state", "key"):
       jax.tree.map(assert_same, getattr(state, name), getattr(new, name))
-    probs = [gates_lib.probabilities(s.arch, mask) for s in (state, new)]
-    others = mask & ~pair
+    probs = [gates_lib.probabilities(s.arch, valid) for s in (state, new)]
+    others = valid & ~pair
     uninvolved += others.sum()
     assert_allclose(probs[1][others], probs[0][others], rtol=1e-5)
     assert (probs[1][pair] != probs[0][pair]).any()
-    path = gates_lib.most_probable(new.arch, mask)
+    path = gates_lib.most_probable(new.arch, valid)
     derived = table.exact(space.choose(path.tolist()))
     assert_allclose(arch_metrics["derived_macs"].total, derived, rtol=1e-6)
     want = max(0.0, state.multipliers[0] + 0.5 * (derived / target - 1.0))
@@ -317,7 +317,7 @@ def test_architecture_gradient_of_the_whole_objective(
   mode, form, quick_compilation
 ):
   with jax.enable_x64(True):
-    mask = gates_lib.candidate_mask(TINY)
+    valid = gates_lib.valid_candidates(TINY)
     table = cost_table("macs", TINY)
     goals = {
       "log": [objective.Log(0.7, 0.3, reference=1000.0)],
@@ -336,7 +336,7 @@ def test_architecture_gradient_of_the_whole_objective(
     state = search_state(
       jax.random.key(1),
       variables,
-      mask,
+      valid,
       TX,
       tx,
       arch_scale=0.0,
@@ -346,7 +346,7 @@ def test_architecture_gradient_of_the_whole_objective(
       arch=jnp.array([[0.3, -0.2, 0.5]]),
       multipliers=jnp.full(len(costs), 0.6),
     )
-    step = jax.jit(arch_step_of(module, mask, costs, tx=tx, mode=mode))
+    step = jax.jit(arch_step_of(module, valid, costs, tx=tx, mode=mode))
     dense = jax.jit(
       jax.value_and_grad(
         functools.partial(dense_cross_entropy, module, variables, batch)
@@ -356,7 +356,7 @@ def test_architecture_gradient_of_the_whole_objective(
     for number in range(10):
       state = state.replace(step=jnp.array(number))
       key = step_key(state, ARCH_STREAM)
-      gates = gates_lib.draw(key, state.arch, mask, mode)
+      gates = gates_lib.draw(key, state.arch, valid, mode)
       drawn.add(int(gates.index[0]))
       new, metrics = step(state, batch)
       loss, dgate = dense(gates.gate)
@@ -393,14 +393,14 @@ def test_every_step_runs_eagerly(quick_compilation):
     strides=(1,),
     candidates=("conv_k1", "zero"),
   )
-  mask, module = gates_lib.candidate_mask(space), build(space)
+  valid, module = gates_lib.valid_candidates(space), build(space)
   variables = init(module, jax.random.key(0))
-  state = search_state(jax.random.key(1), variables, mask, TX, ARCH_TX, 0.0, 0)
+  state = search_state(jax.random.key(1), variables, valid, TX, ARCH_TX, 0.0, 0)
   batch = batch_of(0, (2, 2))
   with jax.disable_jit():
-    state, _ = weight_step_of(module, mask)(state, batch)
-    state, _ = arch_step_of(module, mask)(state, batch)
-    network = space.choose(gates_lib.most_probable(state.arch, mask).tolist())
+    state, _ = weight_step_of(module, valid)(state, batch)
+    state, _ = arch_step_of(module, valid)(state, batch)
+    network = space.choose(gates_lib.most_probable(state.arch, valid).tolist())
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     own = train_state(jax.random.key(0), inherit(space, variables, network), TX)
     own, metrics = train_step(
@@ -408,12 +408,12 @@ def test_every_step_runs_eagerly(quick_compilation):
       batch,
       module=build(network),
       tx=TX,
-      smoothing=0.1,
-      average_decay=0.0,
+      label_smoothing=0.1,
+      ema_decay=0.0,
       drop_rate=None,
-      accumulate=1,
+      grad_accum=1,
     )
-    evaluated = eval_step(own.average, batch, module=build(network))
-  jax.tree.map(assert_array_equal, own.average["params"], own.params)
+    evaluated = eval_step(own.ema, batch, module=build(network))
+  jax.tree.map(assert_array_equal, own.ema["params"], own.params)
   assert metrics.keys() == evaluated.keys()
   assert np.isfinite(evaluated["loss"].total)

@@ -57,7 +57,7 @@ INNERS = {
   "if_finite": optax.apply_if_finite(optax.sgd(0.1, momentum=0.9), 1),
   "lion": optax.lion(0.1, weight_decay=0.3),
   "kernels_only": weight_optimizer(
-    0.1, momentum=0.9, nesterov=True, decay=4e-5, kernels_only=True
+    0.1, momentum=0.9, nesterov=True, weight_decay=4e-5, kernels_only=True
   ),
 }
 
@@ -383,7 +383,7 @@ def test_pair_shift_is_validated():
 def test_arch_optimizer_moves_the_pair_alone():
   """Groups of edges, random pairs, Adam with β1 = 0 against numpy."""
   rng = np.random.default_rng(1)
-  tx = arch_optimizer(1e-3, b1=0.0, b2=0.999, decay=0.0)
+  tx = arch_optimizer(1e-3, b1=0.0, b2=0.999, weight_decay=0.0)
   arch = {"six": jnp.zeros((6, 6)), "seven": jnp.zeros((15, 7))}
   arch = jax.tree.map(
     lambda a: jnp.asarray(rng.normal(size=a.shape), jnp.float32), arch
@@ -411,7 +411,7 @@ def test_arch_optimizer_moves_the_pair_alone():
 
 def test_arch_optimizer_first_step_bound():
   """A logit first involved late takes the step that its docstring states."""
-  tx = arch_optimizer(1e-3, b1=0.0, b2=0.99, decay=0.0)
+  tx = arch_optimizer(1e-3, b1=0.0, b2=0.99, weight_decay=0.0)
   logits = jnp.zeros((2, 2))
   state = tx.init(logits)
   rows = [jnp.array([[True], [False]])] * 9 + [jnp.array([[False], [True]])]
@@ -424,7 +424,7 @@ def test_arch_optimizer_first_step_bound():
 
 
 def test_arch_optimizer_decay_pulls_to_zero():
-  tx = arch_optimizer(0.1, b1=0.0, b2=0.999, decay=0.1)
+  tx = arch_optimizer(0.1, b1=0.0, b2=0.999, weight_decay=0.1)
   logits = jnp.array([[2.0, -3.0]])
   zeros = jnp.zeros_like(logits)
   updates, _ = tx.update(
@@ -464,7 +464,7 @@ def test_train_schedule_values():
     (lambda: search_schedule(1, -1, 1, 9), "warmup_steps is -1"),
     (lambda: train_schedule(1, 0, 0), "steps is 0, expected 1"),
     (lambda: train_schedule(1, 5, 5), "steps is 5, expected 6"),
-    (lambda: train_schedule(1, 5, -1), "linear_steps is -1"),
+    (lambda: train_schedule(1, 5, -1), "lr_warmup_steps is -1"),
   ],
 )
 def test_schedules_are_validated(call, message):
@@ -480,7 +480,7 @@ def test_weight_optimizer_equation(nesterov, kernels_only):
     optax.linear_schedule(0.1, 0.0, 10),
     momentum=0.9,
     nesterov=nesterov,
-    decay=0.01,
+    weight_decay=0.01,
     kernels_only=kernels_only,
   )
   params = _random(jax.random.key(0))

@@ -54,15 +54,15 @@ class Search:
   def __init__(self, space):
     self.space = space
     self.module = build(space, dropout=0.3)
-    self.mask = gates_lib.candidate_mask(space)
+    self.valid = gates_lib.valid_candidates(space)
     self.tx = weight_optimizer(
-      0.05, momentum=0.9, nesterov=True, decay=0.01, kernels_only=False
+      0.05, momentum=0.9, nesterov=True, weight_decay=0.01, kernels_only=False
     )
-    self.arch_tx = arch_optimizer(0.05, b1=0.0, b2=0.999, decay=0.0)
+    self.arch_tx = arch_optimizer(0.05, b1=0.0, b2=0.999, weight_decay=0.0)
     table = cost_table("macs", space)
     # Its gradient has the loss in it, which is one for all devices.
     form = objective.Log(0.2, 0.6, table.dearest / 2)
-    of_both = dict(module=self.module, mask=self.mask, smoothing=0.1)
+    of_both = dict(module=self.module, valid=self.valid, label_smoothing=0.1)
     self.weight = dict(of_both, tx=self.tx)
     self.arch = dict(of_both, tx=self.arch_tx)
     self.arch["costs"] = (objective.Cost("macs", table, form),)
@@ -70,7 +70,7 @@ class Search:
   def state(self):
     variables = init(self.module, jax.random.key(0))
     return search_state(
-      *(jax.random.key(1), variables, self.mask, self.tx, self.arch_tx),
+      *(jax.random.key(1), variables, self.valid, self.tx, self.arch_tx),
       arch_scale=0.5,
       costs=1,
     )

@@ -65,7 +65,7 @@ def test_means_over_those_that_drew_a_row(mesh):
 
 def test_architecture_moves_by_the_mean_of_what_devices_see(search, mesh):
   state, batch = search.state(), full_batch(search)
-  fixed = dict(search.arch, mode="full", accumulate=1)
+  fixed = dict(search.arch, mode="full", grad_accum=1)
   step = functools.partial(own_paths.arch_step, **fixed, mesh=mesh)
   tx = fixed.pop("tx")
   variables = {"params": state.params, "batch_stats": state.batch_stats}
@@ -93,18 +93,18 @@ def test_architecture_moves_by_the_mean_of_what_devices_see(search, mesh):
 def test_pairs_keep_the_probability_of_what_no_device_involved(search, mesh):
   state = search.state()
   state = state.replace(arch=state.arch.at[:, 0].add(4.0))
-  before = np.asarray(gates_lib.probabilities(state.arch, search.mask))
-  involved = np.zeros(search.mask.shape, bool)
+  before = np.asarray(gates_lib.probabilities(state.arch, search.valid))
+  involved = np.zeros(search.valid.shape, bool)
   for key in keys_of(state, ARCH_STREAM):
-    draw = gates_lib.draw(key, state.arch, search.mask, "two")
+    draw = gates_lib.draw(key, state.arch, search.valid, "two")
     involved |= np.asarray(draw.involved)
-  assert not involved[search.mask].all()
-  settings = dict(search.arch, mode="two", accumulate=1)
+  assert not involved[search.valid].all()
+  settings = dict(search.arch, mode="two", grad_accum=1)
   step = functools.partial(own_paths.arch_step, **settings, mesh=mesh)
   new, _ = jit_step(step, mesh)(
     place(state, mesh), to_devices(full_batch(search), mesh)
   )
-  after = np.asarray(gates_lib.probabilities(new.arch, search.mask))
+  after = np.asarray(gates_lib.probabilities(new.arch, search.valid))
   assert_allclose(after[~involved], before[~involved], rtol=1e-5)
   assert np.abs(after - before)[involved].max() > 1e-4
 
@@ -114,14 +114,14 @@ def test_weights_move_by_the_mean_over_their_drawers(search, mesh):
   space = search.space
   alone = jax.jit(
     functools.partial(
-      weight_gradients, module=search.module, smoothing=0.1, accumulate=1
+      weight_gradients, module=search.module, label_smoothing=0.1, grad_accum=1
     )
   )
   name = space.edges[0].name  # All edges are alike: of one bank.
   shape = np.asarray(state.params[name]).shape
   total, count, heads = np.zeros(shape), np.zeros(shape[:2]), []
   for device, key in enumerate(keys_of(state, WEIGHT_STREAM)):
-    gates = gates_lib.draw(key, state.arch, search.mask, "full")
+    gates = gates_lib.draw(key, state.arch, search.valid, "full")
     drawn = drawn_rows(state.params, space, gates.index)
     rows, again = get_drawn(state.params, drawn), jax.random.fold_in(key, 1)
     grads, _, _ = alone(
@@ -131,7 +131,7 @@ def test_weights_move_by_the_mean_over_their_drawers(search, mesh):
       total[edge, candidate] += grads[name][edge, 0]
       count[edge, candidate] += 1
     heads.append(jax.tree.leaves(grads[space.layers[-1].name])[0])
-  settings = dict(search.weight, accumulate=1)
+  settings = dict(search.weight, grad_accum=1)
   # Plain gradient descent: the change is the gradient.
   settings["tx"] = optax.sgd(1.0)
   plain = state.replace(opt_state=settings["tx"].init(state.params))
@@ -159,16 +159,16 @@ def test_weights_move_by_the_mean_over_their_drawers(search, mesh):
 def test_the_gradient_of_alpha_is_unbiased(search):
   """Its mean over draws is the expectation over all paths, enumerated."""
   state, batch = search.state(), full_batch(search)
-  mask = search.mask
+  valid = search.valid
   fixed = dict(search.arch, module=build(search.space), mode="full")
   fixed.pop("tx")
-  alone = jax.jit(functools.partial(arch_gradients, **fixed, accumulate=1))
+  alone = jax.jit(functools.partial(arch_gradients, **fixed, grad_accum=1))
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   keys = jax.vmap(
     lambda i: jnp.stack(keys_of(state.replace(step=i), ARCH_STREAM))
   )(jnp.arange(500)).reshape(-1)
   drawn = jax.vmap(
-    lambda key: gates_lib.draw(key, state.arch, mask, "full").index
+    lambda key: gates_lib.draw(key, state.arch, valid, "full").index
   )(keys)
   paths, which = np.unique(np.asarray(drawn), axis=0, return_inverse=True)
   assert len(paths) == 4**3
@@ -184,7 +184,7 @@ def test_the_gradient_of_alpha_is_unbiased(search):
       for i in range(len(paths))
     ]
   )
-  weight = np.exp(gates_lib.log_probability(state.arch, mask, paths))
+  weight = np.exp(gates_lib.log_probability(state.arch, valid, paths))
   assert_allclose(weight.sum(), 1.0, rtol=1e-5)
   exact = np.tensordot(weight, grads, 1)
   seen = grads[which.reshape(-1)]

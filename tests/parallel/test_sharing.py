@@ -36,21 +36,21 @@ def check(search, mesh, step, sharded=False, **settings):
   jax.tree.map(close, many, one)
 
 
-@pytest.mark.parametrize("accumulate,sharded", [(1, False), (2, True)])
-def test_weight_step(search, mesh, accumulate, sharded):
-  settings = dict(search.weight, accumulate=accumulate)
+@pytest.mark.parametrize("grad_accum,sharded", [(1, False), (2, True)])
+def test_weight_step(search, mesh, grad_accum, sharded):
+  settings = dict(search.weight, grad_accum=grad_accum)
   check(search, mesh, weight_step, sharded, **settings)
 
 
 @pytest.mark.parametrize("mode", ["full", "two"])
 def test_arch_step(search, mesh, mode):
-  settings = dict(search.arch, mode=mode, accumulate=1)
+  settings = dict(search.arch, mode=mode, grad_accum=1)
   check(search, mesh, arch_step, mode == "two", **settings)
 
 
 def test_reinforce_step(search, mesh):
   settings = dict(samples=3, baseline_decay=0.9, entropy_weight=0.01)
-  settings |= dict(search.arch, costs=(), accumulate=1)
+  settings |= dict(search.arch, costs=(), grad_accum=1)
   state = search.state().replace(multipliers=jnp.zeros(0))
   check(search, mesh, reinforce.reinforce_step, state=state, **settings)
 
@@ -60,8 +60,8 @@ def test_training_and_evaluation_of_an_architecture(search, mesh):
   module = build(network, dropout=0.3)
   tx = optax.sgd(0.1, 0.9)
   state = train_state(jax.random.key(2), init(module, jax.random.key(0)), tx)
-  settings = dict(module=module, tx=tx, smoothing=0.1, average_decay=0.9)
-  settings |= dict(drop_rate=lambda step: 0.2, accumulate=1, state=state)
+  settings = dict(module=module, tx=tx, label_smoothing=0.1, ema_decay=0.9)
+  settings |= dict(drop_rate=lambda step: 0.2, grad_accum=1, state=state)
   for sharded in (False, True):
     check(search, mesh, train_step, sharded, **settings)
   variables = {"params": state.params, "batch_stats": state.batch_stats}
@@ -81,13 +81,13 @@ def test_a_frozen_body_keeps_its_bits(search, mesh):
   module = build(network, dropout=0.3, frozen=body)
   variables, tx = init(module, jax.random.key(0)), optax.sgd(0.1, 0.9)
   state = train_state(jax.random.key(2), variables, tx, module.frozen)
-  settings = dict(module=module, tx=tx, smoothing=0.1, average_decay=0.9)
-  settings |= dict(drop_rate=None, accumulate=2, state=state)
+  settings = dict(module=module, tx=tx, label_smoothing=0.1, ema_decay=0.9)
+  settings |= dict(drop_rate=None, grad_accum=2, state=state)
   one, _ = search.run(train_step, None, **settings)
   many, _ = search.run(train_step, mesh, True, **settings)
   jax.tree.map(close, many, one)
   after = {"params": many.params, "batch_stats": many.batch_stats}
-  for found in (after, many.average):
+  for found in (after, many.ema):
     jax.tree.map(
       np.testing.assert_array_equal,
       split_edges(found, module.frozen)[1],
@@ -96,7 +96,7 @@ def test_a_frozen_body_keeps_its_bits(search, mesh):
 
 
 def test_a_space_of_trees(tree_search, mesh):
-  settings = dict(tree_search.weight, accumulate=1)
+  settings = dict(tree_search.weight, grad_accum=1)
   check(tree_search, mesh, weight_step, **settings)
 
 
@@ -105,7 +105,7 @@ def test_a_step_is_traced_once(search, mesh):
 
   def step(state, batch):
     traces.append(batch["image"].shape)
-    return weight_step(state, batch, **search.weight, accumulate=1, mesh=mesh)
+    return weight_step(state, batch, **search.weight, grad_accum=1, mesh=mesh)
 
   for sharded in (False, True):
     jitted = jit_step(step, mesh, sharded)
@@ -128,7 +128,7 @@ def test_a_shard_state_takes_an_eighth_of_the_memory(search, mesh):
 def test_a_weight_step_gathers_the_drawn_rows_alone(search, mesh):
   state = place(search.state(), mesh, True)
   step = functools.partial(
-    weight_step, **search.weight, accumulate=1, mesh=mesh
+    weight_step, **search.weight, grad_accum=1, mesh=mesh
   )
   batch = to_devices(search.batch(0), mesh)
   text = jit_step(step, mesh, True).lower(state, batch).compile().as_text()

@@ -105,7 +105,7 @@ def check_frozen(config, workdir, weights):
   body, _ = split_edges(given, {classifier})
   for found in (
     {"params": state.params, "batch_stats": state.batch_stats},
-    state.average,
+    state.ema,
   ):
     found, _ = split_edges(found, {classifier})
     assert jax.tree.structure(found) == jax.tree.structure(body)
@@ -141,7 +141,9 @@ def test_the_classifier_of_a_zoo_network_learns_three_classes(
 
 def test_a_frozen_body_through_stops_parts_and_averages(make, tmp_path):
   weights = trained_weights(chain())
-  fields = dict(train__accumulate=2, train__average=0.9, train__decay=0.1)
+  fields = dict(
+    train__grad_accum=2, train__ema_decay=0.9, train__weight_decay=0.1
+  )
   config = make(chain(classes=3), weights, **fields, run__checkpoint_every=3)
   whole = jobs.train(config, tmp_path / "whole")
   kernel = check_frozen(config, tmp_path / "whole", weights)
@@ -167,7 +169,7 @@ def test_a_frozen_body_through_stops_parts_and_averages(make, tmp_path):
 def test_fine_tuning_without_freezing_moves_all(make, tmp_path, caplog):
   weights = trained_weights(chain())
   config = make(chain(channels=1, classes=3), weights, channels=1)
-  config["train"].update(freeze=False, decay=0.0)
+  config["train"].update(freeze=False, weight_decay=0.0)
   jobs.train(config, tmp_path)
   assert "fresh: stem (3 channels there, 1 here), classifier" in caplog.text
   network, state = last_state(config, tmp_path)

@@ -81,7 +81,7 @@ def test_every_test_image_counts_once(make_config, unbroken):
   step, state = newest_state(stage, workdir, options.run)
   assert step == stage.steps == 10
   (batch,) = eval_batches(dataset.test, options.data, batch=103)
-  logits = build(network).apply(state.average, batch["image"], train=False)
+  logits = build(network).apply(state.ema, batch["image"], train=False)
   logits, label = np.asarray(logits, np.float64), batch["label"]
   own = logits[np.arange(103), label]
   above = (logits > own[:, None]).sum(1)

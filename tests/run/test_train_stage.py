@@ -11,7 +11,7 @@ pytest.importorskip("mlxtend")
 
 def test_a_ramp_that_rounds_to_all_steps_leaves_the_cosine_one(make_config):
   config = make_config()
-  config["train"]["linear_epochs"] = 0.99 * config["train"]["epochs"]
+  config["train"]["lr_warmup_epochs"] = 0.99 * config["train"]["epochs"]
   options = parse(config)
   dataset = load(options.data)
   space = options.make_space(dataset.classes)

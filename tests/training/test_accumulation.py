@@ -94,8 +94,8 @@ def test_a_training_step_in_parts_moves_as_the_mean_of_its_parts():
     train_step,
     module=module,
     tx=tx,
-    smoothing=0.0,
-    average_decay=0.0,
+    label_smoothing=0.0,
+    ema_decay=0.0,
     drop_rate=None,
   )
 
@@ -103,7 +103,7 @@ def test_a_training_step_in_parts_moves_as_the_mean_of_its_parts():
     state = train_state(
       jax.random.key(0), {"params": params, "batch_stats": stats}, tx
     )
-    new, metrics = jax.jit(functools.partial(step, accumulate=parts))(
+    new, metrics = jax.jit(functools.partial(step, grad_accum=parts))(
       state, batch
     )
     change = jax.tree.map(jnp.subtract, new.params, params)

@@ -44,7 +44,7 @@ CELLS = cell_network(
   stem_filters=4,
 )
 TX = weight_optimizer(
-  0.1, momentum=0.0, nesterov=False, decay=0.3, kernels_only=True
+  0.1, momentum=0.0, nesterov=False, weight_decay=0.3, kernels_only=True
 )
 
 
@@ -107,7 +107,7 @@ def test_a_frozen_body_runs_as_in_evaluation(network):
   same_bits(new["batch_stats"], variables["batch_stats"])
 
 
-def first(network, frozen, accumulate=1):
+def first(network, frozen, grad_accum=1):
   """A state, and a jitted step from it."""
   module = build(network, frozen=frozen)
   variables = variables_of(network)
@@ -116,29 +116,29 @@ def first(network, frozen, accumulate=1):
     train_step,
     module=module,
     tx=TX,
-    smoothing=0.0,
-    average_decay=0.9,
+    label_smoothing=0.0,
+    ema_decay=0.9,
     drop_rate=None,
-    accumulate=accumulate,
+    grad_accum=grad_accum,
   )
   return state, jax.jit(step)
 
 
-def run(network, frozen, accumulate=1, count=2):
-  state, step = first(network, frozen, accumulate)
+def run(network, frozen, grad_accum=1, count=2):
+  state, step = first(network, frozen, grad_accum)
   for i in range(count):
     state, _ = step(state, batch_of(network, i))
   return state
 
 
 @pytest.mark.parametrize(
-  "network, accumulate", [(CHAIN, 2), (TREE, 1)], ids=["chain", "tree"]
+  "network, grad_accum", [(CHAIN, 2), (TREE, 1)], ids=["chain", "tree"]
 )
-def test_steps_keep_every_bit_of_a_frozen_body(network, accumulate):
+def test_steps_keep_every_bit_of_a_frozen_body(network, grad_accum):
   before, body = variables_of(network), frozenset(body_of(network))
-  state = run(network, body, accumulate)
+  state = run(network, body, grad_accum)
   after = {"params": state.params, "batch_stats": state.batch_stats}
-  for variables in (after, state.average):
+  for variables in (after, state.ema):
     same_bits(split_edges(variables, body)[1], split_edges(before, body)[1])
   name = network.layers[-1].name
   moved = jax.tree.map(

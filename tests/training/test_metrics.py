@@ -13,18 +13,20 @@ def softmax(logits):
   return e / e.sum(-1, keepdims=True)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_cross_entropy_is_of_the_real_examples(smoothing):
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+def test_cross_entropy_is_of_the_real_examples(label_smoothing):
   rng = np.random.default_rng(0)
   logits = rng.standard_normal((5, 4)).astype(np.float32)
   label, mask = rng.integers(4, size=5), np.array([1.0, 0.0, 1.0, 1.0, 0.0])
-  target = (1 - smoothing) * np.eye(4)[label] + smoothing / 4
+  target = (1 - label_smoothing) * np.eye(4)[label] + label_smoothing / 4
   losses = -np.sum(target * np.log(softmax(logits)), -1)
   batch = {"label": jnp.asarray(label), "mask": jnp.asarray(mask)}
-  got = metrics.cross_entropy(jnp.asarray(logits), batch, smoothing)
+  got = metrics.cross_entropy(jnp.asarray(logits), batch, label_smoothing)
   assert_allclose(got, (losses * mask).sum() / 3, rtol=1e-5)
   nothing = {**batch, "mask": jnp.zeros(5)}
-  assert metrics.cross_entropy(jnp.asarray(logits), nothing, smoothing) == 0.0
+  assert (
+    metrics.cross_entropy(jnp.asarray(logits), nothing, label_smoothing) == 0.0
+  )
 
 
 def count(logits, label, mask):

@@ -52,7 +52,7 @@ class ArchOptions:
 
   Attributes:
     algorithm: 'gradient' through the gates, or 'reinforce'.
-    lr, b1, b2, decay: of Adam.
+    lr, b1, b2, weight_decay: of Adam.
     init_scale: standard deviation of the first alpha.
     mode: of the gates by gradient, 'full' or 'two'.
     samples: drawn by REINFORCE for an update.
@@ -61,14 +61,14 @@ class ArchOptions:
     every: weight steps from one architecture step to the next.
     after_epochs: of the weights' split, before the first one.
     batch: images per architecture step.
-    accumulate: parts of a batch, in memory one after the other.
+    grad_accum: parts of a batch, in memory one after the other.
   """
 
   algorithm: str
   lr: float
   b1: float
   b2: float
-  decay: float
+  weight_decay: float
   init_scale: float
   mode: str
   samples: int
@@ -77,7 +77,7 @@ class ArchOptions:
   every: int
   after_epochs: float
   batch: int
-  accumulate: int
+  grad_accum: int
 
   def __post_init__(self):
     fields.one_of("search.arch.algorithm", self.algorithm, tuple(FORMS))
@@ -86,9 +86,14 @@ class ArchOptions:
     fields.positive("search.arch.lr", self.lr)
     fields.positive("search.arch.every", self.every)
     fields.divides(
-      "search.arch.accumulate", self.accumulate, "search.arch.batch", self.batch
+      "search.arch.grad_accum", self.grad_accum, "search.arch.batch", self.batch
     )
-    for field in ("decay", "entropy_weight", "init_scale", "after_epochs"):
+    for field in (
+      "weight_decay",
+      "entropy_weight",
+      "init_scale",
+      "after_epochs",
+    ):
       fields.not_negative(f"search.arch.{field}", getattr(self, field))
     for field in ("b1", "b2", "baseline_decay"):
       fields.fraction(f"search.arch.{field}", getattr(self, field))
@@ -100,20 +105,20 @@ class SearchOptions:
 
   Attributes:
     batch: images per weight step.
-    accumulate: parts of a batch, in memory one after the other.
+    grad_accum: parts of a batch, in memory one after the other.
     lr_batch: the batch that the learning rates are for: those used are
       batch / lr_batch times as high (Goyal et al. 2017).
     warmup_epochs, epochs: of the weights' split.
     warmup_lr, lr: at the start of each stage; a cosine takes each to zero.
-    momentum, nesterov, decay: of SGD.
-    smoothing: of the labels.
+    momentum, nesterov, weight_decay: of SGD.
+    label_smoothing: of the labels.
     path_per_device: each device draws paths of its own, instead of all one.
     arch: see there.
     costs: by names of your own; none for accuracy alone.
   """
 
   batch: int
-  accumulate: int
+  grad_accum: int
   lr_batch: int
   warmup_epochs: float
   epochs: float
@@ -121,8 +126,8 @@ class SearchOptions:
   lr: float
   momentum: float
   nesterov: bool
-  decay: float
-  smoothing: float
+  weight_decay: float
+  label_smoothing: float
   path_per_device: bool
   arch: ArchOptions
   costs: Mapping[str, CostOptions]
@@ -131,11 +136,11 @@ class SearchOptions:
     for field in ("batch", "lr_batch", "epochs", "lr"):
       fields.positive(f"search.{field}", getattr(self, field))
     fields.divides(
-      "search.accumulate", self.accumulate, "search.batch", self.batch
+      "search.grad_accum", self.grad_accum, "search.batch", self.batch
     )
-    for field in ("warmup_epochs", "warmup_lr", "decay"):
+    for field in ("warmup_epochs", "warmup_lr", "weight_decay"):
       fields.not_negative(f"search.{field}", getattr(self, field))
-    fields.fraction("search.smoothing", self.smoothing)
+    fields.fraction("search.label_smoothing", self.label_smoothing)
     fields.fraction("search.momentum", self.momentum)
     for name, cost in self.costs.items():
       self._check_cost(name, cost)
@@ -169,20 +174,20 @@ class TrainOptions:
       bit for bit: batch norm runs as in evaluation, paths are not dropped.
     inherit: start from the space's weights instead of from scratch.
     batch: images per step.
-    accumulate: parts of a batch, in memory one after the other.
+    grad_accum: parts of a batch, in memory one after the other.
     lr_batch: the batch that the learning rate is for: the one used is
       batch / lr_batch times as high (Goyal et al. 2017).
     epochs: of the training split.
     lr: at its highest; a cosine takes it to zero.
-    linear_epochs: of a linear ramp at the start.
-    momentum, nesterov, decay: of SGD.
+    lr_warmup_epochs: of a linear ramp at the start.
+    momentum, nesterov, weight_decay: of SGD.
     kernels_only: no decay of biases and of batch norm.
-    smoothing: of the labels.
+    label_smoothing: of the labels.
     dropout: rate before the classifier.
     drop_path: rate at which paths beside shortcuts, and branches of cells,
       are dropped at the end of training; it grows from 0 in proportion to the
       steps.
-    average: decay of the moving average of the weights that is evaluated; 0
+    ema_decay: decay of the moving average of the weights that is evaluated; 0
       evaluates the last ones.
   """
 
@@ -190,35 +195,35 @@ class TrainOptions:
   freeze: bool
   inherit: bool
   batch: int
-  accumulate: int
+  grad_accum: int
   lr_batch: int
   epochs: float
   lr: float
-  linear_epochs: float
+  lr_warmup_epochs: float
   momentum: float
   nesterov: bool
-  decay: float
+  weight_decay: float
   kernels_only: bool
-  smoothing: float
+  label_smoothing: float
   dropout: float
   drop_path: float
-  average: float
+  ema_decay: float
 
   def __post_init__(self):
     for field in ("batch", "lr_batch", "epochs", "lr"):
       fields.positive(f"train.{field}", getattr(self, field))
     fields.divides(
-      "train.accumulate", self.accumulate, "train.batch", self.batch
+      "train.grad_accum", self.grad_accum, "train.batch", self.batch
     )
-    for field in ("linear_epochs", "decay"):
+    for field in ("lr_warmup_epochs", "weight_decay"):
       fields.not_negative(f"train.{field}", getattr(self, field))
-    if self.linear_epochs >= self.epochs:
+    if self.lr_warmup_epochs >= self.epochs:
       raise ValueError(
-        f"train.linear_epochs = {self.linear_epochs}: expected below "
+        f"train.lr_warmup_epochs = {self.lr_warmup_epochs}: expected below "
         f"train.epochs = {self.epochs}"
       )
     for field in (
-      *("smoothing", "dropout", "drop_path", "average", "momentum"),
+      *("label_smoothing", "dropout", "drop_path", "ema_decay", "momentum"),
     ):
       fields.fraction(f"train.{field}", getattr(self, field))
 

@@ -60,7 +60,7 @@ def test_bfloat16_is_of_activations_alone(train):
 def test_evaluation_leaves_statistics_alone():
   module = build(SPACE)
   variables = init(module, jax.random.key(0))
-  gates = gates_lib.path(jnp.array([1]), gates_lib.candidate_mask(SPACE))
+  gates = gates_lib.path(jnp.array([1]), gates_lib.valid_candidates(SPACE))
   _, new = module.apply(
     variables, IMAGES, train=False, gates=gates, mutable=["batch_stats"]
   )
@@ -68,7 +68,7 @@ def test_evaluation_leaves_statistics_alone():
 
 
 def test_a_space_is_initialised_by_the_packages_own():
-  gates = gates_lib.path(jnp.array([1]), gates_lib.candidate_mask(SPACE))
+  gates = gates_lib.path(jnp.array([1]), gates_lib.valid_candidates(SPACE))
   with pytest.raises(ValueError, match=r"proxyless_jax\.init\(module, key\)"):
     jax.eval_shape(
       lambda: build(SPACE).init(

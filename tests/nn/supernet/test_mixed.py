@@ -57,15 +57,15 @@ def problem(space):
     ),
     init(module, jax.random.key(0)),
   )
-  shape = gates_lib.candidate_mask(space).shape
+  shape = gates_lib.valid_candidates(space).shape
   arch = jnp.asarray(rng.standard_normal(shape))
   images = jnp.asarray(rng.standard_normal((4, 6, 9, 2)))
   return module, variables, arch, images
 
 
-def draw(key, arch, mask, two):
+def draw(key, arch, valid, two):
   """A draw in mode `two` or `full`: one program for both."""
-  both = (gates_lib.draw(key, arch, mask, mode) for mode in ("two", "full"))
+  both = (gates_lib.draw(key, arch, valid, mode) for mode in ("two", "full"))
   return jax.tree.map(functools.partial(jnp.where, two), *both)
 
 
@@ -73,14 +73,14 @@ def draw(key, arch, mask, two):
 def gradients(space, problem):
   """Value and gradients, in mode `two` or `full`; and of all run densely."""
   module, variables, _, _ = problem
-  mask = gates_lib.candidate_mask(space)
+  valid = gates_lib.valid_candidates(space)
 
   def drawn_loss(params, arch, images, key, two):
     logits, _ = module.apply(
       {**variables, "params": params},
       images,
       train=True,
-      gates=draw(key, arch, mask, two),
+      gates=draw(key, arch, valid, two),
       mutable=["batch_stats"],
     )
     return loss_of(logits)
@@ -133,13 +133,13 @@ def loss_of(logits):
 
 def test_gradients_equal_dense_enumeration(space, problem, gradients):
   _, variables, arch, images = problem
-  mask = gates_lib.candidate_mask(space)
+  valid = gates_lib.valid_candidates(space)
   of_drawn, of_dense = gradients
   params = variables["params"]
   for mode in gates_lib.MODES:
     zero_drawn = set()
     for key in jax.random.split(jax.random.key(5), 10):
-      drawn = gates_lib.draw(key, arch, mask, mode)
+      drawn = gates_lib.draw(key, arch, valid, mode)
       value, got = of_drawn(params, arch, images, key, mode == "two")
       want_value, want = of_dense(params, drawn.gate, images)
       assert_allclose(value, want_value, rtol=1e-10)
@@ -171,8 +171,8 @@ def test_off_the_path_nothing_has_a_gradient_and_statistics_stay(
   space, problem
 ):
   module, variables, arch, images = problem
-  mask = gates_lib.candidate_mask(space)
-  gates = gates_lib.draw(jax.random.key(0), arch, mask, "full")
+  valid = gates_lib.valid_candidates(space)
+  gates = gates_lib.draw(jax.random.key(0), arch, valid, "full")
   drawn = drawn_rows(variables["params"], space, gates.index)
 
   def loss(params):
@@ -201,12 +201,12 @@ def test_off_the_path_nothing_has_a_gradient_and_statistics_stay(
 
 def test_a_drawn_path_is_the_plain_network(space, problem):
   module, variables, _, images = problem
-  mask = gates_lib.candidate_mask(space)
+  valid = gates_lib.valid_candidates(space)
   index = jnp.array([0, 1, 2, 1])
   network = space.choose(index.tolist())
   plain = build(network, dtype=jnp.float64)
   own = inherit(space, variables, network)
-  gates = gates_lib.path(index, mask)
+  gates = gates_lib.path(index, valid)
   for train in (False, True):
     apply = functools.partial(
       nn.Module.apply, train=train, mutable=["batch_stats"]
@@ -224,10 +224,10 @@ def test_a_drawn_path_is_the_plain_network(space, problem):
 def test_one_trace_and_no_unasked_gradients(space, problem):
   """A weight step compiles no gate gradients, an architecture step no d w."""
   module, variables, arch, images = problem
-  mask = gates_lib.candidate_mask(space)
+  valid = gates_lib.valid_candidates(space)
 
   def loss(params, arch):
-    gates = gates_lib.draw(jax.random.key(0), arch, mask, "full")
+    gates = gates_lib.draw(jax.random.key(0), arch, valid, "full")
     logits, _ = module.apply(
       {**variables, "params": params},
       images,

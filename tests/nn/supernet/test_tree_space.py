@@ -84,7 +84,7 @@ SPACE = pj.tree_space(
   candidates=("sep_conv_3", "identity", "dil_conv_3", "max_pool_3"),
 )
 INDEX = [0, 2, 1, 3, 2, 0, 0, 2, 3, 0, 1, 2]
-PATH = gates_lib.path(jnp.array(INDEX), gates_lib.candidate_mask(SPACE))
+PATH = gates_lib.path(jnp.array(INDEX), gates_lib.valid_candidates(SPACE))
 
 
 def test_neighbours_are_stored_alike():
@@ -268,16 +268,16 @@ def loss_of(logits):
 
 
 def test_gradients_equal_dense_enumeration():
-  mask = gates_lib.candidate_mask(TINY)
+  valid = gates_lib.valid_candidates(TINY)
   with jax.enable_x64(True):
     rng = np.random.default_rng(1)
     images = jnp.asarray(rng.standard_normal((3, 3, 3, 2)))
-    arch = jnp.asarray(rng.standard_normal(mask.shape))
+    arch = jnp.asarray(rng.standard_normal(valid.shape))
     variables = random_variables(TINY)
     module = pj.build(TINY, dtype=jnp.float64)
 
     def drawn_loss(params, arch, key, two):
-      both = (gates_lib.draw(key, arch, mask, m) for m in ("two", "full"))
+      both = (gates_lib.draw(key, arch, valid, m) for m in ("two", "full"))
       logits, _ = module.apply(
         {**variables, "params": params},
         images,
@@ -297,7 +297,7 @@ def test_gradients_equal_dense_enumeration():
     close = functools.partial(assert_allclose, rtol=1e-7, atol=1e-9)
     for mode in gates_lib.MODES:
       for key in jax.random.split(jax.random.key(5), 8):
-        drawn = gates_lib.draw(key, arch, mask, mode)
+        drawn = gates_lib.draw(key, arch, valid, mode)
         value, got = of_drawn(variables["params"], arch, key, mode == "two")
         wanted, want = of_dense(variables["params"], drawn.gate)
         assert_allclose(value, wanted, rtol=1e-10)
@@ -317,7 +317,7 @@ def first_state(tx, arch_tx):
   return search_state(
     jax.random.key(0),
     pj.init(pj.build(TINY), jax.random.key(1)),
-    gates_lib.candidate_mask(TINY),
+    gates_lib.valid_candidates(TINY),
     tx,
     arch_tx,
     1.0,
@@ -334,16 +334,16 @@ def counted(step, traces):
 
 
 def test_steps_trace_once_and_leave_what_they_do_not_train():
-  mask, module = gates_lib.candidate_mask(TINY), pj.build(TINY)
+  valid, module = gates_lib.valid_candidates(TINY), pj.build(TINY)
   tx = weight_optimizer(
-    0.1, momentum=0.9, nesterov=True, decay=1e-3, kernels_only=False
+    0.1, momentum=0.9, nesterov=True, weight_decay=1e-3, kernels_only=False
   )
-  arch_tx = arch_optimizer(0.1, b1=0.0, b2=0.999, decay=0.0)
+  arch_tx = arch_optimizer(0.1, b1=0.0, b2=0.999, weight_decay=0.0)
   table = cost_table("macs", TINY)
   costs = (
     objective.Cost("macs", table, objective.AtMost(table.cheapest, 0.1)),
   )
-  both = dict(module=module, mask=mask, smoothing=0.1, accumulate=1)
+  both = dict(module=module, valid=valid, label_smoothing=0.1, grad_accum=1)
   traces = []
   weight = counted(functools.partial(weight_step, tx=tx, **both), traces)
   of_arch = dict(tx=arch_tx, costs=costs, **both)
@@ -369,7 +369,7 @@ def test_steps_trace_once_and_leave_what_they_do_not_train():
   for _ in range(3):
     before = current
     key = step_key(current, WEIGHT_STREAM)
-    index = gates_lib.draw(key, current.arch, mask, "full").index
+    index = gates_lib.draw(key, current.arch, valid, "full").index
     current, _ = weight(current, batch)
     check_off_path(before, current, np.asarray(index))
   for step in arch_steps:

@@ -54,7 +54,7 @@ def test_unknown_and_missing_fields_are_named(make_config):
     parse(config)
   assert str(error.value).startswith(
     "config.search.arch: unknown fields ['speed'], missing fields ['every']; "
-    "known are ['accumulate', 'after_epochs', 'algorithm', 'b1'"
+    "known are ['after_epochs', 'algorithm', 'b1'"
   )
   with pytest.raises(ValueError, match=r"config: unknown fields \['sede'\]"):
     parse(make_config(sede=1))
@@ -77,7 +77,10 @@ def test_unknown_and_missing_fields_are_named(make_config):
     ({"search__epochs": math.nan}, "search.epochs = nan: expected a finite"),
     ({"search__warmup_lr": -1}, "search.warmup_lr = -1.0: expected 0 or more"),
     ({"search__nesterov": 1}, "search.nesterov = 1: expected bool"),
-    ({"search__smoothing": 1.0}, "search.smoothing = 1.0: expected at least 0"),
+    (
+      {"search__label_smoothing": 1.0},
+      "search.label_smoothing = 1.0: expected at least 0",
+    ),
     ({"search__batch": 8.0}, "search.batch = 8.0: expected int"),
     ({"search__arch__mode": "one"}, "search.arch.mode = 'one': expected one"),
     ({"search__arch__b2": 1.0}, "search.arch.b2 = 1.0: expected at least 0"),
@@ -120,8 +123,8 @@ def test_unknown_and_missing_fields_are_named(make_config):
     ),
     ({"train__dropout": 1.0}, "train.dropout = 1.0: expected at least 0"),
     (
-      {"train__epochs": 2.0, "train__linear_epochs": 2.0},
-      "train.linear_epochs = 2.0: expected below train.epochs = 2.0",
+      {"train__epochs": 2.0, "train__lr_warmup_epochs": 2.0},
+      "train.lr_warmup_epochs = 2.0: expected below train.epochs = 2.0",
     ),
     ({"job": "train", "train__inherit": True}, "train.inherit = True"),
     ({"evaluate__batch": 0}, "evaluate.batch = 0: expected a positive"),
@@ -193,7 +196,7 @@ def test_all_batches_that_do_not_fit(
   monkeypatch.setattr(jax, "device_count", lambda: devices)
   sizes = dict(train=range(16), weights=range(13), arch=range(5))
   config = make_config(
-    train__batch=32, search__batch=32, search__accumulate=2, search__epochs=9.0
+    train__batch=32, search__batch=32, search__grad_accum=2, search__epochs=9.0
   )
   with pytest.raises(ValueError) as error:
     opening.check_batches(parse(config), types.SimpleNamespace(**sizes))
@@ -210,11 +213,11 @@ def test_accumulate_gives_way_where_too_few_are_left(make_config, monkeypatch):
 
   def check(devices):
     monkeypatch.setattr(jax, "device_count", lambda: devices)
-    config = make_config(job="train", train__batch=32, train__accumulate=4)
+    config = make_config(job="train", train__batch=32, train__grad_accum=4)
     dataset = types.SimpleNamespace(train=range(3))
     opening.check_batches(parse(config), dataset)
 
-  flags = "or --config.train.accumulate=1 --config.train.batch=3"
+  flags = "or --config.train.grad_accum=1 --config.train.batch=3"
   with pytest.raises(ValueError, match=f"{flags}$"):
     check(devices=1)
   with pytest.raises(ValueError, match="fewer images than devices: use fewer"):

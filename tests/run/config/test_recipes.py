@@ -62,7 +62,7 @@ def test_imagenet_has_the_published_settings(recipe):
   assert (search.warmup_epochs, search.epochs) == (40, 120)
   assert (search.warmup_lr, search.lr, search.batch) == (0.05, 0.025, 256)
   assert (search.arch.lr, search.arch.b1, search.arch.every) == (1e-3, 0, 5)
-  assert (train.epochs, train.lr, train.decay) == (300, 0.05, 4e-5)
+  assert (train.epochs, train.lr, train.weight_decay) == (300, 0.05, 4e-5)
   assert round(options.data.arch_fraction * 1_281_167) == 50_000
   assert len(options.make_space(classes=1000).edges) == 21
 
