@@ -33,7 +33,7 @@ from proxyless_jax.nas.rows import get_drawn
 from proxyless_jax.nas.state import SearchState
 from proxyless_jax.nas.transforms import drawn_only
 from proxyless_jax.nas.weight_step import drawn_rows
-from proxyless_jax.parallel.over_devices import over_devices
+from proxyless_jax.parallel.collectives import over_devices
 from proxyless_jax.training.gradients import weight_gradients
 from proxyless_jax.training.metrics import Metrics
 from proxyless_jax.training.state import ARCH_STREAM, WEIGHT_STREAM, step_key
