@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from proxyless_jax.space import Edge, Network, Op
-from proxyless_jax.space.edge import check_path
+from proxyless_jax.space.checks import check_path
 from proxyless_jax.space.networks.network import check_network
 
 VERSION = 1

@@ -24,7 +24,7 @@ from proxyless_jax.hardware.cost import (
   make_table,
 )
 from proxyless_jax.space import Network
-from proxyless_jax.space.edge import check_path
+from proxyless_jax.space.checks import check_path
 from proxyless_jax.space.networks.network import check_network
 
 ENDINGS = (".json", ".csv")
