@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from proxyless_jax.nn.layers.dropout import drop_path, dropout_key
 from proxyless_jax.nn.ops.base import make
 from proxyless_jax.nn.supernet import bank
-from proxyless_jax.nn.supernet.kernel_sharing import families_of
+from proxyless_jax.nn.supernet.kernel_sharing import kernel_groups
 from proxyless_jax.nn.supernet.mixed import EdgeGates, mixed_edges
 from proxyless_jax.nn.supernet.wiring import Line
 from proxyless_jax.space import Chain, Edge, Network
@@ -80,8 +80,8 @@ class ChainModule(nn.Module):
 
   def _mixed(self, first: Edge, options, x, train: bool, gates: EdgeGates):
     """A run of edges like `first`, each with several candidates."""
-    place = bank.nameless(first)
-    families = families_of(first.ops, place, options, train)
+    position = bank.nameless(first)
+    families = kernel_groups(first.ops, position, options, train)
     params, stats = get_banks(self, first.name)
     line = Line(first.shortcut)
     x, new = mixed_edges(families, params, stats, x, gates, line)

@@ -28,7 +28,7 @@ from proxyless_jax.nn.networks.chain import (
 )
 from proxyless_jax.nn.ops.common import average_cells
 from proxyless_jax.nn.supernet import bank
-from proxyless_jax.nn.supernet.kernel_sharing import families_of
+from proxyless_jax.nn.supernet.kernel_sharing import kernel_groups
 from proxyless_jax.nn.supernet.mixed import EdgeGates, mixed_edges, scan
 from proxyless_jax.nn.supernet.tree_banks import BlockRun, block_runs
 from proxyless_jax.nn.supernet.wiring import Graph
@@ -169,7 +169,7 @@ def _searched_block(form: Block, options, train: bool, x, own):
   (banks, gates, (half, width)), new = own, {}
 
   def families(edge: Edge):
-    return families_of(edge.ops, bank.nameless(edge), options, train)
+    return kernel_groups(edge.ops, bank.nameless(edge), options, train)
 
   def edge(edge: Edge, x):
     (family,), (params, stats) = families(edge), banks[edge.name]

@@ -20,7 +20,7 @@ from proxyless_jax.nas.weight_step import drawn_rows, weight_step
 from proxyless_jax.nn import banks, make
 from proxyless_jax.nn.layers import linear
 from proxyless_jax.nn.networks import tree as tree_lib
-from proxyless_jax.nn.ops.shapes import boxed_shapes
+from proxyless_jax.nn.ops.shapes import declared_shapes
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.tree_banks import block_runs
 from proxyless_jax.training.sgd import weight_optimizer
@@ -60,10 +60,10 @@ def filled(own, collection):
         collection,
         jax.tree.map(
           lambda leaf: np.ones(leaf.shape, bool),
-          nn.meta.unbox(boxed_shapes(op, bank.nameless(edge)))[collection],
+          nn.meta.unbox(declared_shapes(op, bank.nameless(edge)))[collection],
         ),
       )
-      for op in own.place.ops
+      for op in own.form.ops
     ]
     for edge in own.edges
   ]
