@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from proxyless_jax.nn import make
-from proxyless_jax.nn.layers.linear import channel_shuffle
+from proxyless_jax.nn.layers.channels import channel_shuffle
 from proxyless_jax.nn.ops.shapes import declared_shapes
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.space import Edge, ShuffleUnit, parse_op
