@@ -50,7 +50,7 @@ def test_result_says_what_was_derived(make_config, unbroken):
   assert result["cost_macs"] <= TARGET == result["target_macs"]
   assert result["met_macs"] is True
   assert result["unit_macs"] == "MACs"
-  assert result["largest_macs"] == table.dearest
+  assert result["largest_macs"] == table.max_cost
   assert result["parameters"] == parameters(network)
   assert result["macs"] == macs(network)
   assert result["job"] == "search"

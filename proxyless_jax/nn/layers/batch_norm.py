@@ -18,7 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from proxyless_jax.nn.layers.declare import constant
 from proxyless_jax.parallel.collectives import num_shards, psum
-from proxyless_jax.space.edge import expect
+from proxyless_jax.space.checks import expect
 
 REDUCED = (0, 1, 2)
 # The collection of a batch's own means and variances; and that in which they
