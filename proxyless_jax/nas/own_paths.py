@@ -151,9 +151,7 @@ def arch_step(
   key = step_key(state, ARCH_STREAM)
   held = state.arch, variables, state.multipliers, key
   own = Mesh(mesh.devices, (AXIS,))
-  grads, involved, metrics = over_devices(share, own, AXIS)(
-    held, batch
-  )
+  grads, involved, metrics = over_devices(share, own, AXIS)(held, batch)
   state, of_costs = move_arch(
     state, grads, involved, valid=valid, tx=tx, costs=costs
   )
