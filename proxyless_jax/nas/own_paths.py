@@ -86,7 +86,9 @@ def weight_step(
   key = step_key(state, WEIGHT_STREAM)
   held = state.params, state.batch_stats, state.arch, key
   own = Mesh(mesh.devices, (AXIS,))
-  grads, drawn, batch_stats, metrics = over_devices(share, own)(held, batch)
+  grads, drawn, batch_stats, metrics = over_devices(share, own, AXIS)(
+    held, batch
+  )
   drawn = {name: rows[..., None] for name, rows in drawn.items()}
   updates, opt_state = drawn_only(tx).update(
     grads,
@@ -149,7 +151,7 @@ def arch_step(
   key = step_key(state, ARCH_STREAM)
   held = state.arch, variables, state.multipliers, key
   own = Mesh(mesh.devices, (AXIS,))
-  grads, involved, metrics = over_devices(share, own)(held, batch)
+  grads, involved, metrics = over_devices(share, own, AXIS)(held, batch)
   state, of_costs = move_arch(
     state, grads, involved, valid=valid, tx=tx, costs=costs
   )

@@ -54,7 +54,7 @@ def test_means_over_those_that_drew_a_row(mesh):
 
   own = Mesh(mesh.devices, (AXIS,))
   shares = to_devices({"index": index, "rows": rows, "rest": rest}, mesh)
-  got = jax.jit(over_devices(share, own))(None, shares)
+  got = jax.jit(over_devices(share, own, AXIS))(None, shares)
   close(got["rest"]["x"], rest.mean(0))
   for edge in range(2):
     for candidate in range(3):
