@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-from proxyless_jax.nn.supernet.wiring import tree_graph
 from proxyless_jax.space import (
   AvgPool,
   Block,
@@ -32,6 +31,7 @@ from proxyless_jax.space import (
   Tree,
   Zero,
 )
+from proxyless_jax.space.networks.tree import tree_graph
 
 
 class Beside(NamedTuple):
@@ -84,7 +84,7 @@ def _beside_in_block(block: Block) -> dict[str, Beside]:
   """Liveness of a block's tensors, in the order in which its edges run."""
   halves = len(block.branch_norms)
   graph = tree_graph(halves, block.branches, len(block.edges))
-  outputs = range(graph.inputs + graph.inner, graph.nodes)
+  outputs = range(graph.read, graph.nodes)
   # Of each edge: the tensors that it reads, the first as its input; and those
   # that are there after it, where a sum is one tensor from its first term on.
   steps = [

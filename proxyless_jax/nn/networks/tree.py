@@ -31,8 +31,9 @@ from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.kernel_sharing import families_of
 from proxyless_jax.nn.supernet.mixed import EdgeGates, mixed_edges, scan
 from proxyless_jax.nn.supernet.tree_banks import BlockRun, block_runs
-from proxyless_jax.nn.supernet.wiring import tree_graph
+from proxyless_jax.nn.supernet.wiring import Graph
 from proxyless_jax.space import Block, Edge, Identity, NormConv, Tree
+from proxyless_jax.space.networks.tree import tree_graph
 
 MOMENTS_ALONE = jax.checkpoint_policies.save_only_these_names(MOMENTS)
 
@@ -186,7 +187,7 @@ def _searched_block(form: Block, options, train: bool, x, own):
 
   def trees(halves):
     first, count = form.edges[0], len(form.edges)
-    graph = tree_graph(len(halves), form.branches, count)
+    graph = Graph(tree_graph(len(halves), form.branches, count))
     nodes = jnp.stack(halves)
     y, new[first.name] = mixed_edges(
       families(first), *banks[first.name], nodes, gates, graph

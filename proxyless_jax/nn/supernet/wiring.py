@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from proxyless_jax.space.networks.tree import EdgeGraph
+
 
 @dataclasses.dataclass(frozen=True)
 class Line:
@@ -78,40 +80,26 @@ class Place(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-  """Edges between nodes: inputs first, then inner ones, then outputs.
+  """Edges between the nodes of a graph.
 
-  What is saved for the backward pass is one array for each node that edges
-  read, however many they are.
+  The backward pass needs one array for each node that edges read, however many
+  edges there are.
 
   Attributes:
-    inputs, inner, outputs: how many nodes there are of each kind.
-    sources, targets: nodes of each edge. An edge reads no node that it, or an
-      edge after it, leads to.
+    edges: nodes that each edge reads and leads to.
   """
 
-  inputs: int
-  inner: int
-  outputs: int
-  sources: tuple[int, ...]
-  targets: tuple[int, ...]
-
-  @property
-  def nodes(self) -> int:
-    return self._read + self.outputs
-
-  @property
-  def _read(self) -> int:
-    """How many nodes edges read."""
-    return self.inputs + self.inner
+  edges: EdgeGraph
 
   def places(self) -> Place:
     return Place(
-      jnp.array(self.sources, jnp.int32), jnp.array(self.targets, jnp.int32)
+      jnp.array(self.edges.sources, jnp.int32),
+      jnp.array(self.edges.targets, jnp.int32),
     )
 
   def begin(self, x):
     """f[inputs, ...] -> all nodes f[inputs + inner + outputs, ...]."""
-    more = (self.inner + self.outputs, *x.shape[1:])
+    more = (self.edges.inner + self.edges.outputs, *x.shape[1:])
     return jnp.concatenate([x, jnp.zeros(more, x.dtype)])
 
   def read(self, carry, place: Place):
@@ -122,18 +110,18 @@ class Graph:
 
   def end(self, carry):
     """f[outputs, ...]."""
-    return carry[self._read :]
+    return carry[self.edges.read :]
 
   def save(self, carry, inputs):
     del inputs
-    return carry[: self._read]
+    return carry[: self.edges.read]
 
   def saved_of(self, saved, i, place: Place):
     del i
     return lax.dynamic_index_in_dim(saved, place.source, keepdims=False)
 
   def begin_back(self, dy):
-    more = (self._read, *dy.shape[1:])
+    more = (self.edges.read, *dy.shape[1:])
     return jnp.concatenate([jnp.zeros(more, dy.dtype), dy])
 
   def read_back(self, carry, place: Place):
@@ -143,31 +131,9 @@ class Graph:
     return _add_to(carry, place.source, dx)
 
   def end_back(self, carry):
-    return carry[: self.inputs]
+    return carry[: self.edges.inputs]
 
 
 def _add_to(nodes, i, y):
   old = lax.dynamic_index_in_dim(nodes, i)
   return lax.dynamic_update_index_in_dim(nodes, old + y[None], i, 0)
-
-
-def tree_graph(trees: int, branches: int, count: int) -> Graph:
-  """Trees of equal levels, each with one input and one output.
-
-  Args:
-    trees: how many.
-    branches: edges below each node.
-    count: edges of all trees, level by level from the top; in a level, those
-      of the first tree first.
-  """
-  sources, targets, above, nodes = [], [], range(trees), trees
-  while True:
-    level = len(above) * branches
-    sources += [above[i // branches] for i in range(level)]
-    if len(sources) >= count:
-      break
-    above = range(nodes, nodes + level)
-    nodes += level
-    targets += above
-  targets += [nodes + i * trees // level for i in range(level)]
-  return Graph(trees, nodes - trees, trees, tuple(sources), tuple(targets))

@@ -23,7 +23,6 @@ from proxyless_jax.nn.networks import tree as tree_lib
 from proxyless_jax.nn.ops.shapes import boxed_shapes
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.tree_banks import block_runs
-from proxyless_jax.nn.supernet.wiring import Graph, tree_graph
 from proxyless_jax.training.sgd import weight_optimizer
 from proxyless_jax.training.state import WEIGHT_STREAM, step_key
 
@@ -141,17 +140,6 @@ def loss_and_gradients(network, variables, train, gates=None):
 
   grads, aux = jax.grad(loss, has_aux=True)(variables["params"])
   return *aux, grads
-
-
-def test_trees_are_graphs_level_by_level():
-  assert tree_graph(2, 2, 12) == Graph(
-    inputs=2,
-    inner=4,
-    outputs=2,
-    sources=(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5),
-    targets=(2, 3, 4, 5, 6, 6, 6, 6, 7, 7, 7, 7),
-  )
-  assert tree_graph(1, 3, 3) == Graph(1, 0, 1, (0, 0, 0), (1, 1, 1))
 
 
 @pytest.mark.parametrize(
