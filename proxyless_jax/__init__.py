@@ -25,7 +25,7 @@ from proxyless_jax.space import (
   parameters,
   tree_space,
 )
-from proxyless_jax.space.zoo import zoo
+from proxyless_jax.space.zoo import list_networks, zoo
 
 __version__ = "0.1.0"
 
