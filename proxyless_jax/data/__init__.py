@@ -8,6 +8,6 @@ proxyless_jax.data.prepare` writes a dataset of TensorFlow Datasets, once, for
 random access. The package imports nothing else of proxyless_jax.
 """
 
-from proxyless_jax.data.load import check_search, load
+from proxyless_jax.data.dataset import check_search, load
 from proxyless_jax.data.options import DataOptions
 from proxyless_jax.data.pipeline import eval_batches, train_batches

@@ -18,7 +18,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from proxyless_jax.data.load import Subset
+from proxyless_jax.data.dataset import Subset
 from proxyless_jax.data.options import SEED_LIMIT, is_integer
 from proxyless_jax.data.transforms import Augment, Centre, Finish
 

@@ -55,7 +55,7 @@ def test_several_costs_by_gradient(make_config, tmp_path):
   config = make_config(search__costs=costs, train__enabled=False)
   space = parse(config).make_space(10)
   memory = cost_table("memory:bfloat16", space)
-  target = (memory.cheapest + memory.dearest) / 2
+  target = (memory.min_cost + memory.max_cost) / 2
   costs["bytes"]["reference"] = f"{target / 1024} KiB"
   result = jobs.search(config, tmp_path)
   network = load_network(tmp_path / "architecture.json")

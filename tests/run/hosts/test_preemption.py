@@ -203,7 +203,7 @@ def test_a_program_that_is_interrupted_exits_130(capsys):
 
 BUSY = """
 import jax
-from proxyless_jax.run.preemption import deferred, handled
+from proxyless_jax.run.hosts.preemption import deferred, handled
 
 @jax.jit
 def forever():

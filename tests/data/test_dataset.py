@@ -117,7 +117,7 @@ def test_all_files_that_cannot_be_read_are_listed(tmp_path, make_options):
 def test_of_many_files_the_sizes_alone_are_looked_at(
   tmp_path, make_options, monkeypatch
 ):
-  module = sys.modules["proxyless_jax.data.load"]
+  module = sys.modules["proxyless_jax.data.dataset"]
   monkeypatch.setattr(module, "DECODED_FILES", 23)
   write_folder(tmp_path, {"": 12})
   (tmp_path / "ant/0.png").write_bytes(b"<html>")
