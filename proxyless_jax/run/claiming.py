@@ -11,14 +11,13 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from proxyless_jax.run.config.options import Options, as_dict, space_defaults
+from proxyless_jax.run.config.options import Options, as_json
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.storage.contents import keep_contents
 from proxyless_jax.run.storage.workdir import claim, reached
 from proxyless_jax.run.train_stage import train_steps
-from proxyless_jax.space import Op
 
 # What may change between two starts on one workdir: always; before the first
 # step of the training; and after it.
@@ -27,19 +26,18 @@ BEFORE_TRAINING = ("train", "data.cutout")
 IN_TRAINING = ("train.epochs",)
 
 
-def take(config, workdir, options: Options, dataset) -> None:
+def take(workdir, options: Options, dataset) -> None:
   """Takes the workdir, and says what is another than at the last start.
 
   Args:
-    config: of this start, as `search` gets it.
     workdir: of the run.
-    options: what the config says.
+    options: config of this start.
     dataset: what its data are.
 
   Raises:
     ValueError: another config, or other images, than a run can go on with.
   """
-  say(hosts.on_first(lambda: _claim(config, workdir, options, dataset)))
+  say(hosts.on_first(lambda: _claim(workdir, options, dataset)))
   hosts.check_shared(workdir)
 
 
@@ -50,7 +48,7 @@ def say(notes: Iterable[str]) -> None:
       print(note, file=sys.stderr, flush=True)
 
 
-def _claim(config, workdir, options: Options, dataset) -> list[str]:
+def _claim(workdir, options: Options, dataset) -> list[str]:
   """What `take` does on the first host; gives what it says."""
   evaluates = options.job == "evaluate"
   step = reached(workdir).get("train")
@@ -58,7 +56,7 @@ def _claim(config, workdir, options: Options, dataset) -> list[str]:
   may_differ += BEFORE_TRAINING if step is None else IN_TRAINING
   if evaluates and not options.weights:
     may_differ += ("weights",)  # Those that were trained from them.
-  claimed = functools.partial(claim, workdir, as_json(config), may_differ)
+  claimed = functools.partial(claim, workdir, as_json(options), may_differ)
   changes = claimed(keeps=False)
   about = dataset.names, dataset.contents, _stages(options)
   notes = keep_contents(workdir, *about)
@@ -98,34 +96,3 @@ def _check_reached(options: Options, images: int, step: int, workdir) -> None:
       f"are {steps} steps, and the training in {os.fspath(workdir)} is at step "
       f"{step}: set more, or use another workdir"
     )
-
-
-def as_json(config) -> dict:
-  """The config as JSON can hold it: operations and functions by names.
-
-  The space has the fields that the config leaves out, too: where another
-  release has other defaults, a run does not go on with them unnoticed.
-  """
-  plain = as_dict(config)
-  space = dict(plain["space"])
-  space = space_defaults(space.get("family")) | space
-  # What else is given there is refused when the space is made.
-  if isinstance(candidates := space.get("candidates"), list | tuple):
-    space["candidates"] = [
-      op.name if isinstance(op, Op) else op for op in candidates
-    ]
-  search = dict(plain["search"])
-  search["costs"] = {
-    name: {**cost, "kind": _name(cost["kind"])}
-    for name, cost in search["costs"].items()
-  }
-  return {**plain, "space": space, "search": search}
-
-
-def _name(kind: str | Callable) -> str:
-  """Of a function: of what it wraps, and of an object, its type."""
-  while isinstance(kind, functools.partial):
-    kind = kind.func
-  if not callable(kind):
-    return kind
-  return getattr(kind, "__qualname__", type(kind).__qualname__)

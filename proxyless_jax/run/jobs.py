@@ -18,6 +18,7 @@ from proxyless_jax.parallel.mesh import make_mesh, place
 from proxyless_jax.report import draw_architecture
 from proxyless_jax.run.claiming import take
 from proxyless_jax.run.config.options import Options
+from proxyless_jax.run.config.space import own_ops
 from proxyless_jax.run.costs import Calls, keep_tables, make_costs
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.loop import run_stage
@@ -32,7 +33,7 @@ from proxyless_jax.run.train_stage import (
   trained,
 )
 from proxyless_jax.run.weights import load_weights
-from proxyless_jax.space import Network, Op, load_network
+from proxyless_jax.space import Network, load_network
 from proxyless_jax.space.suggest import nearest
 from proxyless_jax.space.zoo import NETWORKS, zoo
 
@@ -61,7 +62,7 @@ def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   _check_drop_path(options, space)
   calls = Calls(space, options.search.costs, workdir)
   stage = search_stage(options, dataset, space, calls)
-  take(config, workdir, options, dataset)
+  take(workdir, options, dataset)
   costs = make_costs(options.search.costs, space)
   hosts.on_first(lambda: keep_tables(workdir, costs))
   state, search_seconds = run_stage(stage, workdir, options.run)
@@ -98,7 +99,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   _check_drop_path(options, network)
   variables = load_weights(options, network)
   stage = train_stage(options, dataset, network, variables)
-  take(config, workdir, options, dataset)
+  take(workdir, options, dataset)
   hosts.on_first(lambda: _keep_network(network, workdir))
   state, seconds = run_stage(stage, workdir, options.run)
   seconds = {"train": seconds}
@@ -114,7 +115,7 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   options, dataset = open_run(config, workdir)
   network = _network(options, dataset, workdir)
   variables = load_weights(options, network)
-  take(config, workdir, options, dataset)
+  take(workdir, options, dataset)
   hosts.on_first(lambda: _keep_network(network, workdir))
   more = {}
   if variables is None:
@@ -159,11 +160,9 @@ def _network(options: Options, dataset, workdir) -> Network:
       f"network = {options.network!r}: there is no file {path}"
       f"{_nearby(options.network)}"
     )
-  candidates = options.space.get("candidates", ())
-  own = [op for op in candidates if isinstance(op, Op)]
   where = f"network = {path!r}"
   try:
-    network = load_network(path, own, **shape)
+    network = load_network(path, own_ops(options.space), **shape)
   except (ValueError, OSError) as error:
     problem = str(error).removeprefix(f"{path}: ")
     raise ValueError(f"{where}: {problem}") from error
