@@ -100,7 +100,7 @@ def get_config(variant: str = "") -> ConfigDict:
         grad_accum=1,
       ),
       costs=dict(
-        macs=dict(
+        hardware=dict(
           kind="macs",
           form="at_most",
           reference="2.5 M MACs",
@@ -158,7 +158,7 @@ def _tree(config: ConfigDict) -> ConfigDict:
   config.space = ConfigDict(dict(family="tree", depths=(1, 1), alpha=8))
   config.search.update(warmup_epochs=3.0, epochs=5.0)
   # So short a search prefers what need not be trained: not at most the target.
-  config.search.costs.macs.update(form="exactly", reference="4.5 M MACs")
+  config.search.costs.hardware.update(form="exactly", reference="4.5 M MACs")
   config.train.update(epochs=12.0, dropout=0.0, drop_path=0.1)
   return config
 
@@ -168,7 +168,7 @@ def _reinforce(config: ConfigDict) -> ConfigDict:
   config.search.update(warmup_epochs=2.0, epochs=5.0)
   config.search.arch.update(algorithm="reinforce", lr=0.05, every=4)
   # Of accuracy, not of cross-entropy: what a percent of the target is worth.
-  config.search.costs.macs.update(
+  config.search.costs.hardware.update(
     form="absolute", reference="1.5 M MACs", weight=0.3
   )
   config.train.epochs = 8.0
@@ -179,7 +179,7 @@ def _quick(config: ConfigDict) -> ConfigDict:
   config.space.update(widths=(16,), depths=(2,), strides=(1,))
   config.search.update(warmup_epochs=0.2, epochs=0.6)
   config.search.arch.after_epochs = 0.0
-  config.search.costs.macs.reference = "1 M MACs"
+  config.search.costs.hardware.reference = "1 M MACs"
   config.train.update(epochs=0.8, lr_warmup_epochs=0.0)
   config.measure.update(calibration=6, held_out=3, max_rounds=20)
   config.run.update(log_every=10, checkpoint_every=20)

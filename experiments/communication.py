@@ -103,7 +103,7 @@ def search_programs(space: Network, mesh: Mesh, names=None) -> dict[str, str]:
   module = build(space)
   held, valid, tx, arch_tx = search_start(module)
   table = cost_table("macs", space)
-  target = objective.AtMost(table.cheapest * 2, 0.01)
+  target = objective.AtMost(table.min_cost * 2, 0.01)
   shared = dict(SHARED, module=module, valid=valid, mesh=mesh)
   cost = objective.Cost("macs", table, target)
   arch = dict(shared, tx=arch_tx, costs=(cost,))

@@ -33,7 +33,7 @@ from proxyless_jax.space import (
   Tree,
   Zero,
 )
-from proxyless_jax.space.edge import expect
+from proxyless_jax.space.checks import expect
 from proxyless_jax.space.networks.network import check_network
 
 OPSET = 17

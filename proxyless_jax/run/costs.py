@@ -86,9 +86,9 @@ def _table(field: str, kind: str, space: Network) -> CostTable:
 def _check_form(where: str, form: objective.Form, table: CostTable) -> None:
   """Refuses a form that has no value for some architecture of the space."""
   lowest = {objective.Log: 1.0, objective.Multiplicative: 0.0}.get(type(form))
-  if lowest is not None and not table.cheapest > lowest:
+  if lowest is not None and not table.min_cost > lowest:
     raise ValueError(
-      f"{where}: expected costs above {lowest:g}, got {table.cheapest:.6g} "
+      f"{where}: expected costs above {lowest:g}, got {table.min_cost:.6g} "
       f"{table.unit} for the cheapest architecture of the space: give the "
       "table in a smaller unit, or use another form"
     )
@@ -98,7 +98,7 @@ def _check_reference(
   field: str, options: CostOptions, table: CostTable, value: float
 ) -> None:
   """Refuses a target that says nothing, and a reference of a wrong prefix."""
-  low, high = table.cheapest, table.dearest
+  low, high = table.min_cost, table.max_cost
   if low <= value <= high:
     return
   meant = _meant(options.reference, table)
@@ -124,7 +124,7 @@ def _shown(cost: float) -> str:
 def _meant(reference: str, table: CostTable) -> str:
   """The end of an error: the same number in a unit in which it would fit."""
   for text in other_scales(reference, table.unit):
-    if table.cheapest <= parse_quantity(text, table.unit) <= table.dearest:
+    if table.min_cost <= parse_quantity(text, table.unit) <= table.max_cost:
       return f"; did you mean {text!r}?"
   return ""
 

@@ -97,7 +97,7 @@ def result_of(table: CostTable, check: Check) -> dict:
   fields = {k: v for k, v in table.details.items() if k != "known"}
   result = {"job": "measure", "unit": table.unit, "source": table.source}
   result |= {**fields, "fixed": table.fixed}
-  result |= {"cheapest": table.cheapest, "dearest": table.dearest}
+  result |= {"min_cost": table.min_cost, "max_cost": table.max_cost}
   result["published"] = len(check.known)
   for name, (predicted, measured) in check.known.items():
     result[f"predicted {name}"] = predicted

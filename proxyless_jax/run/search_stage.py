@@ -277,7 +277,7 @@ def _found(cost, options: CostOptions, network: Network, calls: Calls) -> dict:
       f"cost_{name}": cost.table.exact(network),
       f"unit_{name}": cost.table.unit,
       f"source_{name}": cost.table.source,
-      f"largest_{name}": cost.table.dearest,
+      f"largest_{name}": cost.table.max_cost,
     }
   if isinstance(cost.form, objective.Target):
     low, high, value = cost.form.low, cost.form.high, found[f"cost_{name}"]

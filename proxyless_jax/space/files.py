@@ -6,14 +6,14 @@ import json
 import os
 from collections.abc import Iterable
 
+from proxyless_jax.space.checks import check_path, expect
 from proxyless_jax.space.codec import from_plain
-from proxyless_jax.space.edge import Size, as_size, check_path, expect
+from proxyless_jax.space.edge import Op, Size, as_size
 from proxyless_jax.space.net_config import network_from_net_config
 from proxyless_jax.space.networks.cells import CellNetwork
 from proxyless_jax.space.networks.chain import Chain
 from proxyless_jax.space.networks.network import VERSION, Network
 from proxyless_jax.space.networks.tree import Tree
-from proxyless_jax.space.ops import Op
 
 FAMILIES = {kind.family: kind for kind in (CellNetwork, Chain, Tree)}
 

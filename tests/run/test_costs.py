@@ -48,19 +48,19 @@ def reinforced(make_config, costs):
 
 def test_several_costs_by_gradient(make_config, tmp_path):
   costs = {
-    "macs": cost("macs", "exactly", "17.2 k MACs"),
+    "hardware": cost("macs", "exactly", "17.2 k MACs"),
     "bytes": cost("memory:bfloat16", "at_most", "2.0 kB"),
     "weights": cost("parameters", "linear", "1 k parameters"),
   }
   config = make_config(search__costs=costs, train__enabled=False)
   space = parse(config).make_space(10)
   memory = cost_table("memory:bfloat16", space)
-  target = (memory.cheapest + memory.dearest) / 2
+  target = (memory.min_cost + memory.max_cost) / 2
   costs["bytes"]["reference"] = f"{target / 1024} KiB"
   result = jobs.search(config, tmp_path)
   network = load_network(tmp_path / "architecture.json")
-  assert result["cost_macs"] == macs(network)
-  assert result["met_macs"] == (abs(macs(network) / 17.2e3 - 1) <= 0.02)
+  assert result["cost_hardware"] == macs(network)
+  assert result["met_hardware"] == (abs(macs(network) / 17.2e3 - 1) <= 0.02)
   assert result["cost_bytes"] == memory.exact(network)
   assert result["unit_bytes"] == "bytes"
   assert result["target_bytes"] == pytest.approx(target)
@@ -74,15 +74,15 @@ def test_several_costs_by_gradient(make_config, tmp_path):
 
 def test_reinforce_by_tables(make_config, tmp_path):
   config = reinforced(
-    make_config, {"macs": cost("macs", "multiplicative", "9 k MACs")}
+    make_config, {"hardware": cost("macs", "multiplicative", "9 k MACs")}
   )
   result = jobs.search(config, tmp_path)
   network = load_network(tmp_path / "architecture.json")
-  assert result["cost_macs"] == macs(network)
+  assert result["cost_hardware"] == macs(network)
   assert not (tmp_path / "calls.jsonl").exists()
   line = read_metrics(tmp_path)[-1]
   assert {"reward", "baseline", "entropy", "arch_top1"} <= set(line)
-  assert 7360 <= line["expected_macs"] <= 36160
+  assert 7360 <= line["expected_hardware"] <= 36160
 
 
 class Stop(Exception):
@@ -95,7 +95,7 @@ def test_reinforce_by_calls_resumes_as_it_was(
   """Though a second call would not say the same again."""
   costs = {
     "energy": cost(microjoules, "at_most", "9 uJ"),
-    "macs": cost("macs", "absolute", "9 k MACs"),
+    "hardware": cost("macs", "absolute", "9 k MACs"),
   }
   config = reinforced(make_config, costs)
   config["run"].update(log_every=2, checkpoint_every=3)
@@ -185,8 +185,8 @@ def test_forms_of_a_config(make_config):
   ("costs", "message"),
   [
     (
-      {"macs": cost("macs", "exactly", "8 k MACs")},
-      r"keeps all targets; the nearest has macs .* the target exactly 8,000",
+      {"hardware": cost("macs", "exactly", "8 k MACs")},
+      r"all targets; the nearest has hardware .* the target exactly 8,000",
     ),
     (
       {
@@ -196,7 +196,7 @@ def test_forms_of_a_config(make_config):
       "keeps all targets; the nearest has a .* at most 9,000, b .*: change",
     ),
     (
-      {"macs": cost("macs", "at_most", "1 M MACs")},
+      {"hardware": cost("macs", "at_most", "1 M MACs")},
       "36,160 MACs, the most expensive one; every architecture keeps this",
     ),
   ],
@@ -212,7 +212,7 @@ def test_large_costs_are_shown_without_exponents(make_config):
   space = parse(make_config(data__image_size=256)).make_space(10)
   options = CostOptions(**cost("macs", "at_most", "1 G MACs", exponent=0.0))
   with pytest.raises(ValueError, match=r"to \d+,\d{3},\d{3} MACs, the most"):
-    make_costs({"macs": options}, space)
+    make_costs({"hardware": options}, space)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_measure(config, tmp_path, capsys):
   assert result["held_out"] == 2 and result["readings"] == 1 + 2 + 4 + 2 * 2
   space = parse(config).make_space(3)
   table = cost_table(str(tmp_path / "table.json"), space)
-  assert table.unit == "ms" and table.dearest > table.cheapest > 0
+  assert table.unit == "ms" and table.max_cost > table.min_cost > 0
   assert table.costs[:, 2].tolist() == [0.0, 0.0]  # 'zero'.
   assert table.details["spearman"] == result["spearman"]
   assert result["published"] == 0 and result["batch"] == 1
@@ -63,7 +63,7 @@ def test_energy(config, tmp_path, monkeypatch):
   monkeypatch.setattr(measuring, "energy_meter", lambda c: real(c, 1e-3))
   config["measure"]["quantity"] = "energy"
   result = measuring.measure(config, tmp_path)
-  assert result["unit"] == "mJ" and np.isfinite(result["dearest"])
+  assert result["unit"] == "mJ" and np.isfinite(result["max_cost"])
 
 
 def test_energy_without_a_counter(config, tmp_path, monkeypatch):

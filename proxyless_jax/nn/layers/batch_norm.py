@@ -17,8 +17,8 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from proxyless_jax.nn.layers.declare import constant
-from proxyless_jax.parallel.collectives import add_up, shares
-from proxyless_jax.space.edge import expect
+from proxyless_jax.parallel.collectives import num_shards, psum
+from proxyless_jax.space.checks import expect
 
 REDUCED = (0, 1, 2)
 # The collection of a batch's own means and variances; and that in which they
@@ -50,7 +50,7 @@ def batch_moments(x):
   """
   wide = x.astype(_at_least_float32(x.dtype))
   sums = jnp.mean(wide, REDUCED), jnp.mean(wide * wide, REDUCED)
-  mean, square = (total / shares() for total in add_up(sums))
+  mean, square = (total / num_shards() for total in psum(sums))
   var = jnp.maximum(square - mean * mean, 0.0)
   return checkpoint_name(mean, MOMENTS), checkpoint_name(var, MOMENTS)
 
@@ -94,8 +94,8 @@ def _batch_norm_backward(epsilon, activation, residuals, dy):
   dbias = jnp.sum(dy, REDUCED)
   dscale = jnp.sum(dy * normal, REDUCED)
   # Of all devices already: what adds up gradients leaves these, by `norms_of`.
-  dbias, dscale = add_up((dbias, dscale))
-  count = shares() * (x.size // x.shape[-1])
+  dbias, dscale = psum((dbias, dscale))
+  count = num_shards() * (x.size // x.shape[-1])
   dx = (dy - dbias / count - normal * (dscale / count)) * (scale * rstd)
   return (
     dx.astype(x.dtype),
@@ -188,14 +188,14 @@ def agreed_statistics(told) -> dict:
     told: {'batch_stats', 'moments'}, of a module's call.
   """
   stats = told.get("batch_stats", {})
-  if shares() == 1:
+  if num_shards() == 1:
     return stats
   norms = norms_of(told)
   return unflatten_dict(
     {
       path: leaf
       if len(path) == 1 or path[:-1] in norms
-      else add_up(leaf) / shares()
+      else psum(leaf) / num_shards()
       for path, leaf in flatten_dict(stats).items()
     }
   )

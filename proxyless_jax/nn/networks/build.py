@@ -11,7 +11,7 @@ from proxyless_jax.nn.networks.cells import CellNetworkModule
 from proxyless_jax.nn.networks.chain import ChainModule
 from proxyless_jax.nn.networks.tree import TreeModule
 from proxyless_jax.space import CellNetwork, Chain, Network, Tree
-from proxyless_jax.space.edge import expect
+from proxyless_jax.space.checks import expect
 from proxyless_jax.space.networks.network import check_network
 
 MODULES = {CellNetwork: CellNetworkModule, Chain: ChainModule, Tree: TreeModule}

@@ -19,11 +19,11 @@ from jax import lax
 
 from proxyless_jax.nn.ops.shapes import norms_at
 from proxyless_jax.nn.supernet import bank
-from proxyless_jax.parallel.collectives import add_up, shares
+from proxyless_jax.parallel.collectives import num_shards, psum
 from proxyless_jax.space import Network
 
 
-def add_up_gradients(
+def psum_gradients(
   grads, network: Network, index: Mapping[str, jax.Array | bool]
 ):
   """The sum of all devices' gradients, where it is not the sum already.
@@ -35,15 +35,15 @@ def add_up_gradients(
     index: i32[n] by the names of banks with several candidates: the drawn
       ones, the same on all devices.
   """
-  if shares() == 1:
+  if num_shards() == 1:
     return grads
   own = bank.banks(network)
-  rows = {b.name: _add_up_rows(b, grads[b.name], index) for b in own}
+  rows = {b.name: _psum_rows(b, grads[b.name], index) for b in own}
   norms = norms_outside_banks(network)
   named = {k: g for k, g in grads.items() if k not in rows}
   named = flatten_dict(named, keep_empty_nodes=True)
   # Together, so that they can travel together.
-  sums = add_up(
+  sums = psum(
     {
       path: leaf
       for path, leaf in named.items()
@@ -64,9 +64,9 @@ def norms_outside_banks(network: Network) -> frozenset[tuple[str, ...]]:
   )
 
 
-def _add_up_rows(own: bank.Bank, rows, index: Mapping[str, jax.Array | bool]):
+def _psum_rows(own: bank.Bank, rows, index: Mapping[str, jax.Array | bool]):
   parts = [bank.own_parts(op, own.place) for op in own.place.ops]
-  branches = [functools.partial(_add_up_parts, of_op) for of_op in parts]
+  branches = [functools.partial(_psum_parts, of_op) for of_op in parts]
   if len(branches) == 1:
     return branches[0](rows)
 
@@ -77,11 +77,11 @@ def _add_up_rows(own: bank.Bank, rows, index: Mapping[str, jax.Array | bool]):
   return lax.scan(edge, None, (index[own.name], rows))[1]
 
 
-def _add_up_parts(parts: tuple[tuple[int, int], ...], row):
+def _psum_parts(parts: tuple[tuple[int, int], ...], row):
   """Of f[..., length], from the starts to the ends; all else stays."""
   if not parts:
     return row
-  sums = add_up(jnp.concatenate([row[..., a:b] for a, b in parts], axis=-1))
+  sums = psum(jnp.concatenate([row[..., a:b] for a, b in parts], axis=-1))
   pieces, taken, end = [], 0, 0
   for start, stop in parts:
     pieces.append(row[..., end:start])

@@ -14,7 +14,7 @@ from proxyless_jax.nn.layers.linear import Conv, Conv1x1
 from proxyless_jax.nn.ops.base import make
 from proxyless_jax.nn.ops.common import average_cells
 from proxyless_jax.nn.ops.shake import shake
-from proxyless_jax.parallel.collectives import of_examples
+from proxyless_jax.parallel.collectives import per_example
 from proxyless_jax.space import Edge, PyramidBlock
 
 
@@ -33,7 +33,7 @@ def shake_drop(key, y, survival: float):
   keys = dict(zip(("kept", "forward", "backward"), jax.random.split(key, 3)))
   kept = jax.random.bernoulli(keys["kept"], survival)
   forward, backward = (
-    of_examples(
+    per_example(
       lambda n, key=keys[name], low=low: jax.random.uniform(
         key, (n, 1, 1, 1), jnp.float32, minval=low
       ),

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from proxyless_jax.space.edge import Edge
 from proxyless_jax.space.net_config.fields import Fields
 from proxyless_jax.space.networks.chain import ChainBuilder
-from proxyless_jax.space.ops import Classifier
+from proxyless_jax.space.ops.mobile import Classifier
 
 ORDERS = ("weight_bn_act", "bn_act_weight")
 CONVOLUTIONS = ("ConvLayer", "DepthConvLayer")

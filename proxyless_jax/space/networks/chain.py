@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from proxyless_jax.space.edge import Edge, Size, as_size, check_tuple
+from proxyless_jax.space.checks import check_tuple
+from proxyless_jax.space.edge import Edge, Op, Size, as_size, optional
 from proxyless_jax.space.networks.network import (
   Network,
   check_joint,
   check_momentum,
   check_names,
 )
-from proxyless_jax.space.ops import Op, optional
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,14 +19,9 @@ import os
 from collections.abc import Sequence
 from typing import ClassVar
 
+from proxyless_jax.space.checks import check_path, check_sequence, expect
 from proxyless_jax.space.codec import to_plain
-from proxyless_jax.space.edge import (
-  Edge,
-  Size,
-  check_path,
-  check_sequence,
-  expect,
-)
+from proxyless_jax.space.edge import Edge, Size
 
 VERSION = 1
 

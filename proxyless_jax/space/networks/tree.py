@@ -18,14 +18,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
-from proxyless_jax.space.edge import Edge, check_tuple, expect
+from proxyless_jax.space.checks import check_tuple, expect
+from proxyless_jax.space.edge import Edge, optional
 from proxyless_jax.space.networks.network import (
   Network,
   check_joint,
   check_momentum,
   check_names,
 )
-from proxyless_jax.space.ops import optional
 
 
 @dataclasses.dataclass(frozen=True)

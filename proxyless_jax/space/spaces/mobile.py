@@ -9,23 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from proxyless_jax.space.edge import (
-  Edge,
-  Size,
-  as_size,
-  check_sequence,
-  expect,
-  height_width,
-)
+from proxyless_jax.space.checks import check_sequence, expect
+from proxyless_jax.space.edge import Edge, Op, Size, as_size, height_width
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import (
-  Classifier,
-  ConvBN,
-  MBConv,
-  Op,
-  Zero,
-  parse_candidates,
-)
+from proxyless_jax.space.ops.mobile import Classifier, ConvBN, MBConv, Zero
+from proxyless_jax.space.ops.names import parse_candidates
 
 CANDIDATES = (
   "mbconv3_k3",

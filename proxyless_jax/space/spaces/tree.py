@@ -11,23 +11,13 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 
-from proxyless_jax.space.edge import (
-  Edge,
-  Size,
-  as_size,
-  check_sequence,
-  expect,
-  height_width,
-)
+from proxyless_jax.space.checks import check_sequence, expect
+from proxyless_jax.space.edge import Edge, Op, Size, as_size, height_width
 from proxyless_jax.space.networks.tree import Block, Tree
-from proxyless_jax.space.ops import (
-  Classifier,
-  Norm,
-  NormConv,
-  Op,
-  PlainConv,
-  parse_candidates,
-)
+from proxyless_jax.space.ops.common import Norm, PlainConv
+from proxyless_jax.space.ops.mobile import Classifier
+from proxyless_jax.space.ops.names import parse_candidates
+from proxyless_jax.space.ops.tree import NormConv
 
 CANDIDATES = (
   "identity",

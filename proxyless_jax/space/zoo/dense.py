@@ -5,15 +5,12 @@ Published for CIFAR-10 with standard augmentation, without dropout.
 
 from __future__ import annotations
 
-from proxyless_jax.space.edge import Size, expect
+from proxyless_jax.space.checks import expect
+from proxyless_jax.space.edge import Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import (
-  Classifier,
-  DenseLayer,
-  DenseTransition,
-  Norm,
-  PlainConv,
-)
+from proxyless_jax.space.ops.common import Norm, PlainConv
+from proxyless_jax.space.ops.dense import DenseLayer, DenseTransition
+from proxyless_jax.space.ops.mobile import Classifier
 from proxyless_jax.space.zoo.cifar import STAGES, blocks_per_stage
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from proxyless_jax.space.edge import Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import Classifier, ConvBN, parse_op
+from proxyless_jax.space.ops.mobile import Classifier, ConvBN
+from proxyless_jax.space.ops.names import parse_op
 from proxyless_jax.space.spaces.mobile import mobile_space
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 
-from proxyless_jax.space.edge import Size, expect
+from proxyless_jax.space.checks import expect
+from proxyless_jax.space.edge import Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import (
-  Classifier,
-  Norm,
-  PlainConv,
-  TreeCellBlock,
-)
-from proxyless_jax.space.ops.path_level import EXPAND
+from proxyless_jax.space.ops.common import Norm, PlainConv
+from proxyless_jax.space.ops.mobile import Classifier
+from proxyless_jax.space.ops.path_level import EXPAND, TreeCellBlock
 
 STEM = 16
 GROUPS = 2

@@ -8,15 +8,12 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from proxyless_jax.space.edge import Size, expect
+from proxyless_jax.space.checks import expect
+from proxyless_jax.space.edge import Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import (
-  Classifier,
-  Norm,
-  PlainConv,
-  PyramidBlock,
-)
-from proxyless_jax.space.ops.pyramid import EXPAND
+from proxyless_jax.space.ops.common import Norm, PlainConv
+from proxyless_jax.space.ops.mobile import Classifier
+from proxyless_jax.space.ops.pyramid import EXPAND, PyramidBlock
 from proxyless_jax.space.zoo.cifar import STAGES, blocks_per_stage
 
 STEM = 16

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from proxyless_jax.space.edge import Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import (
-  BasicBlock,
-  Classifier,
-  MaxPool,
-  Norm,
-  PlainConv,
-)
+from proxyless_jax.space.ops.common import MaxPool, Norm, PlainConv
+from proxyless_jax.space.ops.mobile import Classifier
+from proxyless_jax.space.ops.resnet import BasicBlock
 
 WIDTHS = (64, 128, 256, 512)
 DEPTHS_18 = (2, 2, 2, 2)

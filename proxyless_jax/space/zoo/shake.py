@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from proxyless_jax.space.edge import Size, expect
+from proxyless_jax.space.checks import expect
+from proxyless_jax.space.edge import Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import (
-  Classifier,
-  Norm,
-  PlainConv,
-  Relu,
-  ShakeBlock,
-)
+from proxyless_jax.space.ops.common import Norm, PlainConv, Relu
+from proxyless_jax.space.ops.mobile import Classifier
+from proxyless_jax.space.ops.shake import ShakeBlock
 from proxyless_jax.space.zoo.cifar import STAGES, blocks_per_stage
 
 STEM = 16

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from proxyless_jax.space.edge import Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import (
-  Classifier,
-  MaxPool,
-  Norm,
-  PlainConv,
-  ShuffleUnit,
-)
+from proxyless_jax.space.ops.common import MaxPool, Norm, PlainConv
+from proxyless_jax.space.ops.mobile import Classifier
+from proxyless_jax.space.ops.shuffle import ShuffleUnit
 
 STEM_WIDTH = 24
 DEPTHS = (4, 8, 4)

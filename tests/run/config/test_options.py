@@ -29,12 +29,12 @@ def test_home_folders_in_paths(make_config, monkeypatch):
     job="train", network="~/net.json", weights="~/net.pth", data__path="~/data"
   )
   config["data"]["source"] = "folder"
-  config["search"]["costs"]["macs"]["kind"] = "~/table.json"
+  config["search"]["costs"]["hardware"]["kind"] = "~/table.json"
   options = parse(config)
   assert options.network == "/home/me/net.json"
   assert options.weights == "/home/me/net.pth"
   assert options.data.path == "/home/me/data"
-  assert options.search.costs["macs"].kind == "/home/me/table.json"
+  assert options.search.costs["hardware"].kind == "/home/me/table.json"
 
 
 @pytest.mark.parametrize("size", [(12, 20), [12, 20]])
@@ -86,27 +86,30 @@ def test_unknown_and_missing_fields_are_named(make_config):
     ({"search__arch__b2": 1.0}, "search.arch.b2 = 1.0: expected at least 0"),
     ({"search__arch__every": 0}, "search.arch.every = 0: expected a positive"),
     (
-      {"search__costs__macs__form": "cubic"},
-      "search.costs.macs.form = 'cubic': expected one of ('linear', 'log', ",
+      {"search__costs__hardware__form": "cubic"},
+      "search.costs.hardware.form = 'cubic': expected one of ('linear', 'log",
     ),
     (
-      {"search__costs__macs__weight": 0.0},
-      "search.costs.macs.weight = 0.0: expected a pos",
+      {"search__costs__hardware__weight": 0.0},
+      "search.costs.hardware.weight = 0.0: expected a pos",
     ),
     (
-      {"search__costs__macs__kind": 3},
-      "search.costs.macs.kind = 3: expected str",
+      {"search__costs__hardware__kind": 3},
+      "search.costs.hardware.kind = 3: expected str",
     ),
-    ({"search__costs__macs": "20 ms"}, "search.costs.macs = '20 ms': expected"),
+    (
+      {"search__costs__hardware": "20 ms"},
+      "search.costs.hardware = '20 ms': expected",
+    ),
     ({"search__costs": "20 ms"}, "search.costs = '20 ms': expected a section"),
     (
-      {"search__costs__macs__form": "absolute"},
-      "search.costs.macs.form = 'absolute': expected one of ('linear', 'log', "
-      "'at_most', 'exactly') for search.arch.algorithm = 'gradient'",
+      {"search__costs__hardware__form": "absolute"},
+      "search.costs.hardware.form = 'absolute': expected one of ('linear', "
+      "'log', 'at_most', 'exactly') for search.arch.algorithm = 'gradient'",
     ),
     (
-      {"search__costs__macs__kind": len},
-      "search.costs.macs.kind = <built-in function len>: expected a table",
+      {"search__costs__hardware__kind": len},
+      "search.costs.hardware.kind = <built-in function len>: expected a table",
     ),
     (
       {"search__arch__algorithm": "evolution"},
@@ -145,7 +148,7 @@ def test_wrong_fields_are_named(make_config, fields, message):
 def test_names_of_costs(make_config):
   config = make_config(search__costs={})
   assert parse(config).search.costs == {}
-  cost = make_config()["search"]["costs"]["macs"]
+  cost = make_config()["search"]["costs"]["hardware"]
   config = make_config(search__costs={"on the phone": cost})
   with pytest.raises(ValueError, match="has the name 'on the phone': expected"):
     parse(config)

@@ -43,7 +43,7 @@ def test_the_digits_recipe_with_trees_has_a_target_in_reach():
   space = options.make_space(classes=10)
   assert len(space.blocks) == 2 and len(space.edges) == 24
   (cost,) = make_costs(options.search.costs, space)
-  assert cost.table.cheapest < cost.form.target < cost.table.dearest
+  assert cost.table.min_cost < cost.form.target < cost.table.max_cost
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
