@@ -41,28 +41,28 @@ def __getattr__(name: str) -> Any:
 
 
 def search(config, workdir) -> dict:
-  """Searches, derives, trains and evaluates: see `run.loop.search`."""
+  """Searches, derives, trains and evaluates: see `run.jobs.search`."""
   from proxyless_jax.run import jobs  # Imports data and report libraries.
 
   return jobs.search(config, workdir)
 
 
 def train(config, workdir) -> dict:
-  """Trains an architecture and evaluates it: see `run.loop.train`."""
+  """Trains an architecture and evaluates it: see `run.jobs.train`."""
   from proxyless_jax.run import jobs
 
   return jobs.train(config, workdir)
 
 
 def evaluate(config, workdir) -> dict:
-  """Evaluates trained weights: see `run.loop.evaluate`."""
+  """Evaluates trained weights: see `run.jobs.evaluate`."""
   from proxyless_jax.run import jobs
 
   return jobs.evaluate(config, workdir)
 
 
 def measure(config, workdir) -> dict:
-  """Measures a table of costs and checks it: see `run.measuring.measure`."""
-  from proxyless_jax.run import measuring
+  """Measures a table of costs and checks it: see `run.jobs.measure`."""
+  from proxyless_jax.run import jobs
 
-  return measuring.measure(config, workdir)
+  return jobs.measure(config, workdir)

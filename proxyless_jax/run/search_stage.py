@@ -28,11 +28,11 @@ from proxyless_jax.parallel.mesh import (
   place,
   to_devices,
 )
+from proxyless_jax.run.black_box import Calls
 from proxyless_jax.run.config.options import Options
 from proxyless_jax.run.config.sections import CostOptions, SearchOptions
 from proxyless_jax.run.config.space import check_searched
 from proxyless_jax.run.costs import (
-  Calls,
   constraints,
   make_costs,
   missed_targets,

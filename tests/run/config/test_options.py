@@ -258,9 +258,9 @@ def test_accumulate_gives_way_where_too_few_are_left(make_config, monkeypatch):
   ],
 )
 def test_what_is_no_config(config, message):
-  from proxyless_jax.run import jobs, measuring
+  from proxyless_jax.run import jobs
 
-  for job in (jobs.search, jobs.train, jobs.evaluate, measuring.measure):
+  for job in (jobs.search, jobs.train, jobs.evaluate, jobs.measure):
     with pytest.raises(ValueError, match=message):
       job(config, "w")
 
@@ -270,8 +270,8 @@ def test_what_is_no_config(config, message):
   [("", "= ''"), (None, "is of type NoneType"), (3, "is of type int")],
 )
 def test_what_is_no_workdir(make_config, workdir, got):
-  from proxyless_jax.run import jobs, measuring
+  from proxyless_jax.run import jobs
 
-  for job in (jobs.search, measuring.measure):
+  for job in (jobs.search, jobs.measure):
     with pytest.raises(ValueError, match=f"workdir {got}: expected a folder"):
       job(make_config(), workdir)
