@@ -39,7 +39,7 @@ FLOORS = {
   "space": (
     {"suggest", "checks", "edge"},
     {"ops"},
-    {"codec", "networks"},
+    {"codec", "networks", "table"},
     {"spaces", "net_config", "files"},
     {"zoo"},
   ),
