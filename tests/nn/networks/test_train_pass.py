@@ -13,7 +13,7 @@ import pytest
 
 from proxyless_jax.nn import build
 from proxyless_jax.nn.layers.batch_norm import TOLD, norms_of
-from proxyless_jax.nn.networks.gradient_sums import norms_outside_banks
+from proxyless_jax.nn.networks.train_pass import norms_outside_banks
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.space import MBConv, tree_space
 from proxyless_jax.space.zoo import zoo
