@@ -29,7 +29,7 @@ def drawn_rows(network: Network, index: jax.Array) -> dict[str, jax.Array]:
   positions = {edge.name: i for i, edge in enumerate(network.edges)}
   drawn = {}
   for bank in banks(network):
-    if len(bank.place.ops) > 1:
+    if len(bank.form.ops) > 1:
       edges = np.array([positions[edge.name] for edge in bank.edges])
       drawn[bank.name] = index[edges]
   return drawn
