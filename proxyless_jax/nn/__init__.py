@@ -9,4 +9,4 @@ from proxyless_jax.nn.networks.init import init
 from proxyless_jax.nn.ops.base import make
 from proxyless_jax.nn.supernet.bank import banks, inherit, line_banks
 from proxyless_jax.nn.supernet.mixed import EdgeGates, mixed_edges
-from proxyless_jax.nn.supernet.wiring import Graph, Line
+from proxyless_jax.nn.supernet.wiring import Graph, Line, Wiring

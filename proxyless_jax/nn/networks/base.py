@@ -21,7 +21,7 @@ from proxyless_jax.nn.ops.base import make
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.kernel_sharing import kernel_groups
 from proxyless_jax.nn.supernet.mixed import EdgeGates, mixed_edges
-from proxyless_jax.nn.supernet.wiring import Graph, Line
+from proxyless_jax.nn.supernet.wiring import Line, Wiring
 from proxyless_jax.space import Edge, Network
 
 
@@ -110,7 +110,13 @@ class NetworkModule(nn.Module):
     rate = drop_rate if train else None
     return self.run(images.astype(self.dtype), train, gates, rate)
 
-  def run(self, x, train: bool, gates, drop_rate) -> jax.Array:
+  def run(
+    self,
+    x: jax.Array,
+    train: bool,
+    gates: Any,
+    drop_rate: jax.Array | None,
+  ) -> jax.Array:
     """Logits of checked images: the family's own part of a call.
 
     Args:
@@ -182,7 +188,7 @@ class NetworkModule(nn.Module):
     x: jax.Array,
     train: bool,
     gates: Any,
-    wiring: Line | Graph,
+    wiring: Wiring,
   ) -> jax.Array:
     """Runs the drawn candidates of searched edges that are alike.
 

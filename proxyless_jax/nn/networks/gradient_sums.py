@@ -23,8 +23,8 @@ from proxyless_jax.space import Network
 
 
 def psum_gradients(
-  grads, network: Network, index: Mapping[str, jax.Array | bool]
-):
+  grads: dict, network: Network, index: Mapping[str, jax.Array | bool]
+) -> dict:
   """Sums gradients over the devices that share a batch.
 
   Args:

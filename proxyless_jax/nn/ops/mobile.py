@@ -28,7 +28,7 @@ class SqueezeExcite(nn.Module):
   squeezed: int
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     means = jnp.mean(x, (1, 2), keepdims=True, dtype=jnp.float32)
     features = x.shape[-1]
     hidden = Conv1x1(self.squeezed, name="reduce")(means)
@@ -54,7 +54,9 @@ class MBConvModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool, member=None):
+  def __call__(
+    self, x: jax.Array, train: bool, member: jax.Array | None = None
+  ) -> jax.Array:
     norm = functools.partial(
       BatchNorm, momentum=self.bn_momentum, epsilon=self.ops[0].epsilon
     )
@@ -86,7 +88,7 @@ class ConvBNModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     if self.op.kernel == 1 and self.edge.stride == 1:
       x = Conv1x1(self.edge.features_out, name="conv")(x)
     else:
@@ -107,7 +109,7 @@ class ZeroModule(nn.Module):
 
   edge: Edge
 
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     del train
     return jnp.zeros((x.shape[0], *self.edge.shape_out), x.dtype)
 
@@ -125,7 +127,7 @@ class ClassifierModule(nn.Module):
   dropout: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     x = jnp.mean(x.astype(jnp.promote_types(x.dtype, jnp.float32)), (1, 2))
     x = Dropout(self.dropout)(x, train)
     shape = (x.shape[-1], self.classes)

@@ -35,6 +35,8 @@ from proxyless_jax.space.networks.network import check_network
 # it can each keep a part of every row.
 ROW = 512
 
+Array = jax.Array | np.ndarray
+
 
 def alike_runs(edges: tuple[Edge, ...]) -> list[list[Edge]]:
   """Groups of consecutive edges that differ in nothing but their names."""
@@ -63,20 +65,21 @@ class Layout:
 
   @property
   def length(self) -> int:
+    """Number of entries."""
     return sum(math.prod(shape) for shape in self.shapes)
 
-  def unpack(self, vector):
-    """f[at least length] -> the tree."""
+  def unpack(self, vector: Array) -> Any:
+    """The tree in a vector f[length or more]."""
     return self.structure.unflatten(self.cut(vector))
 
-  def cut(self, vector) -> list:
-    """f[at least length] -> the leaves. NumPy in, NumPy out."""
+  def cut(self, vector: Array) -> list:
+    """The leaves in a vector f[length or more]: NumPy's if it is."""
     if isinstance(vector, np.ndarray):
       return _slices(self.shapes, vector)
     return _cut(self.shapes, len(vector), vector)
 
-  def pack(self, tree, length: int):
-    """The tree -> f[length], zeros at its end. numpy in, numpy out."""
+  def pack(self, tree: Any, length: int) -> Array:
+    """A vector f[length] of the leaves, then zeros: NumPy's if they all are."""
     leaves = [leaf.ravel() for leaf in self.structure.flatten_up_to(tree)]
     numpy = all(isinstance(leaf, np.ndarray) for leaf in leaves)
     lib = np if numpy else jnp
@@ -154,7 +157,7 @@ class Bank:
     longest = max(one.length for one in lengths)
     return longest if collection != "params" else -(-longest // ROW) * ROW
 
-  def pack(self, op: Op, collection: str, tree) -> np.ndarray:
+  def pack(self, op: Op, collection: str, tree: Any) -> np.ndarray:
     """A row f[length] from the variables of an edge's candidate.
 
     Args:
@@ -171,7 +174,7 @@ class Bank:
     tree = stored.structure.unflatten(wide)
     return stored.pack(tree, self.length(collection))
 
-  def unpack(self, op: Op, edge: Edge, collection: str, row):
+  def unpack(self, op: Op, edge: Edge, collection: str, row: Array) -> Any:
     """The variables of an edge's candidate from a row f[length].
 
     Args:
