@@ -27,10 +27,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from configs import imagenet_gpu
 from experiments import hlo
 from experiments.kinds import KINDS, summary
 from experiments.workloads import optimizer, search_start
+from proxyless_jax.configs import imagenet_gpu
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas import objective, reinforce
 from proxyless_jax.nas.arch_step import arch_step
