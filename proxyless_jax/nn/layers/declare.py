@@ -3,8 +3,8 @@
 Compiling a random draw per kernel would take minutes for a supernet of a
 thousand kernels. So `proxyless_jax.nn.init` asks the layers here for the
 distributions, and draws from them on the host. Elsewhere, as in `module.init`,
-these are plain initialisers; and modules of others, which know nothing of it,
-are initialised by themselves.
+these are plain initialisers; and modules of other packages, whose initialisers
+declare nothing, run them.
 """
 
 from __future__ import annotations

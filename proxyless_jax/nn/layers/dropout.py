@@ -23,6 +23,8 @@ def drop_path(key: jax.Array, y: jax.Array, rate: jax.Array) -> jax.Array:
   Returns:
     f[b, h, w, c].
   """
+  # Drawn for the whole batch, of which each device takes its examples: so that
+  # the numbers do not depend on how many devices there are.
   kept = per_example(
     lambda n: jax.random.bernoulli(key, 1.0 - rate, (n, 1, 1, 1)), y.shape[0]
   )
@@ -57,6 +59,7 @@ class Dropout(nn.Module):
     if not train or self.rate == 0.0:
       return x
     key = dropout_key(self)
+    # For the whole batch, whatever the number of devices: see `drop_path`.
     kept = per_example(
       lambda n: jax.random.bernoulli(key, 1.0 - self.rate, (n, *x.shape[1:])),
       x.shape[0],

@@ -40,11 +40,14 @@ def _max_forward(x, kernel, stride):
 
 
 def _max_backward(kernel, stride, x, dy):
+  # The tap of each window that has the maximum, the first of equal ones.
   shifts = _windows(x, kernel, stride, -jnp.inf)
   best, first = shifts[0], jnp.zeros(dy.shape, jnp.uint8)
   for i, shift in enumerate(shifts[1:], 1):
     first = jnp.where(shift > best, jnp.uint8(i), first)
     best = jnp.maximum(best, shift)
+  # A pixel gets the gradient of the windows whose `first` is its own tap there;
+  # kernel**2 is no tap, and stands for a window that does not exist.
   sources = _transposed(first, x.shape, kernel, stride, kernel**2)
   shares = _transposed(dy, x.shape, kernel, stride, 0)
   terms = (

@@ -91,8 +91,11 @@ def _rows(own: bank.Bank, collection: str, rows: list[list[dict]]):
 
 
 def _candidate(rng: np.random.Generator, op: Op, position: Edge) -> dict:
+  # Only shapes and distributions are traced, once per kind of candidate; the
+  # numbers come from NumPy: a thousand random draws would compile for minutes.
   boxed = shapes.declared_shapes(op, position)
   leaves, structure = jax.tree.flatten(boxed, is_leaf=_is_declared)
+  # Variables of layers from outside, which declare no distribution.
   others = iter(())
   if not all(map(_is_declared, leaves)):
     key = jax.random.key(int(rng.integers(2**31)))

@@ -80,6 +80,7 @@ class TreeModule(NetworkModule):
     """Blocks that are stored alike, one after the other."""
     banks = {own.name: self.get_bank(own.name) for own in run.banks}
     step = functools.partial(_searched_block, run.form, self.options, train)
+    # Rows of all blocks lie one after the other: the loop takes a block's.
     per_block = jax.tree.map(
       lambda a: a.reshape(len(run.blocks), -1, *a.shape[1:]), (banks, gates)
     )

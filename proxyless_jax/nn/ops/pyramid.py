@@ -34,6 +34,7 @@ def shake_drop(key: jax.Array, y: jax.Array, survival: float) -> jax.Array:
     f[b, h, w, c].
   """
   keys = dict(zip(("kept", "forward", "backward"), jax.random.split(key, 3)))
+  # One decision for the block, so no number per example.
   kept = jax.random.bernoulli(keys["kept"], survival)
   forward, backward = (
     per_example(
@@ -74,6 +75,7 @@ class PyramidBlockModule(nn.Module):
     survival = float(self.op.survival)
     if survival == 1.0:
       return y
+    # In evaluation, the mean over the draws of training.
     if train:
       return shake_drop(dropout_key(self), y, survival)
     return survival * y

@@ -59,6 +59,7 @@ def shake_shake(key: jax.Array, one: jax.Array, other: jax.Array) -> jax.Array:
   Returns:
     f[b, h, w, c].
   """
+  # `per_example` splits the leading axis among devices: examples come first.
   drawn = per_example(
     lambda n: jnp.moveaxis(
       jax.random.uniform(key, (2, n, 1, 1, 1), jnp.float32), 1, 0
@@ -117,6 +118,7 @@ class ShakeBlockModule(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    # The branches see a ReLU's output; the sum below has none of its own.
     active = nn.relu(x)
     options = self.edge, self.bn_momentum
     one = ShakeBranch(*options, name="branch1")(active, train)

@@ -49,10 +49,11 @@ class NormSepConvModule(nn.Module):
   """Batch norm, ReLU, depthwise convolution, 1x1 convolution.
 
   Attributes:
-    ops: one operation; or several, of which `member` says which one to run,
-      see `proxyless_jax.nn.supernet.kernel_sharing`.
-    edge: where it stands.
-    bn_momentum: of the running batch-norm statistics.
+    ops: one operation; or a kernel group, several that differ in kernel size
+      and dilation, of which a call runs `ops[member]`: see
+      `proxyless_jax.nn.supernet.kernel_sharing`.
+    edge: edge whose widths, stride and size it has.
+    bn_momentum: momentum of the running batch-norm statistics.
   """
 
   ops: tuple[NormSepConv, ...]

@@ -82,6 +82,8 @@ class Layout:
     """A vector f[length] of the leaves, then zeros: NumPy's if they all are."""
     leaves = [leaf.ravel() for leaf in self.structure.flatten_up_to(tree)]
     numpy = all(isinstance(leaf, np.ndarray) for leaf in leaves)
+    # NumPy where it can be: `init` packs thousands of rows on the host, and JAX
+    # would compile for every shape.
     lib = np if numpy else jnp
     dtype = lib.result_type(*leaves) if leaves else np.float32
     rest = lib.zeros(length - self.length, dtype)
@@ -305,6 +307,7 @@ def inherit(space: Network, variables: dict, network: Network) -> dict:
   ops = {edge.name: edge.op for edge in network.layers}
   picked = {}
   for collection, tree in variables.items():
+    # Edges with one candidate have named trees in both.
     trees = {name: own for name, own in tree.items() if name in names}
     for bank in own:
       trees.pop(bank.name, None)
@@ -312,6 +315,7 @@ def inherit(space: Network, variables: dict, network: Network) -> dict:
         op = ops[edge.name]
         candidate = row[bank.form.ops.index(op)]
         mine = bank.unpack(op, edge, collection, candidate)
+        # Operations without variables have no entry, as in Linen.
         if jax.tree.leaves(mine):
           trees[edge.name] = {op.name: mine}
     picked[collection] = trees

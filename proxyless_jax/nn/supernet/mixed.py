@@ -141,8 +141,8 @@ def _scan_forward(static, params, stats, x, index):
 
 
 def _forward(static, params, stats, x, index, gate, involved):
-  # `symbolic_zeros` wraps every argument; `perturbed` says that somebody
-  # differentiates with respect to it.
+  # `symbolic_zeros` wraps every argument; `perturbed` is true
+  # where somebody differentiates with respect to it.
   wanted = _Wanted(params=params.perturbed, gate=gate.perturbed)
   params, stats = params.value, stats.value
   out, saved = _scan_forward(static, params, stats, x.value, index.value)

@@ -118,6 +118,7 @@ class Line(Wiring):
     return carry
 
   def write_back(self, carry, ends, dx):
+    # d(x + o(x)) = dy + dx, and the carry is dy.
     del ends
     return carry + dx if self.shortcut else dx
 
@@ -170,6 +171,8 @@ class Graph(Wiring):
     return carry[self.edges.read :]
 
   def save(self, carry, inputs):
+    # After the last edge the nodes still hold what edges read: none is written
+    # after it was read.
     del inputs
     return carry[: self.edges.read]
 
@@ -178,6 +181,7 @@ class Graph(Wiring):
     return lax.dynamic_index_in_dim(saved, ends.source, keepdims=False)
 
   def begin_back(self, dy):
+    # Nodes that edges read collect gradients from zero; outputs have theirs.
     more = (self.edges.read, *dy.shape[1:])
     return jnp.concatenate([jnp.zeros(more, dy.dtype), dy])
 
