@@ -106,6 +106,6 @@ def _kernel_gradient(x, kernel, dy, stride):
     seen = lax.dynamic_slice(padded, at, window)[:, ::stride, ::stride]
     return seen.reshape(-1, x.shape[-1]).T @ dy
 
-  # A loop and not k * k products: XLA:CPU would compile each of them.
+  # A loop: one program line compiles, not one for each of k * k taps.
   taps = lax.map(of_tap, jnp.arange(size * size))
   return taps.reshape(kernel.shape)

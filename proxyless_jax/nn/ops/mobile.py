@@ -29,7 +29,7 @@ class SqueezeExcite(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    # In float32 whatever the compute dtype: they are few, and decide much.
+    # A mean over many pixels: in float32 whatever the compute dtype.
     means = jnp.mean(x, (1, 2), keepdims=True, dtype=jnp.float32)
     features = x.shape[-1]
     hidden = Conv1x1(self.squeezed, name="reduce")(means)
