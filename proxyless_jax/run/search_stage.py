@@ -14,7 +14,7 @@ import numpy as np
 
 from proxyless_jax.data import train_batches
 from proxyless_jax.hardware import split_quantity
-from proxyless_jax.nas import gates, objective, own_paths, reinforce
+from proxyless_jax.nas import gates, objective, reinforce
 from proxyless_jax.nas.arch_step import arch_step
 from proxyless_jax.nas.derive import ROUNDING, derive
 from proxyless_jax.nas.optimizers import arch_optimizer, search_schedule
@@ -40,7 +40,7 @@ from proxyless_jax.run.costs import (
 from proxyless_jax.run.loop import Stage
 from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Metrics
-from proxyless_jax.training.sgd import weight_optimizer
+from proxyless_jax.training.optimizers import weight_optimizer
 
 METRICS = (
   *("loss", "top1", "top5", "arch_loss", "arch_top1", "arch_top5"),
@@ -122,15 +122,15 @@ def _units(costs) -> dict[str, str]:
 
 def _weight_step(search: SearchOptions, module, valid, tx, mesh):
   """The step that trains the weights."""
-  own = search.path_per_device and mesh
   return functools.partial(
-    own_paths.weight_step if own else weight_step,
+    weight_step,
     module=module,
     valid=valid,
     tx=tx,
     label_smoothing=search.label_smoothing,
     grad_accum=search.grad_accum,
     mesh=mesh,
+    path_per_device=search.path_per_device,
   )
 
 
@@ -145,9 +145,8 @@ def _arch_step(
   draw |= dict(grad_accum=arch.grad_accum, mesh=mesh)
   update = dict(valid=valid, tx=tx, costs=costs)
   if arch.algorithm == "gradient":
-    own = search.path_per_device and mesh
-    step = own_paths.arch_step if own else arch_step
-    return jitted(functools.partial(step, mode=arch.mode, **(draw | update)))
+    draw |= dict(mode=arch.mode, path_per_device=search.path_per_device)
+    return jitted(functools.partial(arch_step, **(draw | update)))
   draw["samples"] = arch.samples
   update["baseline_decay"] = arch.baseline_decay
   update["entropy_weight"] = arch.entropy_weight

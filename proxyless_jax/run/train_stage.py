@@ -25,7 +25,7 @@ from proxyless_jax.run.config.sections import TrainOptions
 from proxyless_jax.run.loop import Stage, newest_state
 from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Metrics, merge
-from proxyless_jax.training.sgd import train_schedule, weight_optimizer
+from proxyless_jax.training.optimizers import train_schedule, weight_optimizer
 from proxyless_jax.training.state import train_state
 from proxyless_jax.training.steps import batch_statistics, eval_step, train_step
 
