@@ -1,4 +1,4 @@
-"""Banks: packing, counting, and picking an architecture's variables."""
+"""Banks: packing and counting."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from proxyless_jax.nn import build, inherit, init
+from proxyless_jax.nn import build, init
 from proxyless_jax.nn.supernet import bank
-from proxyless_jax.space import MBConv, parameters
+from proxyless_jax.space import MBConv
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +20,6 @@ def space(small_space):
     strides=(1, 2),
     candidates=("mbconv1_k3", "mbconv2_k5", "zero"),
   )
-
-
-def size(tree):
-  return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 @pytest.mark.parametrize("collection", ["params", "batch_stats"])
@@ -74,29 +70,3 @@ def test_alike_edges_share_a_bank(space):
     length = bank.banks(space)[0].length(collection)
     assert tree["block01"].shape == (2, 3, length)
     assert tree["block03"].shape[:2] == (1, 2)
-
-
-def test_an_architecture_inherits_the_bits_of_its_rows(space):
-  variables = init(build(space), jax.random.key(0))
-  network = space.choose(["mbconv2_k5", "zero", "mbconv1_k3"])
-  own = inherit(space, variables, network)
-  expected = init(build(network), jax.random.key(1))
-  assert jax.tree.structure(own) == jax.tree.structure(expected)
-  jax.tree.map(lambda a, b: assert_array_equal(a.shape, b.shape), own, expected)
-  assert size(own["params"]) == parameters(network)
-  for name, i, j in (("block01", 0, 1), ("block03", 0, 0)):
-    edge = next(edge for edge in space.edges if edge.name == name)
-    op = edge.ops[j]
-    for collection in ("params", "batch_stats"):
-      layout = bank.layout(op, bank.nameless(edge), collection)
-      row = np.asarray(variables[collection][name][i, j])
-      packed = layout.pack(own[collection][name][op.name], len(row))
-      assert_array_equal(packed[: layout.length], row[: layout.length])
-  for name in ("stem", "block00", "head", "classifier"):
-    for collection in variables:
-      jax.tree.map(
-        assert_array_equal,
-        own[collection].get(name),
-        variables[collection].get(name),
-      )
-  assert "block02" not in own["params"]
