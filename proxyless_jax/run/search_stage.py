@@ -71,7 +71,11 @@ def search_stage(
   warmup, begin, end = _schedule(search, len(dataset.weights) / search.batch)
   tx = _optimizer(search, warmup, end - warmup)
   arch_tx = arch_optimizer(
-    arch.lr, b1=arch.b1, b2=arch.b2, weight_decay=arch.weight_decay
+    arch.lr,
+    optimizer=arch.optimizer,
+    b1=arch.b1,
+    b2=arch.b2,
+    weight_decay=arch.weight_decay,
   )
   module = build(space, dtype=options.compute_dtype)
   valid = gates.valid_candidates(space)
@@ -170,8 +174,11 @@ def _optimizer(search: SearchOptions, warmup: int, main: int):
   rates = search.warmup_lr * scale, warmup, search.lr * scale, main
   return weight_optimizer(
     search_schedule(*rates),
+    optimizer=search.optimizer,
     momentum=search.momentum,
     nesterov=search.nesterov,
+    b1=search.b1,
+    b2=search.b2,
     weight_decay=search.weight_decay,
     kernels_only=False,
   )

@@ -139,8 +139,11 @@ def _optimizer(train: TrainOptions, count: int, linear: int):
   lr = train.lr * train.batch / train.lr_batch
   return weight_optimizer(
     train_schedule(lr, count, linear),
+    optimizer=train.optimizer,
     momentum=train.momentum,
     nesterov=train.nesterov,
+    b1=train.b1,
+    b2=train.b2,
     weight_decay=train.weight_decay,
     kernels_only=train.kernels_only,
   )
