@@ -233,6 +233,8 @@ def test_home_folders(start, jobs, tmp_path, monkeypatch):
   ((name, config, workdir),) = jobs
   assert (name, workdir) == ("search", f"{tmp_path}/run")
   assert config.run.log_every == 10
+  code, _ = start("--config=~/my.py", "--workdir=~/run", "--config.sed=1")
+  assert code.endswith("; did you mean --config.seed?")
 
 
 def test_a_workdir_that_cannot_be(start, jobs):
