@@ -40,11 +40,11 @@ def __getattr__(name: str) -> Any:
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def search(config, workdir) -> dict:
+def search(config, workdir, **own) -> dict:
   """Searches, derives, trains and evaluates: see `run.jobs.search`."""
   from proxyless_jax.run import jobs  # Imports data and report libraries.
 
-  return jobs.search(config, workdir)
+  return jobs.search(config, workdir, **own)
 
 
 def train(config, workdir) -> dict:

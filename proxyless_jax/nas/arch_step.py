@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -80,46 +81,37 @@ def arch_step(
       mode `two` the probability that is kept is then that of all candidates of
       an edge that are in some device's pair.
   """
-  key = state.step_key(ARCH_STREAM)
   own = path_per_device and mesh is not None
+  of_draw = dict(valid=valid, mode=mode, draw=draw, grad_accum=grad_accum)
+  of_loss = dict(module=module, costs=costs, terms=terms)
   gradients = functools.partial(
-    arch_gradients,
-    module=module,
-    valid=valid,
-    costs=costs,
-    mode=mode,
-    label_smoothing=label_smoothing,
-    grad_accum=grad_accum,
-    draw=draw,
-    terms=terms,
+    arch_gradients, label_smoothing=label_smoothing, **of_draw, **of_loss
   )
-
-  def on_share(held, batch):
-    *held, key = held
-    if not own:
-      grads, involved, metrics = gradients(*held, key, batch)
-      return grads, involved, psum(metrics)
-    key = jax.random.fold_in(key, lax.axis_index(PATH))
-    grads, involved, metrics = gradients(*held, key, batch)
-    grads, involved = lax.pmean(grads, PATH), lax.pmax(involved, PATH)
-    return grads, involved, lax.psum(metrics, PATH)
-
-  variables = {"params": state.params, "batch_stats": state.batch_stats}
-  held = state.arch, variables, state.multipliers, key
+  on_share = functools.partial(_on_share, gradients, own)
   step = over_devices(on_share, mesh, PATH if own else DATA)
+  variables = {"params": state.params, "batch_stats": state.batch_stats}
+  key = state.step_key(ARCH_STREAM)
+  held = state.arch, variables, state.multipliers, key
   grads, involved, metrics = step(held, batch)
   probs = gates_lib.probabilities(state.arch, valid)
+  expected = [cost.table.expected(probs) for cost in costs]
+  derived = functools.partial(objective_lib.derived_costs, costs, valid)
   state, of_costs = update_arch(
-    state,
-    grads,
-    involved,
-    valid=valid,
-    tx=tx,
-    costs=costs,
-    expected=[cost.table.expected(probs) for cost in costs],
-    derived=lambda arch: objective_lib.derived_costs(costs, arch, valid),
+    state, grads, involved, valid, tx, costs, expected, derived
   )
   return state, {**metrics, **of_costs}
+
+
+def _on_share(gradients, own, held, batch):
+  """On one device: the gradients of all, what took part in some, metrics."""
+  *held, key = held
+  if not own:
+    grads, involved, metrics = gradients(*held, key, batch)
+    return grads, involved, psum(metrics)
+  key = jax.random.fold_in(key, lax.axis_index(PATH))
+  grads, involved, metrics = gradients(*held, key, batch)
+  grads, involved = lax.pmean(grads, PATH), lax.pmax(involved, PATH)
+  return grads, involved, lax.psum(metrics, PATH)
 
 
 def arch_gradients(
@@ -133,7 +125,7 @@ def arch_gradients(
   mode: str,
   grad_accum: int,
   draw: gates_lib.Draw = gates_lib.draw,
-  **of_loss,
+  **of_loss: Any,
 ) -> tuple[jax.Array, jax.Array, Metrics]:
   """Gradients of the objective in alpha, through the gates of one draw.
 
@@ -214,7 +206,6 @@ def update_arch(
   state: SearchState,
   grads: jax.Array,
   involved: jax.Array | bool,
-  *,
   valid: jax.Array,
   tx: optax.GradientTransformationExtraArgs,
   costs: Sequence[objective_lib.Cost],

@@ -247,14 +247,14 @@ def next_multipliers(
 
 
 def derived_costs(
-  costs: Sequence[Cost], arch: jax.Array, valid: jax.Array
+  costs: Sequence[Cost], valid: jax.Array, arch: jax.Array
 ) -> list[jax.Array]:
   """What the network of the largest alpha costs: f[] for each cost.
 
   Args:
     costs: costs of the objective, each with a table.
-    arch: f[e, k], alpha.
     valid: bool[e, k], the candidates that exist.
+    arch: f[e, k], alpha.
   """
   path = gates_lib.most_probable(arch, valid)
   return [cost.table.of_path(path) for cost in costs]

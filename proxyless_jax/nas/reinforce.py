@@ -21,8 +21,9 @@ called on the drawn networks; `reinforce_step` is both in one.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -84,31 +85,25 @@ def sample_step(
   """
   draw_key, dropout_key = jax.random.split(state.step_key(ARCH_STREAM))
   drawn = draw_paths(draw_key, state.arch, valid, samples)
+  evaluate = functools.partial(
+    _evaluate,
+    module=module,
+    valid=valid,
+    label_smoothing=label_smoothing,
+    grad_accum=grad_accum,
+  )
 
-  def share(held, batch):
+  def on_share(held, batch):
     variables, drawn, key = held
 
-    def evaluate(_, path):
-      def of_part(part, carry, key):
-        logits, _ = module.apply(
-          variables,
-          part["image"],
-          train=True,
-          gates=gates_lib.path(path, valid),
-          mutable=["batch_stats"],
-          rngs={"dropout": key},
-        )
-        loss = cross_entropy(logits, part, label_smoothing)
-        return None, (carry, classification(logits, part, loss))
+    def of_path(_, path):
+      return None, evaluate(path, variables, batch, key)
 
-      _, (_, metrics) = in_parts(of_part, grad_accum, batch, None, key)
-      return None, metrics
-
-    return psum(lax.scan(evaluate, None, drawn)[1])
+    return psum(lax.scan(of_path, None, drawn)[1])
 
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   held = variables, drawn, dropout_key
-  metrics = over_devices(share, mesh)(held, batch)
+  metrics = over_devices(on_share, mesh)(held, batch)
   top1 = metrics["top1"]
   accuracy = top1.total / jnp.maximum(top1.count, 1.0)
   derived = gates_lib.most_probable(state.arch, valid)
@@ -116,6 +111,27 @@ def sample_step(
   sums = jax.tree.map(jnp.sum, metrics)
   metrics = {f"arch_{name}": mean for name, mean in sums.items()}
   return Draws(paths, accuracy), metrics
+
+
+def _evaluate(
+  path, variables, batch, key, *, module, valid, label_smoothing, grad_accum
+) -> Metrics:
+  """Loss and accuracy of one path on a batch, or on a device's share of it."""
+
+  def of_part(part, carry, key):
+    logits, _ = module.apply(
+      variables,
+      part["image"],
+      train=True,
+      gates=gates_lib.path(path, valid),
+      mutable=["batch_stats"],
+      rngs={"dropout": key},
+    )
+    loss = cross_entropy(logits, part, label_smoothing)
+    return None, (carry, classification(logits, part, loss))
+
+  _, (_, metrics) = in_parts(of_part, grad_accum, batch, None, key)
+  return metrics
 
 
 def draw_paths(
@@ -159,24 +175,15 @@ def update_step(
   )
   mean = jnp.mean(rewards)
   baseline = jnp.where(state.updates == 0, mean, state.baseline)
+  paths, advantages = draws.paths[:-1], rewards - baseline
   grads = jax.grad(surrogate)(
-    state.arch,
-    valid,
-    draws.paths[:-1],
-    rewards - baseline,
-    entropy_weight,
-    terms,
+    state.arch, valid, paths, advantages, entropy_weight, terms
   )
+  expected = _expected(costs, state, valid, values)
+  # Known before the update: the last path is that of the largest alpha.
+  of_derived = values[-1]
   state, metrics = update_arch(
-    state,
-    grads,
-    True,
-    valid=valid,
-    tx=tx,
-    costs=costs,
-    expected=_expected(costs, state, valid, values),
-    # Those of the largest alpha that the paths were drawn from.
-    derived=lambda _: values[-1],
+    state, grads, True, valid, tx, costs, expected, lambda _: of_derived
   )
   metrics["reward"], metrics["baseline"] = once(mean), once(baseline)
   state = state.replace(
@@ -223,7 +230,7 @@ def reinforce_step(
   label_smoothing: float,
   grad_accum: int,
   mesh: Mesh | None = None,
-  **update,
+  **update: Any,
 ) -> tuple[SearchState, Metrics]:
   """Both halves in one, where every cost has a table.
 

@@ -23,6 +23,8 @@ global norm.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -205,7 +207,9 @@ def _check_shape(place: str, mask, leaf):
     )
 
 
-def spread_over_state(inner, state, mask):
+def spread_over_state(
+  inner: optax.GradientTransformation, state: optax.OptState, mask: Any
+) -> Any:
   """`mask`, one leaf per parameter, as a tree like the optimizer's state.
 
   Global state, such as a count, gets True: it always advances.

@@ -91,15 +91,13 @@ def weight_step(
     label_smoothing=label_smoothing,
     grad_accum=grad_accum,
   )
-  draw_path = functools.partial(
-    _draw_path, valid=valid, draw=draw, network=module.network
-  )
-  key = state.step_key(WEIGHT_STREAM)
+  network = module.network
+  draw_path = functools.partial(_draw_path, valid, draw, network)
   strategy = _own_paths if path_per_device and mesh else _shared_path
-  return strategy(state, batch, key, draw_path, learn, tx, mesh)
+  return strategy(state, batch, draw_path, learn, tx, mesh, network)
 
 
-def _draw_path(params, arch, key, *, valid, draw, network) -> Path:
+def _draw_path(valid, draw, network, params, arch, key) -> Path:
   gates = lax.stop_gradient(draw(key, arch, valid, "full"))
   drawn = drawn_rows(network, gates.index)
   return Path(get_path(params, drawn), drawn, gates)
@@ -146,11 +144,11 @@ def path_gradients(
   return grads, batch_stats, metrics
 
 
-def _shared_path(state, batch, key, draw_path, learn, tx, mesh):
+def _shared_path(state, batch, draw_path, learn, tx, mesh, network):
   """One path for all devices: the gradients of their shares are added up."""
+  key = state.step_key(WEIGHT_STREAM)
   # Drawn before the devices part: of a sharded state the rows alone travel.
   path = draw_path(state.params, state.arch, key)
-  network = learn.keywords["module"].network
 
   def on_share(held, batch):
     path, batch_stats, key = held
@@ -166,8 +164,9 @@ def _shared_path(state, batch, key, draw_path, learn, tx, mesh):
   return _next(state, params, batch_stats, opt_state), metrics
 
 
-def _own_paths(state, batch, key, draw_path, learn, tx, mesh):
+def _own_paths(state, batch, draw_path, learn, tx, mesh, network):
   """A path for each device: their gradients are averaged."""
+  del network
 
   def on_share(held, batch):
     params, old, arch, key = held
@@ -187,6 +186,7 @@ def _own_paths(state, batch, key, draw_path, learn, tx, mesh):
       new[name] = jnp.where(rows, new[name], old[name])
     return grads, drawn, new, lax.psum(metrics, PATH)
 
+  key = state.step_key(WEIGHT_STREAM)
   held = state.params, state.batch_stats, state.arch, key
   step = over_devices(on_share, mesh, PATH)
   grads, drawn, batch_stats, metrics = step(held, batch)
@@ -198,7 +198,9 @@ def _own_paths(state, batch, key, draw_path, learn, tx, mesh):
   return _next(state, params, batch_stats, opt_state), metrics
 
 
-def mean_over_drawers(trees, drawn: dict[str, jax.Array]) -> tuple:
+def mean_over_drawers(
+  trees: tuple[dict, ...], drawn: dict[str, jax.Array]
+) -> tuple[dict, ...]:
   """Means over devices, each with a path of its own.
 
   Args:

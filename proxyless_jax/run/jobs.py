@@ -50,13 +50,18 @@ from proxyless_jax.run.weights import load_weights
 from proxyless_jax.space import Network
 
 
-def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
+def search(
+  config: Mapping[str, Any], workdir: str | os.PathLike, **own: Any
+) -> dict:
   """Searches, derives, trains where `config.train.enabled`, and evaluates.
 
   Args:
     config: a `ConfigDict`, or nested dicts; see `configs/mnist.py`.
     workdir: folder of the run, on a file system of this machine; a run that
       was stopped in it goes on.
+    own: functions and optimizers of your own, `draw`, `terms`, `tx` and
+      `arch_tx`: see `run.search_stage.search_stage`. A run that goes on must
+      be given the same ones again.
 
   Returns:
     The contents of `result.json`: one flat dict.
@@ -71,7 +76,7 @@ def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   space = options.make_space(dataset.classes)
   check_drop_path(options.train, space)
   calls = Calls(space, options.search.costs, workdir)
-  stage = search_stage(options, dataset, space, calls)
+  stage = search_stage(options, dataset, space, calls, **own)
   claim_run(workdir, options, dataset)
   costs = make_costs(options.search.costs, space)
   hosts.on_first(lambda: keep_tables(workdir, costs))

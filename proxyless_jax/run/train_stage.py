@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from proxyless_jax.data import eval_batches, train_batches
+from proxyless_jax.data.dataset import Dataset
 from proxyless_jax.nn import build, init
 from proxyless_jax.parallel.mesh import (
   host_share,
@@ -33,7 +35,7 @@ METRICS = ("loss", "top1", "top5")
 
 
 def train_stage(
-  options: Options, dataset, network: Network, variables: dict | None
+  options: Options, dataset: Dataset, network: Network, variables: dict | None
 ) -> Stage:
   """The stage that trains an architecture.
 
@@ -53,13 +55,7 @@ def train_stage(
     frozen=_frozen(train, network),
   )
   mesh = make_mesh()
-  batches = train_batches(
-    dataset.train,
-    options.data,
-    batch=train.batch,
-    seed=options.seed + 2,
-    share=host_share(),
-  )
+  batches = _batches(options, dataset, batch=train.batch, seed=2)
   step = functools.partial(
     train_step,
     module=module,
@@ -96,7 +92,9 @@ def train_steps(train: TrainOptions, images: int) -> tuple[int, int]:
   return count, min(round(train.lr_warmup_epochs * epoch), count - 1)
 
 
-def trained(options: Options, network: Network, workdir) -> tuple | None:
+def trained(
+  options: Options, network: Network, workdir: str | os.PathLike
+) -> tuple[int, dict] | None:
   """(step, variables) of the newest checkpoint of a training.
 
   None where there is none in the workdir.
@@ -156,6 +154,16 @@ def _drop_rate(train: TrainOptions, count: int) -> optax.Schedule | None:
   return optax.linear_schedule(0.0, train.drop_path, count)
 
 
+def _batches(options: Options, dataset: Dataset, *, batch: int, seed: int):
+  return train_batches(
+    dataset.train,
+    options.data,
+    batch=batch,
+    seed=options.seed + seed,
+    share=host_share(),
+  )
+
+
 def _advance(train_step, iterator, mesh):
   """Takes the training from step to step."""
 
@@ -166,7 +174,9 @@ def _advance(train_step, iterator, mesh):
   return advance
 
 
-def recalibrate(options: Options, dataset, network: Network, variables: dict):
+def recalibrate(
+  options: Options, dataset: Dataset, network: Network, variables: dict
+) -> dict:
   """Variables with batch-norm statistics of the network's own path.
 
   Inherited statistics were gathered behind other candidates than the chosen
@@ -174,13 +184,8 @@ def recalibrate(options: Options, dataset, network: Network, variables: dict):
   """
   module = build(network, dtype=options.compute_dtype, bn_momentum=0.0)
   count = options.evaluate.recalibration_batches
-  batches = train_batches(
-    dataset.train,
-    options.data,
-    batch=options.train.batch // options.train.grad_accum,
-    seed=options.seed + 3,
-    share=host_share(),
-  )
+  batch = options.train.batch // options.train.grad_accum
+  batches = _batches(options, dataset, batch=batch, seed=3)
   mesh = make_mesh()
   of_batch = jax.jit(
     functools.partial(batch_statistics, module=module, mesh=mesh)
@@ -195,7 +200,7 @@ def recalibrate(options: Options, dataset, network: Network, variables: dict):
 
 
 def evaluate_network(
-  options: Options, dataset, network: Network, variables: dict
+  options: Options, dataset: Dataset, network: Network, variables: dict
 ) -> dict[str, float]:
   """Loss, top1 and top5 over the test part, each image once.
 

@@ -59,12 +59,13 @@ class ArchOptions:
 
   Attributes:
     algorithm: 'gradient' through the gates, or 'reinforce'.
-    optimizer: name of the optimizer, one of `training.optimizers.OPTIMIZERS`.
+    optimizer: 'adam', 'adamw', 'lion', or 'sgd', here without momentum; see
+      `nas.optimizers.arch_optimizer`.
     lr: learning rate.
-    b1: decay rate of the first moment, for all optimizers but 'sgd'.
-    b2: decay rate of the second moment, likewise.
-    weight_decay: factor of the parameters that is added to their gradient, or
-      by 'adamw' and 'lion' to their update.
+    b1: decay rate of the first moment of all but SGD.
+    b2: decay rate of the second moment of all but SGD.
+    weight_decay: factor of the parameters that is added to their gradient; of
+      'adamw' and 'lion', to their update.
     init_scale: standard deviation of the initial parameters.
     mode: gates of the gradient's paths, 'full' (all candidates) or 'two'.
     samples: paths that REINFORCE draws for one update.
@@ -130,14 +131,14 @@ class SearchOptions:
     warmup_lr: learning rate at the start of the warm-up; a cosine takes it to
       zero.
     lr: learning rate at the start of the search that follows, likewise.
-    optimizer: name of the optimizer of the weights, one of
-      `training.optimizers.OPTIMIZERS`.
-    momentum: momentum of 'sgd'.
-    nesterov: whether the momentum is Nesterov's.
-    b1: decay rate of the first moment, for all optimizers but 'sgd'.
-    b2: decay rate of the second moment, likewise.
-    weight_decay: factor of the weights that is added to their gradient, or by
-      'adamw' and 'lion' to their update.
+    optimizer: 'sgd', 'adam', 'adamw' or 'lion', see
+      `training.optimizers.weight_optimizer`.
+    momentum: momentum of SGD.
+    nesterov: whether SGD's momentum is Nesterov's.
+    b1: decay rate of the first moment of all but SGD.
+    b2: decay rate of the second moment of all but SGD.
+    weight_decay: factor of the weights that is added to their gradient; of
+      'adamw' and 'lion', to their update.
     label_smoothing: share of the labels that is spread over all classes.
     path_per_device: whether each device draws paths of its own, instead of one
       path for all.
@@ -171,9 +172,9 @@ class SearchOptions:
     )
     for field in ("warmup_epochs", "warmup_lr", "weight_decay"):
       fields.not_negative(f"search.{field}", getattr(self, field))
+    fields.one_of("search.optimizer", self.optimizer, OPTIMIZERS)
     for field in ("label_smoothing", "momentum", "b1", "b2"):
       fields.fraction(f"search.{field}", getattr(self, field))
-    fields.one_of("search.optimizer", self.optimizer, OPTIMIZERS)
     for name, cost in self.costs.items():
       self._check_cost(name, cost)
 
@@ -216,14 +217,14 @@ class TrainOptions:
     lr: highest learning rate; a cosine takes it to zero.
     lr_warmup_epochs: epochs at the start in which the learning rate rises
       linearly; none as published at batch 256, some for large batches.
-    optimizer: name of the optimizer of the weights, one of
-      `training.optimizers.OPTIMIZERS`.
-    momentum: momentum of 'sgd'.
-    nesterov: whether the momentum is Nesterov's.
-    b1: decay rate of the first moment, for all optimizers but 'sgd'.
-    b2: decay rate of the second moment, likewise.
-    weight_decay: factor of the weights that is added to their gradient, or by
-      'adamw' and 'lion' to their update.
+    optimizer: 'sgd', 'adam', 'adamw' or 'lion', see
+      `training.optimizers.weight_optimizer`.
+    momentum: momentum of SGD.
+    nesterov: whether SGD's momentum is Nesterov's.
+    b1: decay rate of the first moment of all but SGD.
+    b2: decay rate of the second moment of all but SGD.
+    weight_decay: factor of the weights that is added to their gradient; of
+      'adamw' and 'lion', to their update.
     kernels_only: whether weight decay leaves out batch norm, as published, and
       biases, of which only the classifier has one.
     label_smoothing: share of the labels that is spread over all classes.
@@ -269,12 +270,12 @@ class TrainOptions:
         f"train.lr_warmup_epochs = {self.lr_warmup_epochs}: expected below "
         f"train.epochs = {self.epochs}"
       )
+    fields.one_of("train.optimizer", self.optimizer, OPTIMIZERS)
     for field in (
       *("label_smoothing", "dropout", "drop_path", "ema_decay"),
       *("momentum", "b1", "b2"),
     ):
       fields.fraction(f"train.{field}", getattr(self, field))
-    fields.one_of("train.optimizer", self.optimizer, OPTIMIZERS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
