@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -286,7 +286,7 @@ def _advance(weight_step, arch_step, iterators, mesh, begin: int, every: int):
 
 
 def derive_network(
-  options: Options,
+  options: Mapping[str, CostOptions],
   space: Network,
   costs: Sequence[objective.Cost],
   arch: np.ndarray,
@@ -297,6 +297,13 @@ def derive_network(
   Argmax of every edge; where that misses a target, the most probable
   architecture that keeps all of them. Targets of costs that only a call can
   tell steer the search alone.
+
+  Args:
+    options: costs of the config, by name.
+    space: the search space.
+    costs: the same costs, with their tables.
+    arch: f32[e, k], the logits at the end of the search.
+    calls: the black-box costs.
 
   Returns:
     The network, and what is to be said of it: its costs, whether they keep
@@ -310,7 +317,7 @@ def derive_network(
     warnings.warn(missed, stacklevel=2)
   more = {}
   for cost in costs:
-    more |= _found(cost, options.search.costs[cost.name], network, calls)
+    more |= _found(cost, options[cost.name], network, calls)
   more["edges_off_argmax"] = int(np.sum(index != derive(arch, valid)))
   return network, more
 
