@@ -39,7 +39,7 @@ FLOORS = {
   "space": (
     {"suggest", "checks", "edge"},
     {"ops"},
-    {"codec", "networks"},
+    {"codec", "table", "networks"},
     {"spaces", "net_config", "files"},
     {"zoo"},
   ),
@@ -47,6 +47,9 @@ FLOORS = {
   # Between them: the loop, the stages, and what both need.
   "run": ({"config", "hosts", "storage"}, set(), {"jobs", "measuring"}),
 }
+
+# Modules that a function of the same name hides.
+HIDDEN = {"proxyless_jax.data.load"}
 
 IMPORT_WITHOUT = """
 import importlib, pkgutil, sys
@@ -136,8 +139,9 @@ def floor_of(path):
   floors = FLOORS.get(room)
   if floors is None or parts == ["__init__"]:
     return None
-  number = [i for i, names in enumerate(floors) if parts[0] in names]
-  return number[0] if number else floors.index(set())
+  found = [i for i, names in enumerate(floors) if parts[0] in names]
+  assert found or set() in floors, f"{path}: say in FLOORS where it stands"
+  return found[0] if found else floors.index(set())
 
 
 def test_the_method_needs_no_data_or_report_libraries():
@@ -193,7 +197,7 @@ def test_each_module_is_the_attribute_of_its_name():
     found = importlib.import_module(module.name)
     if getattr(sys.modules[parent], name) is not found:
       hidden.append(module.name)
-  assert not hidden
+  assert set(hidden) == HIDDEN
 
 
 def test_space_needs_only_the_standard_library():

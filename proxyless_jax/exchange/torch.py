@@ -43,11 +43,11 @@ def from_torch(
   Args:
     network: an architecture: a released one, or any other of `mobile_space`
       or `tree_space`.
-    state_dict: names and arrays: NumPy's, tensors, parameters, or whatever
-      `np.asarray` takes; such as `read_torch` gives. Or a checkpoint with such
-      a dict under a usual name; prefixes of wrappers are dropped. Counters,
-      such as `num_batches_tracked`, are ignored.
-    part: which of the weights in a checkpoint, see `read_torch`.
+    state_dict: arrays by name (of NumPy, tensors, parameters, or anything else
+      that `np.asarray` takes), such as `read_torch` returns; or a checkpoint
+      with such a dict under a usual name. Prefixes of wrappers are dropped.
+      Counters, such as `num_batches_tracked`, are ignored.
+    part: name of the weights in a checkpoint, see `read_torch`.
     key: for fine-tuning: PRNG key of a fresh classifier, where that of the
       state dict is missing or for another number of classes, and of a fresh
       stem, where that is for other input channels; a line in the log says so.
@@ -83,16 +83,23 @@ def from_torch(
     for entry in taken
   }
   if fresh:
-    own = flax.traverse_util.flatten_dict(init(build(network), key))
-    added = {path: own[path] for path in own if path[1] in fresh}
-    logging.warning(
-      "fine-tuning: %d of %d tensors are taken from the state dict; fresh: %s",
-      *(len(flat), len(flat) + len(added), describe(fresh)),
-    )
-    flat |= added
+    flat |= _fresh(network, fresh, key, len(flat))
   # Copies: what is donated to a step must not be memory of NumPy.
   variables = flax.traverse_util.unflatten_dict(flat)
   return jax.device_put(variables, may_alias=False)
+
+
+def _fresh(
+  network: Network, fresh: dict[str, str], key: jax.Array, taken: int
+) -> dict[tuple[str, ...], jax.Array]:
+  """Fresh arrays of some edges by path; says so in the log."""
+  own = flax.traverse_util.flatten_dict(init(build(network), key))
+  added = {path: own[path] for path in own if path[1] in fresh}
+  logging.warning(
+    "fine-tuning: %d of %d tensors are taken from the state dict; fresh: %s",
+    *(taken, taken + len(added), describe(fresh)),
+  )
+  return added
 
 
 def to_torch(

@@ -112,7 +112,7 @@ class Network(abc.ABC):
     return self.with_edges(chosen)
 
   def __str__(self) -> str:
-    """A short table: a summary, then a line per edge."""
+    """A short table: a summary, then a line per edge (`edge_table`)."""
     h, w, c = self.image_shape
     first = (
       f"{type(self).__name__} of {h}x{w}x{c} images, {self.classes} classes"
@@ -120,13 +120,10 @@ class Network(abc.ABC):
     if self.is_architecture:
       first += f": {parameters(self):,} parameters, {macs(self):,} MACs"
     else:
-      count = sum(len(edge.ops) > 1 for edge in self.edges)
-      first += f": {count} searched edges, {self._size_text()} architectures"
+      size = math.prod(len(edge.ops) for edge in self.edges)
+      shown = f"{size:,}" if size < 10**9 else f"10^{self.log10_size:.1f}"
+      first += f": {shown} architectures"
     return f"{first}\n{edge_table(self.layers)}"
-
-  def _size_text(self) -> str:
-    size = math.prod(len(edge.ops) for edge in self.edges)
-    return f"{size:,}" if size < 10**9 else f"10^{self.log10_size:.1f}"
 
   def to_json(self, path: str | os.PathLike | None = None) -> str:
     """The description as JSON text, also written to `path` where given."""
