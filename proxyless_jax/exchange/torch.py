@@ -24,9 +24,9 @@ from proxyless_jax.exchange.fine_tuning import describe, unlike
 from proxyless_jax.nn import build, init
 from proxyless_jax.space import Network
 
-# What a message lists of each kind of what does not fit.
+# Entries of each kind that a message lists.
 LISTED = 10
-# The axes of a released tensor in our order, by how many it has; and back.
+# The axes of a released tensor in our order, by their number; and back.
 TO_OURS = {4: (2, 3, 1, 0), 2: (1, 0)}
 TO_THEIRS = {4: (3, 2, 0, 1), 2: (1, 0)}
 
@@ -109,14 +109,14 @@ def to_torch(
 
   Args:
     network: an architecture, as for `from_torch`.
-    variables: {'params', 'batch_stats'} of its module.
+    variables: {'params', 'batch_stats'} of the network's module.
 
   Returns:
-    Names and arrays: float32, and int64 zeros for the counters of batch norms.
+    Arrays by name: float32, and int64 zeros for the counters of batch norms.
 
   Raises:
-    ValueError: `variables` are not those of the network: all that is missing,
-      too much or misshapen is named.
+    ValueError: `variables` are not those of the network: everything missing,
+      extra or misshapen is named.
   """
   _check_mapping("variables", variables)
   entries = layouts.entries(network)
@@ -136,16 +136,20 @@ def to_torch(
   return state_dict
 
 
-def as_array(name: str, value) -> np.ndarray:
-  """An array of NumPy, of whatever has the numbers, a tensor among it.
+def as_array(name: str, value: Any) -> np.ndarray:
+  """A NumPy array from anything that has numbers, such as a tensor.
+
+  Args:
+    name: name of the value, for errors.
+    value: array, tensor, parameter or numbers.
 
   Raises:
-    ValueError: names what has no such array: sparse, conjugated, elsewhere
-      than in main memory, or of a type that NumPy lacks.
+    ValueError: the value has no such array: it is sparse, conjugated, not in
+      main memory, or of a type that NumPy lacks.
   """
   try:
-    # NumPy takes no tensor that asks for gradients, as parameters do, and has
-    # no bfloat16: float32 holds all its values.
+    # NumPy refuses tensors that require gradients, as parameters do, and has no
+    # bfloat16: float32 represents all its values.
     if hasattr(value, "detach"):
       value = value.detach()
       is_bfloat16 = str(value.dtype) == "torch.bfloat16"
@@ -154,7 +158,7 @@ def as_array(name: str, value) -> np.ndarray:
   except (TypeError, ValueError, RuntimeError) as error:
     raise ValueError(
       f"{name}: expected dense numbers in main memory, got a "
-      f"{type(value).__name__} that NumPy can not hold: {error}"
+      f"{type(value).__name__} that NumPy cannot hold: {error}"
     ) from error
 
 
@@ -171,17 +175,17 @@ def _transposed_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
   return tuple(shape[axis] for axis in axes)
 
 
-def _real(name: str, value) -> np.ndarray:
+def _real(name: str, value: Any) -> np.ndarray:
   array = as_array(name, value)
   if not jnp.issubdtype(array.dtype, jnp.floating):
     raise ValueError(
       f"{name} is {array.dtype}: expected floating-point numbers"
     )
-  with np.errstate(over="ignore"):  # What does not fit is infinite, and told.
+  with np.errstate(over="ignore"):  # Overflow gives infinity, refused later.
     return array.astype(np.float32)
 
 
-def _check_mapping(what: str, value) -> None:
+def _check_mapping(what: str, value: object) -> None:
   if not isinstance(value, Mapping):
     raise ValueError(
       f"{what} is a {type(value).__name__}: expected a dict of arrays"

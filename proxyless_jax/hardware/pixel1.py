@@ -55,8 +55,8 @@ def pixel1_table(space: Network) -> CostTable:
 
 
 def _key(op: Op, edge: Edge) -> str:
-  """As `_row_key`; '' for an operation of no kind that was measured."""
-  op = named(op)  # No time depends on epsilon.
+  """As `_row_key`; '' for an operation of a kind that was not measured."""
+  op = named(op)  # Times do not depend on epsilon.
   one, other = (
     "x".join(map(str, shape)) for shape in (edge.shape_in, edge.shape_out)
   )
