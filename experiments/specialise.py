@@ -26,7 +26,7 @@ import jax
 from scipy import stats
 
 import proxyless_jax as pj
-from configs import imagenet_mobile, mnist
+from proxyless_jax.configs import imagenet_mobile, mnist
 from proxyless_jax.hardware.design import draw_networks
 from proxyless_jax.hardware.journal import Journal
 from proxyless_jax.hardware.sampling import Bench, Patience
@@ -66,7 +66,7 @@ def measure(runtime: str, seed: int, workdir: str) -> tuple[str, dict]:
 def search(name: str, kind: str, reference: str, seed: int, workdir: str):
   """The network for one target, and the result of its run."""
   config = config_of(seed)
-  cost = dict(config.search.costs.macs, kind=kind, reference=reference)
+  cost = dict(config.search.costs.hardware, kind=kind, reference=reference)
   cost.update(form="at_most", weight=0.1)
   config.search.costs = {name: cost}
   folder = os.path.join(workdir, name)

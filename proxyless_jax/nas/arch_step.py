@@ -14,8 +14,7 @@ from proxyless_jax.nas import objective as objective_lib
 from proxyless_jax.nas.arch_update import move_arch
 from proxyless_jax.nas.path_gradients import arch_gradients
 from proxyless_jax.nas.state import SearchState
-from proxyless_jax.parallel.collectives import add_up
-from proxyless_jax.parallel.over_devices import over_devices
+from proxyless_jax.parallel.collectives import over_devices, psum
 from proxyless_jax.training.metrics import (
   Metrics,
 )
@@ -66,7 +65,7 @@ def arch_step(
       label_smoothing=label_smoothing,
       grad_accum=grad_accum,
     )
-    return grads, add_up(metrics)
+    return grads, psum(metrics)
 
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   held = state.arch, variables, state.multipliers, key

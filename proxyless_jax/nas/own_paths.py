@@ -33,7 +33,7 @@ from proxyless_jax.nas.rows import get_drawn
 from proxyless_jax.nas.state import SearchState
 from proxyless_jax.nas.transforms import drawn_only
 from proxyless_jax.nas.weight_step import drawn_rows
-from proxyless_jax.parallel.over_devices import over_devices
+from proxyless_jax.parallel.collectives import over_devices
 from proxyless_jax.training.gradients import weight_gradients
 from proxyless_jax.training.metrics import Metrics
 from proxyless_jax.training.state import ARCH_STREAM, WEIGHT_STREAM, step_key
@@ -86,7 +86,9 @@ def weight_step(
   key = step_key(state, WEIGHT_STREAM)
   held = state.params, state.batch_stats, state.arch, key
   own = Mesh(mesh.devices, (AXIS,))
-  grads, drawn, batch_stats, metrics = over_devices(share, own)(held, batch)
+  grads, drawn, batch_stats, metrics = over_devices(share, own, AXIS)(
+    held, batch
+  )
   drawn = {name: rows[..., None] for name, rows in drawn.items()}
   updates, opt_state = drawn_only(tx).update(
     grads,
@@ -149,7 +151,7 @@ def arch_step(
   key = step_key(state, ARCH_STREAM)
   held = state.arch, variables, state.multipliers, key
   own = Mesh(mesh.devices, (AXIS,))
-  grads, involved, metrics = over_devices(share, own)(held, batch)
+  grads, involved, metrics = over_devices(share, own, AXIS)(held, batch)
   state, of_costs = move_arch(
     state, grads, involved, valid=valid, tx=tx, costs=costs
   )

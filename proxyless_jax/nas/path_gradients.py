@@ -15,7 +15,7 @@ import jax
 
 from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nas import objective as objective_lib
-from proxyless_jax.parallel.collectives import held_by_all
+from proxyless_jax.parallel.collectives import psum_backward
 from proxyless_jax.training.accumulation import in_parts
 from proxyless_jax.training.metrics import (
   Metrics,
@@ -67,7 +67,7 @@ def arch_gradients(
         variables,
         part["image"],
         train=True,
-        gates=gates._replace(gate=held_by_all(gates.gate)),
+        gates=gates._replace(gate=psum_backward(gates.gate)),
         mutable=["batch_stats"],
         rngs={"dropout": dropout_key},
       )

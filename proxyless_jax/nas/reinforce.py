@@ -35,8 +35,7 @@ from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nas import objective as objective_lib
 from proxyless_jax.nas.objective import cost_metrics
 from proxyless_jax.nas.state import SearchState
-from proxyless_jax.parallel.collectives import add_up
-from proxyless_jax.parallel.over_devices import over_devices
+from proxyless_jax.parallel.collectives import over_devices, psum
 from proxyless_jax.training.accumulation import in_parts
 from proxyless_jax.training.metrics import (
   Metrics,
@@ -106,7 +105,7 @@ def sample_step(
       _, (_, metrics) = in_parts(of_part, grad_accum, batch, None, key)
       return None, metrics
 
-    return add_up(lax.scan(evaluate, None, drawn)[1])
+    return psum(lax.scan(evaluate, None, drawn)[1])
 
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   held = variables, drawn, dropout_key

@@ -12,9 +12,8 @@ from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nas.rows import get_drawn, update_drawn
 from proxyless_jax.nas.state import SearchState
 from proxyless_jax.nn import banks
-from proxyless_jax.nn.networks.gradient_sums import add_up_gradients
-from proxyless_jax.parallel.collectives import add_up
-from proxyless_jax.parallel.over_devices import over_devices
+from proxyless_jax.nn.networks.gradient_sums import psum_gradients
+from proxyless_jax.parallel.collectives import over_devices, psum
 from proxyless_jax.space import Network
 from proxyless_jax.training.gradients import weight_gradients
 from proxyless_jax.training.metrics import (
@@ -62,8 +61,8 @@ def weight_step(
     )
     gates = held[2]
     index = drawn_rows(grads, module.network, gates.index)
-    grads = add_up_gradients(grads, module.network, index)
-    return grads, batch_stats, add_up(metrics)
+    grads = psum_gradients(grads, module.network, index)
+    return grads, batch_stats, psum(metrics)
 
   dropout_key = jax.random.fold_in(key, 1)
   held = rows, state.batch_stats, gates, None, dropout_key
@@ -91,7 +90,7 @@ def drawn_rows(params, network: Network, index: jax.Array):
   drawn = dict.fromkeys(params, True)
   positions = {edge.name: i for i, edge in enumerate(network.edges)}
   for bank in banks(network):
-    if len(bank.place.ops) > 1:
+    if len(bank.form.ops) > 1:
       rows = np.array([positions[edge.name] for edge in bank.edges])
       drawn[bank.name] = index[rows]
   return drawn

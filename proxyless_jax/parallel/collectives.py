@@ -1,68 +1,103 @@
-"""What layers and losses exchange where devices share a batch.
+"""One step on many devices: each has its share of a batch, all hold the state.
 
-A step that runs on several devices is traced once, for one device's share of
-the batch, under `jax.shard_map`. There a sum over examples is a sum over the
-axis `data` too, and random numbers of examples are those that one device would
-draw for the whole batch: so what is computed by these does not depend on how
-many devices there are. Outside `shard_map`, and under axes of other names, all
-of this does nothing.
+`over_devices` traces a function once, for one device's share of the batch,
+under `jax.shard_map`. The mesh's axis says what the devices have in common:
+
+    DATA  one path, and the batch: a sum over examples is a `psum`, and random
+          numbers of examples are those that one device would draw for the
+          whole batch. Layers and losses use these functions, so what they
+          compute does not depend on the number of devices.
+    PATH  the parameters alone: each device runs a path of its own, and layers
+          exchange nothing. What is learned is averaged by the step.
+
+Outside `shard_map`, and over PATH, the functions of DATA do nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax import lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
-# Of a mesh whose devices share a batch.
-DATA = "data"
+DATA, PATH = "data", "path"
 
 
-def shares() -> int:
-  """Over how many devices the batch is spread in what is being traced."""
+def over_devices(
+  function: Callable[[Any, Any], Any], mesh: Mesh | None, axis: str = DATA
+) -> Callable[[Any, Any], Any]:
+  """Runs a function of a batch on each device's share of it.
+
+  Args:
+    function: (what all devices hold, batch) -> what all then hold alike.
+    mesh: devices, along one axis of any name; None for one device, where
+      nothing changes.
+    axis: name of that axis inside the function, `DATA` or `PATH`.
+
+  Returns:
+    The function of global arrays: batch arrays f[b, ...] are split over the
+    mesh in order, everything else is replicated.
+  """
+  if mesh is None:
+    return function
+  return jax.shard_map(
+    function,
+    mesh=Mesh(mesh.devices, (axis,)),
+    in_specs=(P(), P(axis)),
+    out_specs=P(),
+    # What is the same everywhere follows from sums that it cannot see through.
+    check_vma=False,
+  )
+
+
+def num_shards() -> int:
+  """The number of devices that share the batch in what is being traced."""
   mesh = jax.sharding.get_abstract_mesh()
   return mesh.shape[DATA] if DATA in mesh.manual_axes else 1
 
 
-def add_up(tree):
-  """The sum over all devices' shares of a pytree; not differentiable."""
-  return lax.psum(tree, DATA) if shares() > 1 else tree
+def psum(tree):
+  """The sum over the shares of a batch, of a pytree; not differentiable."""
+  return lax.psum(tree, DATA) if num_shards() > 1 else tree
 
 
 @jax.custom_vjp
-def total(x):
-  """The sum over all devices' shares, of which each pulls back its own.
+def psum_forward(x):
+  """`psum` of an array, whose cotangent goes back to each share unchanged.
 
-  Every device holds the same loss, so its cotangent reaches each share once;
-  gradients of what all devices hold alike have to be added up after it.
+  For a loss: every device holds the same one, so its cotangent must reach each
+  share once. Gradients in replicated parameters are then each device's own
+  part, and want a `psum`.
   """
-  return add_up(x)
+  return psum(x)
 
 
-total.defvjp(lambda x: (total(x), None), lambda _, dy: (dy,))
+psum_forward.defvjp(lambda x: (psum_forward(x), None), lambda _, dy: (dy,))
 
 
 @jax.custom_vjp
-def held_by_all(x):
-  """`x`, the same on all devices; its gradient is the sum of theirs."""
+def psum_backward(x):
+  """`x`, an array the same on all devices; its cotangent is their `psum`."""
   return x
 
 
-held_by_all.defvjp(lambda x: (x, None), lambda _, dy: (add_up(dy),))
+psum_backward.defvjp(lambda x: (x, None), lambda _, dy: (psum(dy),))
 
 
-def of_examples(draw: Callable[[int], jax.Array], batch: int) -> jax.Array:
-  """Random numbers of this device's examples.
+def per_example(draw: Callable[[int], jax.Array], batch: int) -> jax.Array:
+  """Random numbers for this device's share of the examples.
 
   Args:
     draw: from the number of examples n of the whole batch to f[n, ...].
-    batch: examples of this device.
+    batch: number of examples on this device.
 
   Returns:
     f[batch, ...]. XLA draws no others, where `draw` is one of `jax.random`.
   """
-  devices = shares()
+  devices = num_shards()
   values = draw(batch * devices)
   if devices == 1:
     return values

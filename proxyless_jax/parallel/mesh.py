@@ -106,9 +106,9 @@ def place(tree, mesh: Mesh | None, sharded: bool = False):
   """
   if mesh is None:
     return tree
-  shardings = layout(tree, mesh, sharded)
+  wanted = shardings(tree, mesh, sharded)
   if all(_is_on(leaf, mesh) for leaf in jax.tree.leaves(tree)):
-    return jax.jit(lambda tree: tree, out_shardings=shardings)(tree)
+    return jax.jit(lambda tree: tree, out_shardings=wanted)(tree)
 
   def put(leaf, sharding):
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -119,7 +119,7 @@ def place(tree, mesh: Mesh | None, sharded: bool = False):
       array.shape, sharding, lambda index: array[index]
     )
 
-  return jax.tree.map(put, tree, shardings)
+  return jax.tree.map(put, tree, wanted)
 
 
 def _is_on(leaf, mesh: Mesh) -> bool:
@@ -127,7 +127,7 @@ def _is_on(leaf, mesh: Mesh) -> bool:
   return sharding is not None and sharding.device_set == set(mesh.devices.flat)
 
 
-def layout(tree, mesh: Mesh, sharded: bool):
+def shardings(tree, mesh: Mesh, sharded: bool):
   """The sharding of each leaf of a pytree of arrays.
 
   Sharded leaves are cut along the longest axis that the devices divide; those
@@ -161,7 +161,7 @@ def jit_step(step: Callable, mesh: Mesh | None, sharded: bool = False):
     state, *others = step(state, *args)
     if mesh is not None:
       state = jax.lax.with_sharding_constraint(
-        state, layout(state, mesh, sharded)
+        state, shardings(state, mesh, sharded)
       )
     return state, *others
 

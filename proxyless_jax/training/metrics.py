@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from proxyless_jax.parallel.collectives import add_up, total
+from proxyless_jax.parallel.collectives import psum, psum_forward
 
 
 class Mean(NamedTuple):
@@ -44,8 +44,8 @@ def cross_entropy(logits, batch: dict, label_smoothing: float):
   labels = jax.nn.one_hot(batch["label"], classes, dtype=logits.dtype)
   labels = optax.smooth_labels(labels, label_smoothing)
   losses = optax.softmax_cross_entropy(logits, labels)
-  count = add_up(jnp.sum(batch["mask"]))
-  return total(jnp.sum(losses * batch["mask"])) / jnp.maximum(count, 1.0)
+  count = psum(jnp.sum(batch["mask"]))
+  return psum_forward(jnp.sum(losses * batch["mask"])) / jnp.maximum(count, 1.0)
 
 
 def classification(logits, batch: dict, loss) -> Metrics:

@@ -19,10 +19,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from proxyless_jax.nn.layers.batch_norm import TOLD, agreed_statistics
-from proxyless_jax.nn.networks.gradient_sums import add_up_gradients
-from proxyless_jax.parallel.collectives import add_up
-from proxyless_jax.parallel.over_devices import over_devices
+from proxyless_jax.nn.layers.batch_norm import MUTATED, synced_batch_stats
+from proxyless_jax.nn.networks.gradient_sums import psum_gradients
+from proxyless_jax.parallel.collectives import over_devices, psum
 from proxyless_jax.training.gradients import weight_gradients
 from proxyless_jax.training.metrics import (
   Metrics,
@@ -78,8 +77,8 @@ def train_step(
       grad_accum=grad_accum,
       frozen=frozen,
     )
-    grads = add_up_gradients(grads, module.network, {})
-    return grads, batch_stats, add_up(metrics)
+    grads = psum_gradients(grads, module.network, {})
+    return grads, batch_stats, psum(metrics)
 
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   trained, frozen = split_edges(variables, module.frozen)
@@ -118,7 +117,7 @@ def eval_step(
   def share(variables, batch):
     logits = module.apply(variables, batch["image"], train=False)
     loss = cross_entropy(logits, batch, 0.0)
-    return add_up(classification(logits, batch, loss))
+    return psum(classification(logits, batch, loss))
 
   return over_devices(share, mesh)(variables, batch)
 
@@ -133,9 +132,9 @@ def batch_statistics(
       variables,
       batch["image"],
       train=True,
-      mutable=TOLD,
+      mutable=MUTATED,
       rngs={"dropout": jax.random.key(0)},
     )
-    return agreed_statistics(new)
+    return synced_batch_stats(new)
 
   return over_devices(share, mesh)(variables, batch)

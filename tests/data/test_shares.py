@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from proxyless_jax.data import eval_batches, load, train_batches
-from proxyless_jax.data.load import Subset
+from proxyless_jax.data.dataset import Subset
 
 JITTER = {"brightness": 0.2, "saturation": 0.5}
 PLAIN = {

@@ -17,8 +17,8 @@ from proxyless_jax.nas.path_gradients import arch_gradients
 from proxyless_jax.nas.rows import get_drawn
 from proxyless_jax.nas.weight_step import drawn_rows
 from proxyless_jax.nn import build
+from proxyless_jax.parallel.collectives import over_devices
 from proxyless_jax.parallel.mesh import jit_step, place, to_devices
-from proxyless_jax.parallel.over_devices import over_devices
 from proxyless_jax.training.gradients import weight_gradients
 from proxyless_jax.training.state import ARCH_STREAM, WEIGHT_STREAM, step_key
 
@@ -54,7 +54,7 @@ def test_means_over_those_that_drew_a_row(mesh):
 
   own = Mesh(mesh.devices, (AXIS,))
   shares = to_devices({"index": index, "rows": rows, "rest": rest}, mesh)
-  got = jax.jit(over_devices(share, own))(None, shares)
+  got = jax.jit(over_devices(share, own, AXIS))(None, shares)
   close(got["rest"]["x"], rest.mean(0))
   for edge in range(2):
     for candidate in range(3):

@@ -16,13 +16,17 @@ from proxyless_jax.nas.arch_step import arch_step
 from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, init
 from proxyless_jax.nn.layers.batch_norm import (
-  TOLD,
+  MUTATED,
   BatchNorm,
-  agreed_statistics,
+  synced_batch_stats,
 )
-from proxyless_jax.parallel.collectives import held_by_all, of_examples, total
+from proxyless_jax.parallel.collectives import (
+  over_devices,
+  per_example,
+  psum_backward,
+  psum_forward,
+)
 from proxyless_jax.parallel.mesh import jit_step, place, to_devices
-from proxyless_jax.parallel.over_devices import over_devices
 from proxyless_jax.training.state import split_edges, train_state
 from proxyless_jax.training.steps import batch_statistics, eval_step, train_step
 
@@ -143,7 +147,7 @@ def test_losses_and_gradients_of_shares(mesh):
   x = np.arange(1.0, 17.0, dtype=np.float32)
 
   def loss(w, x):
-    mean = total(jnp.sum((held_by_all(w) * x) ** 2)) / 16
+    mean = psum_forward(jnp.sum((psum_backward(w) * x) ** 2)) / 16
     return mean * jnp.log(mean)
 
   share = over_devices(jax.value_and_grad(loss), mesh)
@@ -154,8 +158,8 @@ def test_losses_and_gradients_of_shares(mesh):
 
 def test_random_numbers_of_examples(mesh):
   def draw(key, x):
-    mine = of_examples(lambda n: jax.random.normal(key, (n, 3)), len(x))
-    return total(jnp.sum(mine * x[:, None]))
+    mine = per_example(lambda n: jax.random.normal(key, (n, 3)), len(x))
+    return psum_forward(jnp.sum(mine * x[:, None]))
 
   key, x = jax.random.key(0), np.arange(16.0, dtype=np.float32)
   many = jax.jit(over_devices(draw, mesh))(key, to_devices(x, mesh))
@@ -177,8 +181,8 @@ def test_a_norm_of_another_library_agrees_on_the_mean(mesh):
   variables = Foreign().init(jax.random.key(0), x)
 
   def share(variables, x):
-    _, told = Foreign().apply(variables, x, mutable=TOLD)
-    return agreed_statistics(told)
+    _, told = Foreign().apply(variables, x, mutable=MUTATED)
+    return synced_batch_stats(told)
 
   many = jax.jit(over_devices(share, mesh))(variables, to_devices(x, mesh))
   one = share(variables, x)

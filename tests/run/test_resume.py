@@ -24,7 +24,7 @@ pytestmark = [
 KILLED = """
 import dataclasses, os, signal, sys
 from proxyless_jax import main
-from proxyless_jax.run import loop
+from proxyless_jax.run import jobs
 
 name, at, signal_name = sys.argv.pop(1).split(":")
 run_stage = jobs.run_stage

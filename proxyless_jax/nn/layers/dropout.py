@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from proxyless_jax.parallel.collectives import of_examples
+from proxyless_jax.parallel.collectives import per_example
 
 
 def drop_path(key, y, rate):
@@ -20,7 +20,7 @@ def drop_path(key, y, rate):
     y: what a path adds to its shortcut, or to other paths.
     rate: f[], of examples that the path is dropped for; below 1.
   """
-  kept = of_examples(
+  kept = per_example(
     lambda n: jax.random.bernoulli(key, 1.0 - rate, (n, 1, 1, 1)), y.shape[0]
   )
   return jnp.where(kept, y / (1.0 - rate), 0.0).astype(y.dtype)
@@ -54,7 +54,7 @@ class Dropout(nn.Module):
     if not train or self.rate == 0.0:
       return x
     key = dropout_key(self)
-    kept = of_examples(
+    kept = per_example(
       lambda n: jax.random.bernoulli(key, 1.0 - self.rate, (n, *x.shape[1:])),
       x.shape[0],
     )

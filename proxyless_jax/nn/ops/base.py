@@ -31,8 +31,8 @@ def make(
   candidate it gets none, so it has no dropout of its own.
 
   For the numbers of one device on several, its batch norm is `pj.BatchNorm`:
-  another sees each device's share of a batch by itself. And random numbers are
-  drawn by `nn.parallel.of_examples`: others are the same for each share.
+  another sees each device's share of a batch by itself. Random numbers come
+  from `parallel.collectives.per_example`: others are the same for each share.
 
   Args:
     op: the operation.

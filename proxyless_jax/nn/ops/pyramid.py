@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.batch_norm import BatchNorm
+from proxyless_jax.nn.layers.channels import pooled_shortcut
 from proxyless_jax.nn.layers.dropout import dropout_key
 from proxyless_jax.nn.layers.linear import Conv, Conv1x1
 from proxyless_jax.nn.ops.base import make
-from proxyless_jax.nn.ops.common import average_cells
 from proxyless_jax.nn.ops.shake import shake
-from proxyless_jax.parallel.collectives import of_examples
+from proxyless_jax.parallel.collectives import per_example
 from proxyless_jax.space import Edge, PyramidBlock
 
 
@@ -33,7 +33,7 @@ def shake_drop(key, y, survival: float):
   keys = dict(zip(("kept", "forward", "backward"), jax.random.split(key, 3)))
   kept = jax.random.bernoulli(keys["kept"], survival)
   forward, backward = (
-    of_examples(
+    per_example(
       lambda n, key=keys[name], low=low: jax.random.uniform(
         key, (n, 1, 1, 1), jnp.float32, minval=low
       ),
@@ -54,9 +54,7 @@ class PyramidBlockModule(nn.Module):
   @nn.compact
   def __call__(self, x, train: bool):
     y = self._shaken(self._residual(x, train), train)
-    x = average_cells(x, self.edge.stride)
-    lacking = self.edge.features_out - self.edge.features_in
-    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, lacking))) + y
+    return pooled_shortcut(x, self.edge.stride, self.edge.features_out) + y
 
   def _residual(self, x, train: bool):
     norm = functools.partial(BatchNorm, momentum=self.bn_momentum, epsilon=1e-5)

@@ -16,7 +16,7 @@ from proxyless_jax.nn.layers.batch_norm import BatchNorm
 from proxyless_jax.nn.layers.dropout import dropout_key
 from proxyless_jax.nn.layers.linear import Conv, Conv1x1
 from proxyless_jax.nn.ops.base import make
-from proxyless_jax.parallel.collectives import of_examples
+from proxyless_jax.parallel.collectives import per_example
 from proxyless_jax.space import Edge, ShakeBlock
 
 
@@ -53,7 +53,7 @@ def shake_shake(key, one, other):
     key: PRNG key.
     one, other: f[b, h, w, c], of the residual branches.
   """
-  drawn = of_examples(
+  drawn = per_example(
     lambda n: jnp.moveaxis(
       jax.random.uniform(key, (2, n, 1, 1, 1), jnp.float32), 1, 0
     ),

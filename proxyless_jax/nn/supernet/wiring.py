@@ -1,10 +1,13 @@
-"""Wirings: from where mixed edges read, and where their outputs go.
+"""Wirings: what mixed edges read, and where their outputs go.
 
-A `Line` is a chain of edges, each with its shortcut where they have one. A
-`Graph` is any acyclic one: a node is the sum of the edges that lead to it.
+A `Line` is a chain of edges, with a shortcut beside each or beside none. A
+`Graph` is any acyclic graph, whose nodes are sums of the edges that lead to
+them.
 
-Both say it for the forward loop over edges, whose carry holds what later edges
-read, and for the backward loop, whose carry holds those arrays' gradients.
+A wiring serves two loops: the forward loop over edges, whose carry holds what
+later edges read, and the backward loop, whose carry holds the gradients of
+those arrays. Each has a `begin`, a read and a write for every edge, and an
+`end`. `save` picks what the backward loop needs of the forward one.
 """
 
 from __future__ import annotations
@@ -29,18 +32,18 @@ class Line:
 
   shortcut: bool
 
-  def places(self) -> None:
-    """What the loops need to know of each edge: nothing."""
+  def ends(self) -> None:
+    """What tells the edges apart for the loops: nothing, in a line."""
 
   def begin(self, x):
     return x
 
-  def read(self, carry, place):
-    del place
+  def read(self, carry, ends):
+    del ends
     return carry
 
-  def write(self, carry, place, y):
-    del place
+  def write(self, carry, ends, y):
+    del ends
     return carry + y if self.shortcut else y
 
   def end(self, carry):
@@ -51,28 +54,33 @@ class Line:
     del carry
     return inputs
 
-  def saved_of(self, saved, i, place):
+  def saved_of(self, saved, i, ends):
     """The input of edge i."""
-    del place
+    del ends
     return lax.dynamic_index_in_dim(saved, i, keepdims=False)
 
   def begin_back(self, dy):
     return dy
 
-  def read_back(self, carry, place):
-    del place
+  def read_back(self, carry, ends):
+    del ends
     return carry
 
-  def write_back(self, carry, place, dx):
-    del place
+  def write_back(self, carry, ends, dx):
+    del ends
     return carry + dx if self.shortcut else dx
 
   def end_back(self, carry):
     return carry
 
 
-class Place(NamedTuple):
-  """Nodes of an edge, i32[]."""
+class Ends(NamedTuple):
+  """The nodes of an edge.
+
+  Attributes:
+    source: i32[], node that the edge reads.
+    target: i32[], node that it leads to.
+  """
 
   source: jax.Array
   target: jax.Array
@@ -91,8 +99,9 @@ class Graph:
 
   edges: EdgeGraph
 
-  def places(self) -> Place:
-    return Place(
+  def ends(self) -> Ends:
+    """The nodes of all edges: i32[edges] each."""
+    return Ends(
       jnp.array(self.edges.sources, jnp.int32),
       jnp.array(self.edges.targets, jnp.int32),
     )
@@ -102,11 +111,11 @@ class Graph:
     more = (self.edges.inner + self.edges.outputs, *x.shape[1:])
     return jnp.concatenate([x, jnp.zeros(more, x.dtype)])
 
-  def read(self, carry, place: Place):
-    return lax.dynamic_index_in_dim(carry, place.source, keepdims=False)
+  def read(self, carry, ends: Ends):
+    return lax.dynamic_index_in_dim(carry, ends.source, keepdims=False)
 
-  def write(self, carry, place: Place, y):
-    return _add_to(carry, place.target, y)
+  def write(self, carry, ends: Ends, y):
+    return _add_to(carry, ends.target, y)
 
   def end(self, carry):
     """f[outputs, ...]."""
@@ -116,19 +125,19 @@ class Graph:
     del inputs
     return carry[: self.edges.read]
 
-  def saved_of(self, saved, i, place: Place):
+  def saved_of(self, saved, i, ends: Ends):
     del i
-    return lax.dynamic_index_in_dim(saved, place.source, keepdims=False)
+    return lax.dynamic_index_in_dim(saved, ends.source, keepdims=False)
 
   def begin_back(self, dy):
     more = (self.edges.read, *dy.shape[1:])
     return jnp.concatenate([jnp.zeros(more, dy.dtype), dy])
 
-  def read_back(self, carry, place: Place):
-    return lax.dynamic_index_in_dim(carry, place.target, keepdims=False)
+  def read_back(self, carry, ends: Ends):
+    return lax.dynamic_index_in_dim(carry, ends.target, keepdims=False)
 
-  def write_back(self, carry, place: Place, dx):
-    return _add_to(carry, place.source, dx)
+  def write_back(self, carry, ends: Ends, dx):
+    return _add_to(carry, ends.source, dx)
 
   def end_back(self, carry):
     return carry[: self.edges.inputs]

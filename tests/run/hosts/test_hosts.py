@@ -27,13 +27,14 @@ LOGGED = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d.*\] ")
 PROGRAM = """
 import os, signal, sys, time
 from absl import app, flags
-from proxyless_jax.run import arguments, hosts
+from proxyless_jax.run.config.flags import place
+from proxyless_jax.run.hosts import hosts
 
 code = compile(sys.argv.pop(1), "program", "exec")
 
 @hosts.leaving()
 def main(argv):
-  hosts.start(arguments.place())
+  hosts.start(place())
   exec(code, globals())
 
 app.run(main)
@@ -43,7 +44,7 @@ app.run(main)
 KILLED = """
 import dataclasses, os, signal, sys
 from proxyless_jax import main
-from proxyless_jax.run import loop
+from proxyless_jax.run import jobs
 
 run_stage = jobs.run_stage
 
@@ -156,11 +157,11 @@ except ValueError as error:
 def test_costs_are_asked_for_on_the_first_host(start, tmp_path):
   text = f"""
 from types import SimpleNamespace as Object
-from proxyless_jax.run.costs import Calls
+from proxyless_jax.run.black_box import Calls
 
 def board(network):
   print("asked")
-  return 1.5 + arguments.place().process
+  return 1.5 + place().process
 
 network = Object(edges=[Object(op=Object(name="zero"))])
 for again in range(2):
@@ -176,7 +177,7 @@ for again in range(2):
 
 def test_a_host_that_differs_stops_all(start):
   text = """
-hosts.check_same("config", {"seed": arguments.place().process})
+hosts.check_same("config", {"seed": place().process})
 time.sleep(100)
 """
   begun = time.monotonic()
@@ -195,7 +196,7 @@ def ours(said):
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_host_stops_those_that_wait_for_data(start, victim):
   text = f"""
-if arguments.place().process == {victim}:
+if place().process == {victim}:
   os.kill(os.getpid(), signal.SIGKILL)
 time.sleep(100)
 """
@@ -319,7 +320,7 @@ def test_sigterm_while_hosts_wait_for_each_other(tmp_path):
   with socket.create_server(("127.0.0.1", 0)) as server:
     port = server.getsockname()[1]
   text = (
-    "from proxyless_jax.run import joining, preemption\n"
+    "from proxyless_jax.run.hosts import joining, preemption\n"
     "with preemption.handled():\n"
     "  print('waiting', flush=True)\n"
     f"  joining.join(joining.Place('127.0.0.1:{port}', 2, 0))\n"

@@ -8,7 +8,7 @@ import pytest
 SEARCH = """
 import sys
 sys.path.insert(0, {root!r})
-from proxyless_jax.run.spawning import check_main
+from proxyless_jax.run.hosts.spawning import check_main
 def search():
   check_main({workers})
 {call}
