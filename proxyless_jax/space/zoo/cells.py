@@ -126,8 +126,8 @@ def nasnet_a_mobile(
   Args:
     image_size, channels, classes: of the data.
     cells: number of normal cells in each of the three stages.
-    filters: width of the first stage; the last cell gives 1056 channels, 6 states
-      of 4 * 44.
+    filters: width of the first stage; 1056 channels leave the last cell: 6
+      states of 4 * 44.
   """
   return cell_network(
     NASNET_A,
