@@ -85,7 +85,7 @@ def nvml_counter(
 
 
 def _gpu(pynvml: Any, ordinal: int, environment: Mapping[str, str]) -> Any:
-  """NVML's handle of CUDA's device: NVML lists what CUDA was told to hide."""
+  """NVML's handle of CUDA's device: NVML lists hidden devices too."""
   count = pynvml.nvmlDeviceGetCount()
   gpus = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(count)]
   text = environment.get("CUDA_VISIBLE_DEVICES")

@@ -1,7 +1,7 @@
 """Measured latency of the default mobile space's blocks on a Pixel 1 phone.
 
 Cai, Zhu and Han measured it for ProxylessNAS (ICLR 2019) and released it;
-`tables/pixel1.csv` names the file. Blocks are told apart by shapes, so the
+`tables/pixel1.csv` names the file. Blocks are identified by shapes, so the
 table covers the default mobile space at 224x224 and every space of its blocks.
 """
 

@@ -184,7 +184,7 @@ class Tree(Network):
 class EdgeGraph:
   """Edges between numbered nodes: inputs first, then inner ones, then outputs.
 
-  A node is the sum of what the edges that lead to it give.
+  A node is the sum of the outputs of the edges that lead to it.
 
   Attributes:
     inputs, inner, outputs: number of nodes of each kind.

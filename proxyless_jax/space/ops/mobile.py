@@ -114,7 +114,7 @@ class MBConv(Op):
     if not (whole or fraction) or self.expand <= 0:
       raise ValueError(
         f"expand = {self.expand!r}: expected a positive integer, such as 3 or "
-        "6, or a fractions.Fraction that is none, such as Fraction(5, 2)"
+        "6, or a fractions.Fraction that is not whole, such as Fraction(5, 2)"
       )
     if not isinstance(self.squeeze, int) or self.squeeze < 0:
       raise ValueError(

@@ -43,7 +43,7 @@ def _ratio(text: str) -> int | Fraction:
   return Fraction(part, whole) if whole and math.gcd(part, whole) == 1 else 0
 
 
-# What a name looks like, for people: (pattern, operation of match).
+# Form of a name, for people: (pattern, function from match to operation).
 Patterns = dict[str, tuple[str, Callable[[re.Match], Op]]]
 PATTERNS: Patterns = {
   "mbconv{expand}_k{kernel}[_se{squeeze}][_relu]": (
