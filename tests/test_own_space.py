@@ -17,6 +17,8 @@ import proxyless_jax as pj
 from proxyless_jax.exchange.layouts import layout
 from proxyless_jax.exchange.onnx_networks import wire
 from proxyless_jax.hardware import beside
+from proxyless_jax.hardware.measure import Plan, build_table
+from proxyless_jax.hardware.runtime import from_function
 from proxyless_jax.report import draw_architecture
 from proxyless_jax.report.figure import drawing
 from proxyless_jax.space import Block, Classifier, ConvBN, MBConv, Tree, Zero
@@ -76,6 +78,18 @@ def test_tables_cover_any_chain_and_any_tree(space, kind):
       assert costs[-1] == own[kind](network)
   assert table.min_cost <= min(costs) < max(costs) <= table.max_cost
   assert table.unit == {"macs": "MACs", "parameters": kind}.get(kind, "bytes")
+
+
+@pytest.mark.parametrize("space", SPACES, ids=["chain", "tree"])
+def test_any_chain_and_any_tree_can_be_measured(space):
+  def cost(network):
+    return 1e-3 * len(network.layers) + 1e-6 * pj.macs(network)
+
+  runtime = from_function("a device", cost)
+  table, check = build_table(space, runtime, Plan(calibration=6, held_out=2))
+  network = space.choose([1] * len(space.edges))
+  assert table.exact(network) == pytest.approx(cost(network))
+  assert check.summary()["error_max"] < 1e-6
 
 
 def test_the_phone_table_names_what_it_lacks():
