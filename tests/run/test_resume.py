@@ -86,7 +86,7 @@ def test_killed_in_every_stage(
       env=environment,
       capture_output=True,
       text=True,
-      timeout=120,
+      timeout=600,
       start_new_session=True,
     )
 
