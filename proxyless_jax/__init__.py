@@ -5,6 +5,9 @@ The rooms are subpackages: `space`, `parallel`, `nn`, `training`, `nas`,
 each is for.
 """
 
+import importlib
+from typing import Any
+
 from proxyless_jax import nas
 from proxyless_jax.exchange import (
   from_torch,
@@ -25,9 +28,16 @@ from proxyless_jax.space import (
   parameters,
   tree_space,
 )
-from proxyless_jax.space.zoo import zoo
+from proxyless_jax.space.zoo import list_networks, zoo
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+  """`pj.configs`, imported when it is asked for: it needs ml_collections."""
+  if name == "configs":
+    return importlib.import_module("proxyless_jax.configs")
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def search(config, workdir) -> dict:

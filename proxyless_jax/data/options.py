@@ -7,11 +7,17 @@ field ends before it has read an image.
 import dataclasses
 import math
 import numbers
+import os
 
 SOURCES = ("mnist", "folder", "tfds", "generated")
 CROPS = ("none", "pad", "resized")
 # Grain's shuffle takes 32-bit seeds; all seeds of the data have this range.
 SEED_LIMIT = 2**32
+
+
+def _most_workers() -> int:
+  """Processes that prepare batches by default: one per CPU, 32 at most."""
+  return min(32, os.cpu_count() or 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,26 +65,26 @@ class DataOptions:
     ValueError: a field is out of range, or does not fit the others.
   """
 
-  source: str
-  path: str
-  name: str
-  generated_classes: int
-  generated_images: int
-  image_size: int | tuple[int, int]
-  channels: int
-  mean: tuple[float, ...]
-  std: tuple[float, ...]
-  crop: str
-  crop_padding: int
-  crop_min_scale: float
-  flip: bool
-  brightness: float
-  saturation: float
-  cutout: int
-  test_fraction: float
-  arch_fraction: float
-  split_seed: int
-  workers: int
+  source: str = "tfds"
+  path: str = ""
+  name: str = "imagenet2012"
+  generated_classes: int = 0
+  generated_images: int = 0
+  image_size: int | tuple[int, int] = 224
+  channels: int = 3
+  mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+  std: tuple[float, ...] = (0.229, 0.224, 0.225)
+  crop: str = "resized"
+  crop_padding: int = 0
+  crop_min_scale: float = 0.08
+  flip: bool = True
+  brightness: float = 32 / 255
+  saturation: float = 0.5
+  cutout: int = 0
+  test_fraction: float = 0.1
+  arch_fraction: float = 50_000 / 1_281_167
+  split_seed: int = 0
+  workers: int = dataclasses.field(default_factory=_most_workers)
 
   def __post_init__(self):
     self._check_source()

@@ -11,17 +11,14 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
 
 from proxyless_jax.data.dataset import Dataset
-from proxyless_jax.run.config.options import Options, as_dict, space_defaults
+from proxyless_jax.run.config.options import Options, as_json
 from proxyless_jax.run.config.sections import TrainOptions
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.storage.contents import keep_contents
 from proxyless_jax.run.storage.workdir import claim, reached
 from proxyless_jax.run.train_stage import train_steps
-from proxyless_jax.space import Op
 
 # Fields that may change between two starts on one workdir: always; before the
 # first step of the training; and after it.
@@ -31,15 +28,11 @@ IN_TRAINING = ("train.epochs",)
 
 
 def claim_run(
-  config: Mapping[str, Any],
-  workdir: str | os.PathLike,
-  options: Options,
-  dataset: Dataset,
+  workdir: str | os.PathLike, options: Options, dataset: Dataset
 ) -> None:
   """Claims the workdir, and says what has changed since the last start.
 
   Args:
-    config: config of this start, as `search` gets it.
     workdir: folder of the run.
     options: the parsed config.
     dataset: the images of the config.
@@ -47,11 +40,11 @@ def claim_run(
   Raises:
     ValueError: the run cannot go on with this config, or with these images.
   """
-  hosts.say(hosts.on_first(lambda: _claim(config, workdir, options, dataset)))
+  hosts.say(hosts.on_first(lambda: _claim(workdir, options, dataset)))
   hosts.check_shared(workdir)
 
 
-def _claim(config, workdir, options: Options, dataset: Dataset) -> list[str]:
+def _claim(workdir, options: Options, dataset: Dataset) -> list[str]:
   """Claims the workdir on the first host; gives the lines to print."""
   evaluates = options.job == "evaluate"
   step = reached(workdir).get("train")
@@ -59,7 +52,7 @@ def _claim(config, workdir, options: Options, dataset: Dataset) -> list[str]:
   may_differ += BEFORE_TRAINING if step is None else IN_TRAINING
   if evaluates and not options.weights:
     may_differ += ("weights",)  # It evaluates what was trained from them.
-  claimed = functools.partial(claim, workdir, as_json(config), may_differ)
+  claimed = functools.partial(claim, workdir, as_json(options), may_differ)
   changes = claimed(keeps=False)
   stages = _stages(options.job, options.train.enabled)
   notes = keep_contents(workdir, dataset.names, dataset.contents, stages)
@@ -99,34 +92,3 @@ def _check_reached(
       f"are {steps} steps, and the training in {os.fspath(workdir)} is at step "
       f"{step}: set more, or use another workdir"
     )
-
-
-def as_json(config: Mapping[str, Any]) -> dict:
-  """The config as JSON can hold it: operations and functions by their names.
-
-  The space also has the fields that the config leaves out: if another release
-  has other defaults, a run does not go on with them unnoticed.
-  """
-  plain = as_dict(config)
-  space = dict(plain["space"])
-  space = space_defaults(space.get("family")) | space
-  # Anything else is refused when the space is made.
-  if isinstance(candidates := space.get("candidates"), list | tuple):
-    space["candidates"] = [
-      op.name if isinstance(op, Op) else op for op in candidates
-    ]
-  search = dict(plain["search"])
-  search["costs"] = {
-    name: {**cost, "kind": _name(cost["kind"])}
-    for name, cost in search["costs"].items()
-  }
-  return {**plain, "space": space, "search": search}
-
-
-def _name(kind: str | Callable) -> str:
-  """A text as it is; the name of a function, or of the type of an object."""
-  while isinstance(kind, functools.partial):
-    kind = kind.func
-  if not callable(kind):
-    return kind
-  return getattr(kind, "__qualname__", type(kind).__qualname__)

@@ -29,6 +29,7 @@ from proxyless_jax.run.black_box import Calls
 from proxyless_jax.run.claiming import claim_run
 from proxyless_jax.run.config import fields
 from proxyless_jax.run.config.options import Options, parse
+from proxyless_jax.run.config.space import own_ops
 from proxyless_jax.run.costs import keep_tables, make_costs
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.loop import run_stage
@@ -46,7 +47,7 @@ from proxyless_jax.run.train_stage import (
   trained,
 )
 from proxyless_jax.run.weights import load_weights
-from proxyless_jax.space import Network, Op
+from proxyless_jax.space import Network
 
 
 def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
@@ -71,7 +72,7 @@ def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   check_drop_path(options.train, space)
   calls = Calls(space, options.search.costs, workdir)
   stage = search_stage(options, dataset, space, calls)
-  claim_run(config, workdir, options, dataset)
+  claim_run(workdir, options, dataset)
   costs = make_costs(options.search.costs, space)
   hosts.on_first(lambda: keep_tables(workdir, costs))
   state, search_seconds = run_stage(stage, workdir, options.run)
@@ -106,7 +107,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
     freeze=options.train.freeze,
   )
   stage = train_stage(options, dataset, network, variables)
-  claim_run(config, workdir, options, dataset)
+  claim_run(workdir, options, dataset)
   hosts.on_first(lambda: keep_network(network, workdir))
   state, train_seconds = run_stage(stage, workdir, options.run)
   seconds = {"train": train_seconds}
@@ -122,7 +123,7 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   options, dataset = open_run(config, workdir)
   network = _network(options, dataset, workdir)
   variables, found = load_weights(options.weights, network), {}
-  claim_run(config, workdir, options, dataset)
+  claim_run(workdir, options, dataset)
   hosts.on_first(lambda: keep_network(network, workdir))
   if variables is None:
     found["step"], variables = _trained(options, network, workdir)
@@ -159,8 +160,7 @@ def measure(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
 
 def _network(options: Options, dataset: Dataset, workdir: str) -> Network:
   """The architecture to train or to evaluate."""
-  candidates = options.space.get("candidates", ())
-  own = [op for op in candidates if isinstance(op, Op)]
+  own = own_ops(options.space)
   return find_network(
     options.network, workdir, options.data, dataset.classes, own
   )

@@ -9,9 +9,8 @@ from typing import Any
 from proxyless_jax.data import DataOptions, check_search, load
 from proxyless_jax.data.dataset import Dataset
 from proxyless_jax.parallel.mesh import check_devices, check_shared, shared_by
-from proxyless_jax.run.claiming import as_json
 from proxyless_jax.run.config import fields
-from proxyless_jax.run.config.options import Options, parse
+from proxyless_jax.run.config.options import Options, as_json, parse
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.hosts.spawning import check_main
 from proxyless_jax.run.storage.compilation import keep_compiled
@@ -36,7 +35,7 @@ def open_run(
   keep_compiled()
   options = parse(config)
   check_main(options.data.workers)
-  hosts.check_same("config", as_json(config))
+  hosts.check_same("config", as_json(options))
   names = hosts.on_first(lambda: kept_classes(workdir))
   with fields.in_section("data", DataOptions):
     dataset = load(

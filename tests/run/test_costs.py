@@ -11,8 +11,8 @@ import pytest
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas import objective
 from proxyless_jax.report import read_metrics
-from proxyless_jax.run import claiming, jobs
-from proxyless_jax.run.config.options import parse
+from proxyless_jax.run import jobs
+from proxyless_jax.run.config.options import as_json, parse
 from proxyless_jax.run.config.sections import CostOptions
 from proxyless_jax.run.costs import keep_tables, make_costs
 from proxyless_jax.space import load_network, macs, parameters
@@ -291,5 +291,5 @@ def half(network, by):
 def test_names_of_functions_in_the_kept_config(make_config, kind, name):
   config = make_config(search__costs={"board": cost(kind, "absolute", "9 mJ")})
   config["search"]["arch"]["algorithm"] = "reinforce"
-  kept = claiming.as_json(config)["search"]["costs"]["board"]["kind"]
+  kept = as_json(parse(config))["search"]["costs"]["board"]["kind"]
   assert kept == name

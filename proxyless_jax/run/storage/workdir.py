@@ -308,10 +308,17 @@ def _append(workdir: str, changes: dict[str, tuple]) -> None:
 
 
 def _flat(tree, prefix: str = "") -> dict[str, object]:
-  """Leaves by dotted name; lists and empty dicts are leaves."""
+  """Leaves by dotted name; empty dicts and lists of values are leaves.
+
+  Lists of dicts, such as the edges of a network, are not.
+  """
+  leaves = {}
+  if isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
+    for i, item in enumerate(tree):
+      leaves |= _flat(item, f"{prefix}[{i}]")
+    return leaves
   if not isinstance(tree, dict) or (prefix and not tree):
     return {prefix: tree}
-  leaves = {}
   for key, value in tree.items():
     leaves |= _flat(value, f"{prefix}.{key}" if prefix else key)
   return leaves
