@@ -120,7 +120,7 @@ def reached(workdir: str | os.PathLike) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def alone(workdir: str | os.PathLike) -> Iterator[None]:
+def locked(workdir: str | os.PathLike) -> Iterator[None]:
   """Keeps two processes from taking steps in one workdir; made where missing.
 
   The lock ends with the process, however that ends. On a file system without

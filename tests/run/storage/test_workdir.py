@@ -7,9 +7,9 @@ import pytest
 from proxyless_jax.run.config.options import as_json, parse
 from proxyless_jax.run.storage.json_files import read_json
 from proxyless_jax.run.storage.workdir import (
-  alone,
   checked,
   claim,
+  locked,
   reached,
 )
 
@@ -231,10 +231,10 @@ def test_json_that_is_no_object(tmp_path, text):
 
 def test_two_processes_do_not_run_in_one_workdir(tmp_path):
   with (
-    alone(tmp_path),
+    locked(tmp_path),
     pytest.raises(ValueError, match="another process is running in it"),
-    alone(tmp_path),
+    locked(tmp_path),
   ):
     pass
-  with alone(tmp_path):
+  with locked(tmp_path):
     pass
