@@ -20,8 +20,9 @@ PICTURE = DOCS / "rooms.svg"
 
 # First and last lane of each room, its colour, and what it is for.
 ROOMS = {
-  "main": (0, 13, "#f6f6f4", "the command line"),
-  "__init__": (15, 28, "#f6f6f4", "import proxyless_jax as pj: public names"),
+  "main": (0, 8, "#f6f6f4", "the command line"),
+  "configs": (10, 17, "#f6f6f4", "recipes"),
+  "__init__": (19, 28, "#f6f6f4", "import proxyless_jax as pj"),
   "run": (0, 28, "#e8e4f3", "jobs, the loop, configs, files, hosts"),
   "nas": (2, 21, "#fbe3d0", "the method: gates, both steps, derivation"),
   "hardware": (11, 18, "#fdf0c8", "tables of costs"),
@@ -61,7 +62,8 @@ class Box(NamedTuple):
 def read_arrows(folder: pathlib.Path) -> list[Arrow]:
   """The imports between the parts (files and folders) of a package."""
   files = defaultdict(set)
-  for path in sorted(folder.rglob("*.py")):
+  linked = (folder / "configs").glob("*.py")  # `rglob` leaves out links.
+  for path in sorted({*folder.rglob("*.py"), *linked}):
     source = path.relative_to(folder).with_suffix("").parts[0]
     for target in imported_parts(path, folder):
       if target != source:
@@ -218,7 +220,7 @@ def is_drawn(arrow: Arrow) -> bool:
   """Names that `__init__` only hands on would hide what depends on what."""
   if arrow.source == "__init__":
     return arrow.target == "run"
-  return arrow.source != "__main__"
+  return {arrow.source, arrow.target} <= ROOMS.keys()
 
 
 def picture() -> str:

@@ -20,7 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from PIL import Image
 
-from configs import mnist
+from proxyless_jax.configs import mnist
 
 IMAGES = 500
 BATCH = 16

@@ -26,7 +26,7 @@ import jax
 from scipy import stats
 
 import proxyless_jax as pj
-from configs import imagenet_mobile, mnist
+from proxyless_jax.configs import imagenet_mobile, mnist
 from proxyless_jax.hardware.design import draw_networks
 from proxyless_jax.hardware.journal import Journal
 from proxyless_jax.hardware.sampling import Bench, Patience

@@ -17,7 +17,7 @@ import tempfile
 
 import jax
 
-from configs import mnist
+from proxyless_jax.configs import mnist
 from proxyless_jax.run import jobs
 
 TARGET = "1.2 M MACs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence, Sized
 
@@ -33,6 +34,19 @@ def check_positive(**fields: object) -> None:
   """
   for field, value in fields.items():
     expect(is_positive(value), field, value, "a positive integer")
+
+
+def check_natural(field: str, value: object) -> None:
+  """Raises a ValueError for anything but an integer of 0 or more."""
+  natural = type(value) is int and value >= 0
+  expect(natural, field, value, "an integer of 0 or more")
+
+
+def check_number(field: str, value: object) -> None:
+  """Raises a ValueError for anything but a finite number of 0 or more."""
+  number = isinstance(value, int | float) and not isinstance(value, bool)
+  fits = number and 0 <= value < math.inf
+  expect(fits, field, value, "a number of 0 or more")
 
 
 def check_odd(field: str, value: object) -> None:
@@ -71,9 +85,10 @@ def check_per_stage(**fields: Sequence[int]) -> None:
     check_sequence(field, values, "integers, one per stage")
   lengths = {len(values) for values in fields.values()}
   if len(lengths) > 1 or 0 in lengths:
-    *others, last = (f"{name} {tuple(v)}" for name, v in fields.items())
-    listed = f"{', '.join(others)} and {last}" if others else last
-    raise ValueError(f"{listed}: expected one entry per stage in each")
+    listed = [f"{field} = {tuple(values)}" for field, values in fields.items()]
+    raise ValueError(
+      f"{', '.join(listed)}: expected one entry per stage in each"
+    )
   for i, stage in enumerate(zip(*fields.values())):
     check_positive(**{f"{name}[{i}]": v for name, v in zip(fields, stage)})
 

@@ -126,7 +126,7 @@ def off_path(index):
   rows, first = {}, 0
   for bank in banks(SPACE):
     own = np.asarray(index)[first : first + len(bank.edges)]
-    rows[bank.name] = np.arange(len(bank.place.ops)) != own[:, None]
+    rows[bank.name] = np.arange(len(bank.form.ops)) != own[:, None]
     first += len(bank.edges)
   return rows
 

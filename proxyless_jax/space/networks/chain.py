@@ -12,6 +12,7 @@ from proxyless_jax.space.networks.network import (
   check_momentum,
   check_names,
 )
+from proxyless_jax.space.ops.mobile import Classifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,8 @@ class ChainBuilder:
   """Follows width and size through the edges of a chain as they are added.
 
   Attributes:
-    features, size: of what the last edge gives, or of the images.
+    features, size: width and size of the last edge's output; before the first
+      edge, channels and size of the images.
   """
 
   def __init__(self, features: int, size: Size):
@@ -78,3 +80,7 @@ class ChainBuilder:
     )
     self.features, self.size = features_out, edge.size_out
     return edge
+
+  def add_classifier(self, classes: int) -> Edge:
+    """The classifier that follows the last edge."""
+    return self.add("classifier", (Classifier(),), classes)

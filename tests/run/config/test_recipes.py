@@ -1,7 +1,5 @@
 """The recipes: they say what was published, and each runs as a whole."""
 
-import importlib
-
 import jax
 import numpy as np
 import pytest
@@ -17,7 +15,7 @@ RECIPES = (*IMAGENET, "cifar10")
 
 
 def config_of(recipe, variant=""):
-  return importlib.import_module(f"configs.{recipe}").get_config(variant)
+  return getattr(pj.configs, recipe).get_config(variant)
 
 
 @pytest.mark.parametrize("variant", ["", "train", "evaluate", "smoke"])

@@ -1,0 +1,106 @@
+"""The documentation: its examples run, its links and names exist."""
+
+import pathlib
+import re
+import runpy
+
+import pytest
+
+import proxyless_jax as pj
+from proxyless_jax.run.config.options import parse
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = sorted(
+  path
+  for pattern in ("*.md", "docs/*.md", "experiments/*.md")
+  for path in ROOT.glob(pattern)
+)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+# As in `nas/gates.py:draw`, `tests/nas/test_gates.py`, `pytest tests/nas`.
+PLACE = re.compile(r"`(\w+/[\w/]+\.py)(?::(\w+))?`")
+TESTS = re.compile(r"\btests/[\w/]+(?:\.py)?")
+
+
+def blocks(page: str, heading: str | None = None) -> list[str]:
+  """The Python blocks of a page, or of the part under one heading."""
+  text = (ROOT / page).read_text()
+  if heading:
+    _, text = text.split(f"\n## {heading}\n")
+    text = re.split(r"^## ", text, flags=re.MULTILINE)[0]
+  return [code for kind, code in FENCE.findall(text) if kind == "python"]
+
+
+def prose(path: pathlib.Path) -> str:
+  return FENCE.sub("", path.read_text())
+
+
+def anchors(path: pathlib.Path) -> set[str]:
+  """What a link can point to: the headings as GitHub names them."""
+  headings = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)
+  kept = re.compile(r"[^\w\- ]")
+  return {kept.sub("", h.lower()).replace(" ", "-") for h in headings}
+
+
+def run(block: str, names: dict) -> None:
+  """Runs a block of a page, with `names` from the blocks before it."""
+  exec(compile(block, "<documentation>", "exec"), names)
+
+
+def ids(path):
+  return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=ids)
+def test_links_lead_somewhere(path):
+  for file, anchor in LINK.findall(prose(path)):
+    target = (path.parent / file) if file else path
+    assert target.exists(), file
+    assert not anchor or anchor in anchors(target), f"{file}#{anchor}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=ids)
+def test_files_and_functions_that_are_named_exist(path):
+  text = path.read_text()
+  for test in TESTS.findall(text):
+    assert (ROOT / test).exists(), test
+  for file, name in PLACE.findall(text):
+    places = [top / file for top in (ROOT, ROOT / "proxyless_jax")]
+    found = [place for place in places if place.exists()]
+    assert found, file
+    if name and not file.startswith("configs/"):  # There it is a variant.
+      defined = rf"^(def|class) {name}\b"
+      assert re.search(defined, found[0].read_text(), re.MULTILINE), name
+
+
+@pytest.mark.parametrize("path", PAGES, ids=ids)
+def test_pages_are_wrapped(path):
+  for line in prose(path).splitlines():
+    may_be_long = line.lstrip().startswith(("|", "![")) or "`" in line
+    may_be_long |= "](" in line or line.startswith("    ")
+    assert may_be_long or len(line) <= 80, line
+
+
+def test_the_picture_of_the_rooms_is_up_to_date():
+  script = runpy.run_path(str(ROOT / "docs/rooms.py"))
+  drawn = (ROOT / "docs/rooms.svg").read_text()
+  assert script["picture"]() == drawn, "run: python docs/rooms.py"
+
+
+def test_readme_in_python(tmp_path, monkeypatch):
+  # Searches have tests of their own; here the config has to be a right one.
+  monkeypatch.setattr(pj, "search", lambda config, workdir: parse(config))
+  monkeypatch.chdir(tmp_path)
+  names = {}
+  for block in blocks("README.md", "In Python"):
+    run(block, names)
+  assert names["logits"].shape == (1, 1000)
+  assert names["network"] == pj.load_network("network.json")
+  assert "plain_k3" in [op.name for op in names["space"].edges[1].ops]
+
+
+def test_why_banks(capsys):
+  (block,) = blocks("docs/architecture.md")
+  run(block, {})
+  expected = block.rpartition("# ")[2].strip()
+  assert capsys.readouterr().out.strip() == expected
