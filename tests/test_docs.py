@@ -1,9 +1,12 @@
 """The documentation: its examples run, its links and names exist."""
 
+import os
 import pathlib
 import re
 import runpy
 
+import jax
+import numpy as np
 import pytest
 
 import proxyless_jax as pj
@@ -87,16 +90,38 @@ def test_the_picture_of_the_rooms_is_up_to_date():
   assert script["picture"]() == drawn, "run: python docs/rooms.py"
 
 
-def test_readme_in_python(tmp_path, monkeypatch):
-  # Searches have tests of their own; here the config has to be a right one.
-  monkeypatch.setattr(pj, "search", lambda config, workdir: parse(config))
+@pytest.fixture
+def checked_search(tmp_path, monkeypatch):
+  """Jobs have tests of their own; here a config has to fit its space."""
+
+  def check(config, workdir):
+    assert os.path.dirname(workdir) == "runs"
+    parse(config).make_space(classes=10)
+
+  monkeypatch.setattr(pj, "search", check)
   monkeypatch.chdir(tmp_path)
+
+
+def test_readme_in_python(checked_search, quick_compilation):
   names = {}
   for block in blocks("README.md", "In Python"):
     run(block, names)
   assert names["logits"].shape == (1, 1000)
   assert names["network"] == pj.load_network("network.json")
   assert "plain_k3" in [op.name for op in names["space"].edges[1].ops]
+
+
+def test_extending(checked_search, quick_compilation):
+  names = {}
+  for block in blocks("docs/extend.md"):
+    assert len(block.splitlines()) <= 40
+    run(block, names)
+    if "metrics" in names:
+      metrics = jax.device_get(names.pop("metrics"))
+      assert all(np.isfinite(mean.total) for mean in metrics.values())
+      assert np.asarray(names.pop("state").arch).any()
+  assert names["found"].is_architecture
+  parse(names["config"])
 
 
 def test_why_banks(capsys):
