@@ -94,7 +94,8 @@ def test_the_picture_of_the_rooms_is_up_to_date():
 def checked_search(tmp_path, monkeypatch):
   """Jobs have tests of their own; here a config has to fit its space."""
 
-  def check(config, workdir):
+  def check(config, workdir, **own):
+    assert own.keys() <= {"draw", "terms", "tx", "arch_tx"}
     assert os.path.dirname(workdir) == "runs"
     parse(config).make_space(classes=10)
 
