@@ -1,5 +1,6 @@
 """The documentation: its examples run, its links and names exist."""
 
+import importlib
 import os
 import pathlib
 import re
@@ -18,11 +19,16 @@ PAGES = sorted(
   for pattern in ("*.md", "docs/*.md", "experiments/*.md")
   for path in ROOT.glob(pattern)
 )
+# The changelog lists names that are gone.
+CURRENT = [path for path in PAGES if path.name != "CHANGELOG.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 # As in `nas/gates.py:draw`, `tests/nas/test_gates.py`, `pytest tests/nas`.
 PLACE = re.compile(r"`(\w+/[\w/]+\.py)(?::(\w+))?`")
 TESTS = re.compile(r"\btests/[\w/]+(?:\.py)?")
+
+# As in `pj.nas.gates`, `proxyless_jax.exchange.onnx.to_onnx`.
+NAME = re.compile(r"\b(?:pj|proxyless_jax)\.(\w+(?:\.\w+)*)")
 
 
 def blocks(page: str, heading: str | None = None) -> list[str]:
@@ -62,7 +68,7 @@ def test_links_lead_somewhere(path):
     assert not anchor or anchor in anchors(target), f"{file}#{anchor}"
 
 
-@pytest.mark.parametrize("path", PAGES, ids=ids)
+@pytest.mark.parametrize("path", CURRENT, ids=ids)
 def test_files_and_functions_that_are_named_exist(path):
   text = path.read_text()
   for test in TESTS.findall(text):
@@ -74,6 +80,17 @@ def test_files_and_functions_that_are_named_exist(path):
     if name and not file.startswith("configs/"):  # There it is a variant.
       defined = rf"^(def|class) {name}\b"
       assert re.search(defined, found[0].read_text(), re.MULTILINE), name
+
+
+@pytest.mark.parametrize("path", CURRENT, ids=ids)
+def test_names_of_python_exist(path):
+  for name in sorted(set(NAME.findall(path.read_text()))):
+    value, place = pj, "proxyless_jax"
+    for part in name.split("."):
+      place = f"{place}.{part}"
+      if not hasattr(value, part):
+        importlib.import_module(place)
+      value = getattr(value, part)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=ids)
