@@ -2,20 +2,13 @@
 
 from ml_collections import ConfigDict
 
-from configs.imagenet_recipe import recipe
-
-SPACE = dict(
-  family="mobile",
-  stem_width=40,
-  first_width=24,
-  widths=(32, 56, 112, 128, 256, 432),
-  depths=(4, 4, 4, 4, 4, 1),
-  strides=(2, 2, 2, 1, 2, 1),
-  head_width=1728,
-)
+from proxyless_jax.configs import base
 
 
 def get_config(variant: str = "") -> ConfigDict:
-  return recipe(
-    variant, space=SPACE, kind="macs", reference="465 M MACs", dropout=0.2
-  )
+  """Variants: those of `base`, and 'smoke' for all stages in a minute."""
+  config = base.get_config(variant, others=("smoke",))
+  config.space.update(stem_width=40, first_width=24, head_width=1728)
+  config.space.widths = (32, 56, 112, 128, 256, 432)
+  config.search.costs.hardware = base.cost("macs", "465 M MACs")
+  return base.smoke(config) if variant == "smoke" else config

@@ -2,20 +2,11 @@
 
 from ml_collections import ConfigDict
 
-from configs.imagenet_recipe import recipe
-
-SPACE = dict(
-  family="mobile",
-  stem_width=32,
-  first_width=16,
-  widths=(24, 40, 80, 96, 192, 320),
-  depths=(4, 4, 4, 4, 4, 1),
-  strides=(2, 2, 2, 1, 2, 1),
-  head_width=1280,
-)
+from proxyless_jax.configs import base
 
 
 def get_config(variant: str = "") -> ConfigDict:
-  return recipe(
-    variant, space=SPACE, kind="pixel1", reference="80 ms", dropout=0.2
-  )
+  """Variants: those of `base`, and 'smoke' for all stages in a minute."""
+  config = base.get_config(variant, others=("smoke",))
+  config.search.costs.hardware = base.cost("pixel1", "80 ms")
+  return base.smoke(config) if variant == "smoke" else config

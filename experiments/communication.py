@@ -27,17 +27,17 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from configs import imagenet_gpu
 from experiments import hlo
 from experiments.kinds import KINDS, summary
 from experiments.workloads import optimizer, search_start
+from proxyless_jax.configs import imagenet_gpu
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas import objective, reinforce
 from proxyless_jax.nas.arch_step import arch_step
 from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, init
 from proxyless_jax.nn.supernet import bank
-from proxyless_jax.nn.supernet.kernel_sharing import families_of
+from proxyless_jax.nn.supernet.kernel_sharing import kernel_groups
 from proxyless_jax.parallel.collectives import DATA
 from proxyless_jax.parallel.mesh import jit_step, make_mesh
 from proxyless_jax.run.config.options import parse
@@ -103,7 +103,7 @@ def search_programs(space: Network, mesh: Mesh, names=None) -> dict[str, str]:
   module = build(space)
   held, valid, tx, arch_tx = search_start(module)
   table = cost_table("macs", space)
-  target = objective.AtMost(table.cheapest * 2, 0.01)
+  target = objective.AtMost(table.min_cost * 2, 0.01)
   shared = dict(SHARED, module=module, valid=valid, mesh=mesh)
   cost = objective.Cost("macs", table, target)
   arch = dict(shared, tx=arch_tx, costs=(cost,))
@@ -158,7 +158,7 @@ def branches_of(space: Network, path: list[int]) -> dict[int, int]:
   """Which branch a path takes, by a conditional's number of branches.
 
   Conditionals of a weight step choose among an edge's candidates, or among
-  their families.
+  their kernel groups.
 
   Raises:
     ValueError: conditionals of as many branches take different ones.
@@ -166,11 +166,11 @@ def branches_of(space: Network, path: list[int]) -> dict[int, int]:
   branches = {}
   options = (("bn_momentum", 0.9), ("dropout", 0.0))
   for edge, candidate in zip(space.edges, path, strict=True):
-    families = families_of(edge.ops, bank.nameless(edge), options, True)
-    family = next(
-      i for i, own in enumerate(families) if candidate in own.positions
+    groups = kernel_groups(edge.ops, bank.nameless(edge), options, True)
+    group = next(
+      i for i, own in enumerate(groups) if candidate in own.candidates
     )
-    for count, taken in ((len(edge.ops), candidate), (len(families), family)):
+    for count, taken in ((len(edge.ops), candidate), (len(groups), group)):
       if count > 1 and branches.setdefault(count, taken) != taken:
         raise ValueError(
           f"path {path}: of conditionals with {count} branches some take "

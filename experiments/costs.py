@@ -34,7 +34,7 @@ from experiments.hlo import Instruction, bytes_of, executed
 from experiments.workloads import optimizer
 from proxyless_jax.nn import build, init
 from proxyless_jax.nn.ops.base import make
-from proxyless_jax.nn.ops.shapes import boxed_shapes
+from proxyless_jax.nn.ops.shapes import declared_shapes
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.space import Edge, Network, Zero
 from proxyless_jax.training import metrics
@@ -195,7 +195,7 @@ def candidates(place: Edge):
       outputs.append(module.apply(own, x, True, mutable=["batch_stats"]))
     return outputs
 
-  shapes = [nn.meta.unbox(boxed_shapes(op, place)) for op in ops]
+  shapes = [nn.meta.unbox(declared_shapes(op, place)) for op in ops]
   image = (BATCH, *place.shape_in)
   return forward, shapes, jax.ShapeDtypeStruct(image, jnp.float32)
 

@@ -58,8 +58,8 @@ def result_of(table, check):
     "minutes": round(details.pop("seconds") / 60, 2),
     **details,
     "fixed_ms": table.fixed,
-    "cheapest_ms": table.cheapest,
-    "dearest_ms": table.dearest,
+    "cheapest_ms": table.min_cost,
+    "dearest_ms": table.max_cost,
     "published_predicted_measured_ms": {
       name: [round(cost, 4) for cost in costs]
       for name, costs in published.items()

@@ -23,7 +23,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
-from configs import mnist  # noqa: E402
+from proxyless_jax.configs import mnist  # noqa: E402
 from proxyless_jax.data import load, train_batches  # noqa: E402
 from proxyless_jax.nas import gates as gates_lib  # noqa: E402
 from proxyless_jax.nas import own_paths  # noqa: E402

@@ -14,7 +14,7 @@ import argparse
 import os
 
 import proxyless_jax as pj
-from configs import cifar10, imagenet_gpu
+from proxyless_jax.configs import cifar10, imagenet_gpu
 from proxyless_jax.main import USER_ERRORS
 from proxyless_jax.run.config.flags import fail
 

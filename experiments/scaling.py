@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import jax
 
-from configs import imagenet_gpu
 from experiments import costs
 from experiments.accelerators import ACCELERATORS, Accelerator
+from proxyless_jax.configs import imagenet_gpu
 from proxyless_jax.run.config.options import parse
 
 COUNTS = (1, 8, 64, 512)

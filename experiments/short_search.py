@@ -20,7 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from PIL import Image
 
-from configs import mnist
+from proxyless_jax.configs import mnist
 
 IMAGES = 500
 BATCH = 16
@@ -49,7 +49,7 @@ def get_config():
     ),
   )
   config.search.arch.update(batch=BATCH, after_epochs=0.0)
-  config.search.costs.macs.reference = "9 k MACs"
+  config.search.costs.hardware.reference = "9 k MACs"
   config.train.update(batch=BATCH, lr_batch=BATCH, lr_warmup_epochs=0.0)
   config.train.epochs = TRAIN * BATCH / train
   config.evaluate.update(batch=50, recalibration_batches=2)

@@ -4,7 +4,7 @@
 
 Three targets of one space: latency on this CPU by XLA and by ONNX Runtime, both
 measured at batch 1, and MACs. `configs/mnist.py` searches once for each, for at
-most cheapest + 0.25 (dearest - cheapest) in the target's own terms, and trains
+most min_cost + 0.25 (max_cost - min_cost) in the target's own terms, and trains
 each network alike. Prints what each network costs on each target, by the table
 and, where there is something to measure, measured as a whole, twice. Networks
 are equally accurate where they are within two standard errors, and cost the
@@ -26,7 +26,7 @@ import jax
 from scipy import stats
 
 import proxyless_jax as pj
-from configs import imagenet_mobile, mnist
+from proxyless_jax.configs import imagenet_mobile, mnist
 from proxyless_jax.hardware.design import draw_networks
 from proxyless_jax.hardware.journal import Journal
 from proxyless_jax.hardware.sampling import Bench, Patience
@@ -66,7 +66,7 @@ def measure(runtime: str, seed: int, workdir: str) -> tuple[str, dict]:
 def search(name: str, kind: str, reference: str, seed: int, workdir: str):
   """The network for one target, and the result of its run."""
   config = config_of(seed)
-  cost = dict(config.search.costs.macs, kind=kind, reference=reference)
+  cost = dict(config.search.costs.hardware, kind=kind, reference=reference)
   cost.update(form="at_most", weight=0.1)
   config.search.costs = {name: cost}
   folder = os.path.join(workdir, name)
@@ -151,7 +151,7 @@ def experiment(seed: int, workdir: str) -> dict:
   tables = {name: pj.cost_table(kind, space) for name, kind in kinds.items()}
   networks, results = {}, {}
   for name, table in tables.items():
-    target = table.cheapest + STRICTNESS * (table.dearest - table.cheapest)
+    target = table.min_cost + STRICTNESS * (table.max_cost - table.min_cost)
     networks[name], results[name] = search(
       name, kinds[name], f"{target:.5g} {table.unit}", seed, workdir
     )
@@ -196,7 +196,7 @@ def verdicts(cost_by_table, cost_measured, results, noise) -> list[str]:
 
 def describe(table: pj.CostTable) -> dict:
   """Of a target."""
-  fields = ("source", "unit", "cheapest", "dearest")
+  fields = ("source", "unit", "min_cost", "max_cost")
   return {field: getattr(table, field) for field in fields}
 
 

@@ -17,7 +17,7 @@ import tempfile
 
 import jax
 
-from configs import mnist
+from proxyless_jax.configs import mnist
 from proxyless_jax.run import jobs
 
 TARGET = "1.2 M MACs"
@@ -31,7 +31,7 @@ def config_of(form: str, seed: int):
   config.space.update(widths=(16,), depths=(4,), strides=(2,), head_width=64)
   config.search.update(batch=128, warmup_epochs=0.5, epochs=3.0)
   config.search.arch.update(lr=0.05, every=1, after_epochs=0.0)
-  config.search.costs.macs.update(form=form, reference=TARGET, weight=0.1)
+  config.search.costs.hardware.update(form=form, reference=TARGET, weight=0.1)
   config.train.enabled = False
   config.run.update(log_every=1000, checkpoint_every=1000)
   return config
@@ -44,8 +44,8 @@ def measure(form: str, seed: int) -> dict:
   return {
     "form": form,
     "seed": seed,
-    "derived_over_target": result["cost_macs"] / result["target_macs"],
-    "met": result["met_macs"],
+    "derived_over_target": result["cost_hardware"] / result["target_hardware"],
+    "met": result["met_hardware"],
     "edges_off_argmax": result["edges_off_argmax"],
     "top1": result["top1"],
     "seconds": result["seconds_search"],

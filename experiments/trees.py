@@ -23,9 +23,9 @@ import time
 import jax
 import jax.numpy as jnp
 
-from configs import mnist
 from experiments import workloads
 from experiments.supernet import ratios_of
+from proxyless_jax.configs import mnist
 from proxyless_jax.nn import build, init
 from proxyless_jax.run.config.options import parse
 from proxyless_jax.space import tree_space

@@ -153,7 +153,7 @@ def search_steps(space: Network, dtype=jnp.float32):
     grad_accum=1,
   )
   table = cost_table("macs", space)
-  target = objective.AtMost(table.cheapest * 2, 0.01)
+  target = objective.AtMost(table.min_cost * 2, 0.01)
   arch = functools.partial(
     arch_step,
     module=module,

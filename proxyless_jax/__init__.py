@@ -5,6 +5,9 @@ The rooms are subpackages: `space`, `parallel`, `nn`, `training`, `nas`,
 each is for.
 """
 
+import importlib
+from typing import Any
+
 from proxyless_jax import nas
 from proxyless_jax.exchange import (
   from_torch,
@@ -25,34 +28,41 @@ from proxyless_jax.space import (
   parameters,
   tree_space,
 )
-from proxyless_jax.space.zoo import zoo
+from proxyless_jax.space.zoo import list_networks, zoo
 
 __version__ = "0.1.0"
 
 
+def __getattr__(name: str) -> Any:
+  """`pj.configs`, imported when it is asked for: it needs ml_collections."""
+  if name == "configs":
+    return importlib.import_module("proxyless_jax.configs")
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def search(config, workdir) -> dict:
-  """Searches, derives, trains and evaluates: see `run.loop.search`."""
+  """Searches, derives, trains and evaluates: see `run.jobs.search`."""
   from proxyless_jax.run import jobs  # Imports data and report libraries.
 
   return jobs.search(config, workdir)
 
 
 def train(config, workdir) -> dict:
-  """Trains an architecture and evaluates it: see `run.loop.train`."""
+  """Trains an architecture and evaluates it: see `run.jobs.train`."""
   from proxyless_jax.run import jobs
 
   return jobs.train(config, workdir)
 
 
 def evaluate(config, workdir) -> dict:
-  """Evaluates trained weights: see `run.loop.evaluate`."""
+  """Evaluates trained weights: see `run.jobs.evaluate`."""
   from proxyless_jax.run import jobs
 
   return jobs.evaluate(config, workdir)
 
 
 def measure(config, workdir) -> dict:
-  """Measures a table of costs and checks it: see `run.measuring.measure`."""
-  from proxyless_jax.run import measuring
+  """Measures a table of costs and checks it: see `run.jobs.measure`."""
+  from proxyless_jax.run import jobs
 
-  return measuring.measure(config, workdir)
+  return jobs.measure(config, workdir)

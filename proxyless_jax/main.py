@@ -1,8 +1,9 @@
-"""Command line: python -m proxyless_jax.main --config=FILE --workdir=DIR.
+"""Command line: python -m proxyless_jax --config=NAME --workdir=DIR.
 
-    --config=configs/mnist.py           a file with get_config()
-    --config=configs/mnist.py:quick     get_config('quick')
-    --config.search.epochs=5            one field changed
+    --config=mnist                a config that comes with the package
+    --config=mnist:quick          a variant of it
+    --config=path/to/my.py        a file of your own with a get_config()
+    --config.search.epochs=5      one field changed
 
 Run again on the same workdir, it goes on where it was. On several hosts, each
 runs the command, with --distributed where Slurm, Kubernetes, Cloud TPU, Open
@@ -19,8 +20,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 import proxyless_jax as pj
-from proxyless_jax.run.config.fields import one_of
 from proxyless_jax.run.config.flags import fail, parse_flags, place
+from proxyless_jax.run.config.options import parse
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.hosts.preemption import (
   INTERRUPTED,
@@ -35,7 +36,7 @@ from proxyless_jax.run.storage.workdir import checked
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
   None,
-  "The config file, with an optional :variant.",
+  "Name or file of the config, with an optional :variant.",
   lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
@@ -59,8 +60,7 @@ def main(argv: list[str]) -> None:
         f"unexpected arguments {argv[1:]}: expected flags alone, each as "
         "--flag=value"
       )
-    job = _CONFIG.value.get("job")
-    one_of("job", job, tuple(JOBS))
+    job = parse(_CONFIG.value).job  # What is wrong is said before hosts join.
     workdir = checked(_WORKDIR.value)
     hosts.start(place())
     with explained(workdir):

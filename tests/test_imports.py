@@ -1,7 +1,11 @@
 """What the packages import: the method alone needs only JAX, Flax, Optax."""
 
 import ast
+import functools
+import graphlib
+import importlib
 import pathlib
+import pkgutil
 import subprocess
 import sys
 
@@ -28,6 +32,21 @@ ALLOWED["run"] = set(ALLOWED)
 ALLOWED["main"] = set(ALLOWED) | {"the whole package"}
 ALLOWED["__main__"] = {"main"}
 ALLOWED["__init__"] = set(ALLOWED) - {"main"}
+
+# Floors of rooms, from the lowest up: a file imports none of a higher floor. A
+# file is on the floor that has the first part of its path in the room.
+FLOORS = {
+  "space": (
+    {"suggest", "checks", "edge"},
+    {"ops"},
+    {"codec", "networks"},
+    {"spaces", "net_config", "files"},
+    {"zoo"},
+  ),
+  "nn": ({"layers"}, {"ops"}, {"supernet"}, {"networks"}),
+  # Between them: the loop, the stages, and what both need.
+  "run": ({"config", "hosts", "storage"}, set(), {"jobs", "measuring"}),
+}
 
 IMPORT_WITHOUT = """
 import importlib, pkgutil, sys
@@ -64,19 +83,61 @@ def part_of(path):
   return path.relative_to(ROOT).with_suffix("").parts[0]
 
 
+@functools.cache
 def imported(path):
   """Dotted names that a file imports, wherever in it, relative ones resolved.
 
   `from a import b` counts as `a.b`, which is a module or a name in `a`.
   """
   package = (ROOT.name, *path.relative_to(ROOT).parent.parts)
+  names = []
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.Import):
-      yield from (alias.name for alias in node.names)
+      names += [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
       above = package[: len(package) - node.level + 1] if node.level else ()
       base = [*above, *filter(None, [node.module])]
-      yield from (".".join([*base, alias.name]) for alias in node.names)
+      names += [".".join([*base, alias.name]) for alias in node.names]
+  return names
+
+
+def file_of(name):
+  """The file of a module, or of the module that defines a name; or None.
+
+  A name that a package passes on belongs to the module that the package has it
+  from.
+  """
+  room, *parts = name.split(".")
+  if room != ROOT.name:
+    return None
+  path = ROOT.joinpath(*parts)
+  if path.with_suffix(".py").exists():
+    return path.with_suffix(".py")
+  if path.is_dir():
+    return path / "__init__.py"
+  if path.parent.with_suffix(".py").exists():
+    return path.parent.with_suffix(".py")
+  package = path.parent / "__init__.py"
+  passed_on = [n for n in imported(package) if n.endswith(f".{parts[-1]}")]
+  return file_of(passed_on[0]) if passed_on else package
+
+
+def arrows():
+  """The files of the package that each of its files imports."""
+  return {
+    path: {file_of(name) for name in imported(path)} - {None, path}
+    for path in modules()
+  }
+
+
+def floor_of(path):
+  """The floor of a file in its room; None for a room without floors."""
+  room, *parts = path.relative_to(ROOT).with_suffix("").parts
+  floors = FLOORS.get(room)
+  if floors is None or parts == ["__init__"]:
+    return None
+  number = [i for i, names in enumerate(floors) if parts[0] in names]
+  return number[0] if number else floors.index(set())
 
 
 def test_the_method_needs_no_data_or_report_libraries():
@@ -99,6 +160,40 @@ def test_imports_point_one_way(path):
   own = {(*n, "the whole package")[1] for n in names if n[0] == ROOT.name}
   wrong = own - ALLOWED[part] - {part}
   assert not wrong, f"{part} may not import {sorted(wrong)}"
+
+
+def test_no_circle_of_files():
+  try:
+    graphlib.TopologicalSorter(arrows()).prepare()
+  except graphlib.CycleError as error:
+    circle = [path.relative_to(ROOT).as_posix() for path in error.args[1]]
+    pytest.fail(f"files import each other: {' <- '.join(circle)}")
+
+
+def test_no_file_imports_one_of_a_higher_floor():
+  wrong = [
+    f"{path.relative_to(ROOT)} imports {other.relative_to(ROOT)}"
+    for path, others in arrows().items()
+    for other in others
+    if part_of(path) == part_of(other)
+    and None not in (floor_of(path), floor_of(other))
+    and floor_of(path) < floor_of(other)
+  ]
+  assert not wrong
+
+
+def test_each_module_is_the_attribute_of_its_name():
+  """No function hides a module, as in `import proxyless_jax.nas.gates as g`."""
+  packages = pkgutil.walk_packages([ROOT], f"{ROOT.name}.")
+  hidden = []
+  for module in packages:
+    parent, _, name = module.name.rpartition(".")
+    if name == "__main__":  # Importing it runs the program.
+      continue
+    found = importlib.import_module(module.name)
+    if getattr(sys.modules[parent], name) is not found:
+      hidden.append(module.name)
+  assert not hidden
 
 
 def test_space_needs_only_the_standard_library():

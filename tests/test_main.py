@@ -14,6 +14,7 @@ from absl import flags
 
 import proxyless_jax as pj
 from proxyless_jax import main
+from proxyless_jax.run.config.named import config_names
 from proxyless_jax.run.config.options import parse
 
 ROOT = pathlib.Path(main.__file__).parents[1]
@@ -109,13 +110,36 @@ def test_images_are_squares_or_rectangles(start, jobs, name, text, size):
 
 
 def test_the_size_of_images_is_no_word(start, jobs):
-  start(CONFIG, "--workdir=w", "--config.data.image_size=96x160")
+  code, _ = start(CONFIG, "--workdir=w", "--config.data.image_size=96x160")
+  assert code.startswith("error: data.image_size='96x160': expected an integer")
+  assert not jobs
+
+
+@pytest.mark.parametrize(
+  "given", [["--config=mnist:quick"], ["--config", "mnist:quick"]]
+)
+def test_configs_of_the_package_go_by_name(
+  start, jobs, given, tmp_path, monkeypatch
+):
+  """Wherever the command is given, though a folder there has the same name."""
+  (tmp_path / "mnist").mkdir()
+  monkeypatch.chdir(tmp_path)
+  code, _ = start(*given, "--workdir=w", "--config.search.lr=1")
+  assert code is None
   ((_, config, _),) = jobs
-  message = (
-    r"data\.image_size='96x160': expected an integer .*\(height, width\)"
-  )
-  with pytest.raises(ValueError, match=message):
-    parse(config)
+  assert config.search.lr == 1.0 and config.run.log_every == 10
+
+
+def test_configs_of_the_package_in_python():
+  assert pj.configs.mnist.get_config("quick").run.log_every == 10
+  names = [
+    name
+    for name in dir(pj.configs)
+    if hasattr(getattr(pj.configs, name), "get_config")
+  ]
+  assert names == config_names()
+  with pytest.raises(AttributeError, match="no attribute 'confgs'"):
+    pj.confgs  # noqa: B018
 
 
 def test_what_a_measurement_prints(start, monkeypatch):
@@ -142,7 +166,7 @@ def test_the_config_names_the_job(start, jobs):
 @pytest.mark.parametrize(
   "arguments, message",
   [
-    (["--workdir=w"], "no --config: expected a config file; example: python"),
+    (["--workdir=w"], "no --config: expected a config; example: python"),
     ([CONFIG], "no --workdir: expected the folder of the run; example: python"),
     ([CONFIG, "--workdir=w", "--fast=1"], "--fast: there is no such flag"),
     (
@@ -154,7 +178,7 @@ def test_the_config_names_the_job(start, jobs):
       [CONFIG, "--workdir=w", "--search.batch=3"],
       "no such flag (--help lists all); did you mean --config.search.batch?",
     ),
-    (["--workdir=w", "--config.seed=1"], "expected --config=FILE before it"),
+    (["--workdir=w", "--config.seed=1"], "expected --config=NAME before it"),
     (
       [CONFIG, "--workdir=w", "--processes=two"],
       "--processes=two: expected an",
@@ -168,7 +192,8 @@ def test_the_config_names_the_job(start, jobs):
       [CONFIG, "--workdir=w", "--config.data.image_size", "64"],
       "unexpected arguments ['64']: expected flags alone, each as --flag=value",
     ),
-    ([CONFIG + ":bad", "--workdir=w"], "variant 'bad': expected none, or"),
+    ([CONFIG + ":bad", "--workdir=w"], "variant = 'bad': expected one of (''"),
+    ([CONFIG + ":quik", "--workdir=w"], "did you mean 'quick'?"),
     (["--config=no/file.py", "--workdir=w"], "no/file.py: there is no such fi"),
     ([CONFIG, "--workdir=w", "--config.job=fly"], "job = 'fly': expected one"),
     ([CONFIG, "--workdir=w", "--config.job=serch"], "did you mean 'search'?"),
@@ -201,7 +226,7 @@ def test_a_workdir_that_cannot_be(start, jobs):
   "field, message",
   [
     ("foo=1", "config has no such field; its fields are ['data', 'dtype', '"),
-    ("search.foo=1", "config.search has no such field; its fields are ['acc"),
+    ("search.foo=1", "config.search has no such field; its fields are ['"),
     ("search.batchh=3", "no such field; did you mean --config.search.batch?"),
     (
       "serch.batch=3",
@@ -229,10 +254,19 @@ def test_a_field_that_cannot_be_taken(start, jobs, field, message):
   assert not jobs
 
 
-def test_an_argument_of_a_space_that_the_file_leaves_out(start, jobs):
-  code, _ = start(f"{CONFIG}:tree", "--workdir=w", "--config.space.shuffle=0")
-  assert code.startswith("error: --config.space.shuffle=0: config.space has no")
-  assert code.endswith("write config.space.shuffle = VALUE in the file")
+@pytest.mark.parametrize("field", ["space.shuffle", "search.arch.lr"])
+def test_an_option_that_the_file_leaves_out(start, jobs, tmp_path, field):
+  (tmp_path / "my.py").write_text(
+    "from ml_collections import ConfigDict\n\n"
+    "def get_config():\n"
+    "  space = dict(family='tree')\n"
+    "  return ConfigDict(dict(search=dict(lr=1.0), space=space))\n"
+  )
+  argument = f"--config.{field}=0"
+  code, _ = start(f"--config={tmp_path}/my.py", "--workdir=w", argument)
+  section = field.rpartition(".")[0].removesuffix(".arch")
+  assert code.startswith(f"error: {argument}: config.{section} has no such")
+  assert code.endswith(f"write config.{field} = VALUE in the file")
   assert "\n" not in code and not jobs
 
 
@@ -243,9 +277,10 @@ def test_the_value_may_be_an_argument_of_its_own(start, jobs):
 
 def test_no_arguments_at_all(start, jobs):
   code, out = start()
-  usage, example = code.splitlines()
-  assert usage.startswith("usage: python -m proxyless_jax.main --config=FILE")
-  assert example.endswith(" --config=configs/mnist.py --workdir=runs/mnist")
+  usage, example, configs = code.splitlines()
+  assert usage.startswith("usage: python -m proxyless_jax --config=NAME")
+  assert example.endswith(" --config=mnist --workdir=runs/mnist")
+  assert configs.startswith("configs: base, cifar10, imagenet_cpu, ")
   assert not out.err and not jobs
 
 
@@ -253,19 +288,21 @@ def test_no_arguments_at_all(start, jobs):
   "path, message",
   [
     ("configs/mnit.py:quick", "did you mean configs/mnist.py?"),
-    ("configs/mnit.py", "configs there are cifar10.py, imagenet_cpu.py, "),
-    ("mnist", "did you mean configs/mnist.py?"),
-    ("konfigs/mnist.py", "did you mean configs/mnist.py?"),
-    ("configs", "expected a Python file, got a folder; in "),
-    ("", "there is no such file; in "),
-    ("README.md", "expected a Python file with a get_config(); in "),
+    ("configs/mnit.py", "configs there are base.py, cifar10.py, imagenet_cpu"),
+    ("mnit:quick", "there is no config of this name; known are base, cifar"),
+    ("mnit", "did you mean mnist?"),
+    ("mnist.py", "there is no such file; known are base, cifar10, "),
+    ("konfigs/mnist.py", "did you mean mnist?"),
+    ("configs", "expected a config, got a folder; in "),
+    ("", "there is no such file; known are base, "),
+    ("README.md", "expected a Python file with a get_config(); known are ba"),
   ],
 )
 def test_a_config_that_is_not_there(start, jobs, monkeypatch, path, message):
   monkeypatch.chdir(ROOT)
   code, out = start(f"--config={path}", "--workdir=w")
   assert code.startswith(f"error: --config={path}: ") and message in code
-  assert "imagenet_recipe" not in code  # It has no get_config().
+  assert "mnist_variants" not in code  # It has no get_config().
   assert "\n" not in code and not out.err
 
 
@@ -291,9 +328,9 @@ def test_a_config_that_is_not_there(start, jobs, monkeypatch, path, message):
       "ModuleNotFoundError: No module named 'notthere'",
     ),
     (
-      "def get_config(): return dict(job='search')\n",
+      "def get_config(): return dict(sed=3)\n",
       "",
-      r"config: missing fields \['data', 'dtype', ",
+      r"config: unknown fields \['sed'\]; did you mean 'seed'",
     ),
   ],
 )

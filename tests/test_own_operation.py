@@ -145,7 +145,7 @@ def searched(space, dtype=jnp.float32, rounds=3):
     functools.partial(
       arch_step,
       tx=arch_tx,
-      costs=(Cost("macs", table, Linear(0.1, table.dearest)),),
+      costs=(Cost("macs", table, Linear(0.1, table.max_cost)),),
       mode="two",
       **common,
     )

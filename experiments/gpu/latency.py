@@ -54,7 +54,7 @@ def run(journal: Journal, small: bool, folder: pathlib.Path) -> None:
     device = jax.devices()[0].device_kind
     table.to_json(folder / f"latency_{dtype}_batch{batch}.json")
     row = {"device": device, "dtype": dtype, **check.summary()}
-    row |= {"cheapest_ms": table.cheapest, "dearest_ms": table.dearest}
+    row |= {"cheapest_ms": table.min_cost, "dearest_ms": table.max_cost}
     journal.add(key, row)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 import proxyless_jax as pj
 from proxyless_jax.space.networks.chain import ChainBuilder
-from proxyless_jax.space.ops import Classifier, ConvBN, MBConv, Zero
+from proxyless_jax.space.ops.mobile import Classifier, ConvBN, MBConv, Zero
 
 WIDTHS, DEPTHS = (64, 128, 256), (2, 3, 3)
 BLOCKS, CANDIDATES = sum(DEPTHS), 3

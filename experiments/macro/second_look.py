@@ -72,7 +72,7 @@ def draw_near(
     raise ValueError(
       f"no path of {ROUNDS * count} draws costs {low:g} to {high:g} "
       f"{table.unit}: expected limits that the space can meet, it has "
-      f"{table.cheapest:g} to {table.dearest:g}"
+      f"{table.min_cost:g} to {table.max_cost:g}"
     )
   return np.array(list(found.values())[:count])
 

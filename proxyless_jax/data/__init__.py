@@ -1,9 +1,9 @@
 """Images and labels: `DataOptions` in, batches of a Grain iterator out.
 
-`load(options)` finds the images and splits them, for the search, into one
-part for the weights, one for the architecture and one for the test.
-`train_batches` streams a part without end, augmented; `eval_batches` passes
-over it once, in order; several hosts may share their batches. `python -m
+`load(options)` finds the images and splits them into the part that trains a
+search's weights, the part that trains its architecture, and the test part.
+`train_batches` streams a part endlessly, augmented; `eval_batches` passes over
+it once, in order; several hosts may share the batches. `python -m
 proxyless_jax.data.prepare` writes a dataset of TensorFlow Datasets, once, for
 random access. The package imports nothing else of proxyless_jax.
 """

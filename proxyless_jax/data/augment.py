@@ -1,4 +1,4 @@
-"""What is done to the pixels: crop, resize, flip, jitter, cut, normalise.
+"""Operations on pixels: crop, resize, flip, jitter, cut, normalise.
 
 An image is uint8[h, w, c] or a Pillow image of mode L or RGB; before it is
 resized it may also be a `decode.EncodedImage`. Sizes and
@@ -9,47 +9,60 @@ bilinear with antialiasing (Pillow's BILINEAR), as in the field's ImageNet
 recipes: Lanczos is slower and sharpens.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from proxyless_jax.data.decode import EncodedImage
 
+if TYPE_CHECKING:
+  from PIL.Image import Image as Picture
+
+  Pixels = np.ndarray | Picture
+
 CENTRE_FRACTION = 0.875  # 224 / 256: the usual evaluation crop of ImageNet
 ASPECTS = (3 / 4, 4 / 3)
 LOG_ASPECTS = tuple(math.log(aspect) for aspect in ASPECTS)
-# Per image: of a box, area and aspect of ten attempts, left and top; of jitter,
-# the order and two factors.
+# Random numbers per image. For a box: area and aspect of ten attempts, left and
+# top; for jitter: the order and two factors.
 BOX_DRAWS = 2 * 10 + 2
 JITTER_DRAWS = 3
-# Normalised at a time: few enough to stay in a core's own cache.
+# Pixels normalised at a time: few enough to stay in a core's own cache.
 CHUNK_PIXELS = 2**14
 
 
-def height_width(image):
+def height_width(image: Pixels | EncodedImage) -> tuple[int, int]:
   """The height and width of an image, in pixels."""
   if isinstance(image, np.ndarray):
     return image.shape[:2]
   return image.height, image.width
 
 
-def pixels(image):
-  """uint8[h, w, c] of an image."""
+def pixels(image: Pixels) -> np.ndarray:
+  """The pixels of an image, uint8[h, w, c]."""
   if isinstance(image, np.ndarray):
     return image
   values = np.asarray(image)
   return values[..., None] if values.ndim == 2 else values
 
 
-def resize(image, size, box=None):
+def resize(
+  image: Pixels | EncodedImage,
+  size: tuple[int, int],
+  box: tuple[float, float, float, float] | None = None,
+) -> Pixels:
   """Resizes the box (left, top, right, bottom) of an image.
 
   Args:
-    image: an array or a Pillow image.
+    image: an array, a Pillow image, or an image that is not yet decoded.
     size: (height, width) of the result, whatever the aspect of the box.
-    box: in pixels, may be fractional; None: the whole image. The pixels
-      around it take part in the antialiasing at its borders.
+    box: box in pixels, which may be fractional; None: the whole image. The
+      pixels around it take part in the antialiasing at its borders.
 
   Returns:
     The image itself where there is nothing to do; otherwise a Pillow image.
@@ -66,14 +79,20 @@ def resize(image, size, box=None):
   return _picture(image).resize(size[::-1], Image.Resampling.BILINEAR, box)
 
 
-def crop_and_resize(image, size, box):
-  """Resizes what a crop (left, top, right, bottom), in whole pixels, leaves."""
+def crop_and_resize(
+  image: Pixels | EncodedImage,
+  size: tuple[int, int],
+  box: tuple[int, int, int, int],
+) -> Pixels:
+  """Crops to (left, top, right, bottom), in whole pixels, then resizes."""
   if isinstance(image, np.ndarray):
     image = _picture(image)
   return resize(image.crop(box), size)
 
 
-def centre_box(height, width, size):
+def centre_box(
+  height: int, width: int, size: tuple[int, int]
+) -> tuple[float, float, float, float]:
   """The box that an image is evaluated on.
 
   To resize it is to resize it, in proportion, to the least that covers
@@ -83,7 +102,7 @@ def centre_box(height, width, size):
   torchvision's Resize would change the aspect.)
 
   Args:
-    height, width: of the image.
+    height, width: size of the image, in pixels.
     size: (height, width) of the result.
   """
   high, wide = (round(side / CENTRE_FRACTION) for side in size)
@@ -97,7 +116,13 @@ def centre_box(height, width, size):
   return left * across, top * down, right * across, bottom * down
 
 
-def random_box(height, width, min_scale, draws, size):
+def random_box(
+  height: int,
+  width: int,
+  min_scale: float,
+  draws: np.ndarray,
+  size: tuple[int, int],
+) -> tuple[int, int, int, int]:
   """A box of random area and aspect (Szegedy et al. 2014, section 6).
 
   The area is uniform in [min_scale, 1] of the image's, the logarithm of the
@@ -106,14 +131,13 @@ def random_box(height, width, min_scale, draws, size):
   whole pixels.
 
   Args:
-    height: of the image.
-    width: of the image.
+    height, width: size of the image, in pixels.
     min_scale: least area of the box over that of the image.
     draws: f64[BOX_DRAWS], uniform in [0, 1).
     size: (height, width) that the box is resized to.
   """
-  # torchvision's RandomResizedCrop has aspects of 3/4..4/3 for rectangles too:
-  # it would train on images that are stretched as evaluation's never are.
+  # torchvision's RandomResizedCrop has aspects of 3/4..4/3 for rectangles too,
+  # which would stretch training images as evaluation stretches none.
   stretch = size[1] / size[0]
   *shapes, across, down = draws.tolist()
   for of_area, of_aspect in zip(shapes[::2], shapes[1::2]):
@@ -131,7 +155,9 @@ def random_box(height, width, min_scale, draws, size):
   return left, top, left + box_width, top + box_height
 
 
-def jitter(image, brightness, saturation, draws):
+def jitter(
+  image: Pixels, brightness: float, saturation: float, draws: np.ndarray
+) -> Pixels:
   """Changes brightness and saturation, in random order.
 
   Each is multiplied by a factor uniform in 1 - x .. 1 + x (not below 0), where
@@ -166,12 +192,14 @@ def jitter(image, brightness, saturation, draws):
   return picture
 
 
-def pad_and_crop(images, padding, corners):
+def pad_and_crop(
+  images: np.ndarray, padding: int, corners: np.ndarray
+) -> np.ndarray:
   """Pads with black, then crops to the size before.
 
   Args:
     images: uint8[b, h, w, c].
-    padding: on each side, in pixels.
+    padding: black pixels on each side.
     corners: i64[b, 2], top and left of each crop, in 0..2 * padding.
   """
   batch, *size, _ = images.shape
@@ -183,8 +211,8 @@ def pad_and_crop(images, padding, corners):
   return np.ascontiguousarray(crops.transpose(0, 2, 3, 1))
 
 
-def flip(image):
-  """The mirrored image; of an array, a view."""
+def flip(image: Pixels) -> Pixels:
+  """The image mirrored left to right; for an array, a view."""
   if isinstance(image, np.ndarray):
     return image[:, ::-1]
   from PIL import Image
@@ -192,7 +220,7 @@ def flip(image):
   return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
-def cut(images, centres, side):
+def cut(images: np.ndarray, centres: np.ndarray, side: int) -> None:
   """Sets a square of each normalised image, f32[b, h, w, c], to 0, in place.
 
   DeVries and Taylor 2017 (Cutout): the centre, i32[b, 2], is any pixel, so
@@ -202,7 +230,12 @@ def cut(images, centres, side):
     image[max(top, 0) : top + side, max(left, 0) : left + side] = 0
 
 
-def normalise(images, mean, std, out):
+def normalise(
+  images: np.ndarray,
+  mean: Sequence[float],
+  std: Sequence[float],
+  out: np.ndarray,
+) -> None:
   """(images / 255 - mean) / std of uint8[n, h, w, c], into f32[n, h, w, c]."""
   values, out_values = images.reshape(-1), out.reshape(-1)
   # Flat and in chunks of whole pixels: to broadcast over a last axis of 3, or
@@ -218,7 +251,7 @@ def normalise(images, mean, std, out):
 
 
 def _between(low, high, draw):
-  """The number that a draw, uniform in [0, 1), is in low..high."""
+  """A draw, uniform in [0, 1), scaled to low..high."""
   return low + (high - low) * draw
 
 

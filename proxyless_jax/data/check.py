@@ -2,22 +2,23 @@
 
     python -m proxyless_jax.data.check FOLDER
 
-A run does so itself in sets that take it seconds; this is for larger ones.
+A run does so itself for sets that take seconds; this is for larger ones.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from proxyless_jax.data.folders import folder_sources
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
   """The command line; exit code 1 where some files cannot be read."""
   parser = argparse.ArgumentParser(
     prog="python -m proxyless_jax.data.check",
     description="Lists the image files of a folder that cannot be decoded.",
   )
-  parser.add_argument("folder", help="as data.path of a config")
+  parser.add_argument("folder", help="the folder; data.path of a config")
   args = parser.parse_args(argv)
   # Names of files may be bytes that no text has.
   sys.stdout.reconfigure(errors="backslashreplace")

@@ -16,13 +16,14 @@ from proxyless_jax.data.options import DataOptions
 from proxyless_jax.data.sources import (
   FolderSource,
   Relabelled,
+  Source,
   listed,
   mnist_source,
 )
 from proxyless_jax.data.splits import stratified_split
 from proxyless_jax.data.tfds import tfds_sources
 
-# Some 20 seconds of decoding on two cores.
+# Decoding so many takes about 20 seconds on two cores.
 DECODED_FILES = 5000
 
 
@@ -31,20 +32,20 @@ class Subset:
   """Some images of a source.
 
   Attributes:
-    source: see `sources`.
+    source: the images, of which the subset is a part.
     indices: i64[n], positions in the source.
   """
 
-  source: object
+  source: Source
   indices: np.ndarray
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.indices)
 
-  def lacking(self):
-    """The names of the source's classes that have no image here.
+  def lacking(self) -> list[str]:
+    """The names of the classes of the source that have no image here.
 
-    Of a class without any image in the whole source, nothing is expected.
+    A class without any image in the whole source is not named.
     """
     labels, names = self.source.labels, self.source.names
     counts = np.bincount(labels[self.indices], minlength=len(names))
@@ -57,14 +58,14 @@ class Dataset:
   """The parts of a dataset.
 
   Attributes:
-    classes: how many there are.
-    channels: of the images, 1 or 3.
-    names: one per class.
-    test: images in none of the other parts.
-    train: the images that a network is trained on; None, and so the parts of
-      it, where the test part alone was asked for.
-    weights: of `train`, those that a search trains weights on.
-    arch: of `train`, those that it trains the architecture on.
+    classes: number of classes.
+    channels: channels of the images, 1 or 3.
+    names: names of the classes, by label.
+    test: test part; its images are in none of the other parts.
+    train: images that a network is trained on; None, as are `weights` and
+      `arch`, where only the test part was asked for.
+    weights: images of `train` on which a search trains its weights.
+    arch: images of `train` on which a search trains the architecture.
     notes: what a user should know of the images, a line each.
   """
 
@@ -108,16 +109,16 @@ def load(
 ) -> Dataset:
   """Finds the images of a source and splits them, class by class.
 
-  The test part is the source's own where it has one, of all or some of the
-  classes; otherwise `test_fraction` of the images. Of the others,
+  The test part is the source's own where it has one, with all or some of the
+  classes; otherwise it is `test_fraction` of the images. Of the others,
   `arch_fraction` are `arch`.
 
   Args:
     options: where the images are, and how they are split.
-    test_only: leave out what an evaluation does not need: a source with a test
-      part of its own may then have nothing else.
-    names: of the classes by label, as a network knows them; (): those of the
-      source.
+    test_only: whether only the test part is needed, as in an evaluation: a
+      source with a test part of its own may then lack the others.
+    names: names of the classes by label, as a network knows them; (): those of
+      the source.
 
   Raises:
     ImportError: the package that a source needs is not installed.
@@ -125,47 +126,35 @@ def load(
       be read; or their classes are others than `names`.
   """
   source, test_source, notes = _sources(options)
-  of_test_alone = test_only and test_source is not None
-  if of_test_alone and names:
-    source = None  # Whatever has become of it.
+  tests = test_only and test_source is not None
+  if tests and names:
+    source = None  # It is not needed, and may have changed or gone.
   source, test_source = _in_order(options, source, test_source, names, notes)
-  of_any = test_source if source is None else source
-  about = (of_any.classes, options.channels, of_any.names)
-  if of_any.classes < 2:
-    raise ValueError(
-      f"{_where(options)}: expected images of two or more classes, found"
-      f" {listed(of_any.names)} alone; add a class"
-    )
-  read = (test_source,) if of_test_alone else (source, test_source)
+  either = test_source if source is None else source
+  _check_classes(options, either)
+  read = (test_source,) if tests else (source, test_source)
   _check_files(options, [s for s in read if s is not None], notes)
-  if of_test_alone:
-    test = Subset(test_source, np.arange(len(test_source)))
-    return Dataset(*about, test, notes=tuple(notes))
+  about = (either.classes, options.channels, either.names)
+  if tests:
+    return Dataset(*about, _all_of(test_source), notes=tuple(notes))
   train, test = _split(options, source, test_source, notes)
-  weights, arch = stratified_split(
-    source.labels[train.indices],
-    options.arch_fraction,
-    options.split_seed,
-    field="arch_fraction",
-  )
-  return Dataset(
-    *about,
-    test=test,
-    train=train,
-    weights=Subset(source, train.indices[weights]),
-    arch=Subset(source, train.indices[arch]),
-    notes=tuple(notes),
-  )
+  weights, arch = _search_parts(options, train)
+  return Dataset(*about, test, train, weights, arch, tuple(notes))
 
 
 def check_search(options: DataOptions, dataset: Dataset) -> list[str]:
-  """Checks that a search sees an image of each class.
+  """Checks that a search trains its weights on an image of each class.
+
+  Args:
+    options: the options that the dataset was loaded with.
+    dataset: a dataset with all its parts.
 
   Returns:
     What a user should know, a line each.
 
   Raises:
-    ValueError: names classes that no weight would be trained on.
+    ValueError: classes without an image to train the weights on; it names
+      them.
   """
   _check_lacking(
     options, dataset.weights, "to train the weights on", "arch_fraction"
@@ -180,6 +169,14 @@ def _where(options):
   return options.name or options.path or options.source
 
 
+def _check_classes(options, source):
+  if source.classes < 2:
+    raise ValueError(
+      f"{_where(options)}: expected images of two or more classes, found"
+      f" {listed(source.names)} alone; add a class"
+    )
+
+
 def _check_lacking(options, subset, purpose, field):
   if absent := subset.lacking():
     raise ValueError(
@@ -190,6 +187,10 @@ def _check_lacking(options, subset, purpose, field):
     )
 
 
+def _all_of(source):
+  return Subset(source, np.arange(len(source)))
+
+
 def _split(options, source, test_source, notes):
   """The subsets to train and to test on."""
   if source is None:
@@ -198,8 +199,7 @@ def _split(options, source, test_source, notes):
       " alone: add a train part, or evaluate only"
     )
   if test_source is not None:
-    both = source, test_source
-    return tuple(Subset(source, np.arange(len(source))) for source in both)
+    return _all_of(source), _all_of(test_source)
   parts = stratified_split(
     source.labels,
     options.test_fraction,
@@ -213,8 +213,21 @@ def _split(options, source, test_source, notes):
   return train, test
 
 
+def _search_parts(options, train):
+  """The subsets of `train` for the weights and for the architecture."""
+  weights, arch = stratified_split(
+    train.source.labels[train.indices],
+    options.arch_fraction,
+    options.split_seed,
+    field="arch_fraction",
+  )
+  return tuple(
+    Subset(train.source, train.indices[part]) for part in (weights, arch)
+  )
+
+
 def _in_order(options, source, test_source, names, notes):
-  """The sources with labels of one order: of `names`, or of `source`."""
+  """Both sources with labels in one order: that of `names`, or of `source`."""
   where = _where(options)
   if names and source is not None:
     source = _relabelled(source, names, where, of_run=True, some=False)
@@ -235,9 +248,13 @@ def _in_order(options, source, test_source, names, notes):
 
 
 def _relabelled(source, names, where, *, of_run, some):
-  """A source whose labels count `names`, of which it has all, or `some`.
+  """A source with its labels as positions in `names`.
 
-  They are those that this run began with (`of_run`), or those of train.
+  Args:
+    source: a source that has all classes of `names` or, with `some`, a part.
+    names: the classes that this run began with (`of_run`), or those of the
+      images to train on.
+    where: the source's name in errors.
   """
   own, names = source.names, tuple(names)
   if own == names:
@@ -260,7 +277,7 @@ def _relabelled(source, names, where, *, of_run, some):
 
 
 def _sources(options):
-  """The sources to train and to test on, of which one may be None; notes."""
+  """The sources to train and to test on, one of which may be None; notes."""
   if options.source == "mnist":
     return mnist_source(options.channels), None, []
   if options.source == "generated":
@@ -280,10 +297,10 @@ def _sources(options):
 def _check_files(options, sources, notes):
   """Raises a ValueError that lists files which cannot be read.
 
-  One would otherwise end a run where it is first read, which may be after the
-  search. Files of 0 bytes are found in all sets. To decode the 1.3 million
-  files of ImageNet would take the better part of an hour at every start: that
-  is done in sets of up to `DECODED_FILES`.
+  Such a file would otherwise end a run where it is first read, which may be
+  after the search. Files of 0 bytes are always found. Files are decoded only
+  where there are at most `DECODED_FILES`: to decode the 1.3 million of ImageNet
+  would take the better part of an hour at every start.
   """
   damaged, total, where = [], 0, _where(options)
   for source in sources:

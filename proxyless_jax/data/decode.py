@@ -1,4 +1,4 @@
-"""From the bytes of an image file to a Pillow image: conventions.
+"""From the bytes of an image file to a Pillow image.
 
 Conventions: the orientation that EXIF, or else XMP, gives is applied; palettes
 become colours; alpha is dropped, as the field's loaders do; 16-bit grey keeps
@@ -10,13 +10,19 @@ Most of the time of an ImageNet batch goes into decoding, and a random crop
 needs no rows below it. `EncodedImage` lets the decoder stop there.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import io
 import re
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+  from PIL.Image import Image as Picture
 
 MODES = {1: "L", 3: "RGB"}
 EXIF_ORIENTATION = 0x0112
@@ -25,10 +31,10 @@ XMP_ORIENTATION = re.compile(
 )
 EMPTY = "empty file"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# What a text of a PNG may unpack to: Pillow refuses the file for more.
+# Bytes that a text of a PNG may unpack to: Pillow refuses files with more.
 PNG_TEXT_LIMIT = 2**20
-# Below a crop: colours are interpolated from up to two rows of a half, or a
-# quarter, of the height.
+# Rows decoded below a crop: colours are interpolated from up to two rows of an
+# image of half, or a quarter, of the height.
 CONTEXT_ROWS = 8
 
 
@@ -37,9 +43,9 @@ class EncodedImage:
   """The bytes of an image file, decoded when its pixels are needed.
 
   Attributes:
-    data: of the file.
+    data: bytes of the file.
     channels: 1 for grey, 3 for RGB.
-    title: what to call it if it cannot be read.
+    title: name of the image in errors.
   """
 
   data: bytes
@@ -47,21 +53,25 @@ class EncodedImage:
   title: str
 
   @property
-  def height(self):
-    """In pixels, upright; decodes files that are not plain JPEG."""
+  def height(self) -> int:
+    """Height in pixels, upright; decodes files that are not plain JPEG."""
     return self._frame.height if self._frame else self.decoded.height
 
   @property
-  def width(self):
-    """In pixels, upright; decodes files that are not plain JPEG."""
+  def width(self) -> int:
+    """Width in pixels, upright; decodes files that are not plain JPEG."""
     return self._frame.width if self._frame else self.decoded.width
 
   @functools.cached_property
-  def decoded(self):
-    """The Pillow image; a ValueError names a file that cannot be read."""
+  def decoded(self) -> Picture:
+    """The Pillow image.
+
+    Raises:
+      ValueError: the file cannot be read; names it.
+    """
     return self._decode(self.data)
 
-  def crop(self, box):
+  def crop(self, box: tuple[int, int, int, int]) -> Picture:
     """The Pillow image of a box (left, top, right, bottom) in whole pixels."""
     height = box[3] + CONTEXT_ROWS
     if not self._frame or height >= self._frame.height:
@@ -80,8 +90,14 @@ class EncodedImage:
       raise unreadable(self.title, "an image", reason) from error
 
 
-def unreadable(title, expected, reason):
-  """The ValueError, of one line, for data that vanished or are damaged."""
+def unreadable(title: object, expected: str, reason: object) -> ValueError:
+  """The error, in one line, for data that have gone or are damaged.
+
+  Args:
+    title: name of the file or folder.
+    expected: what it should be, such as "an image".
+    reason: why it cannot be read: an error, or a text.
+  """
   reason = _one_line(reason)
   return ValueError(
     f"{title}: expected {expected}, but it cannot be read ({reason}); restore"
@@ -89,7 +105,7 @@ def unreadable(title, expected, reason):
   )
 
 
-def problem(data, channels):
+def problem(data: bytes, channels: int) -> str | None:
   """Why the bytes of a file cannot be decoded, in a few words, or None."""
   try:
     decode_image(data, channels)
@@ -98,11 +114,11 @@ def problem(data, channels):
   return None
 
 
-def decode_image(data, channels):
+def decode_image(data: bytes, channels: int) -> Picture:
   """Decodes an image file of any format that Pillow reads.
 
   Args:
-    data: the bytes of the file.
+    data: bytes of the file.
     channels: 1 for grey, 3 for RGB.
 
   Returns:
@@ -110,19 +126,19 @@ def decode_image(data, channels):
     pixels.
 
   Raises:
-    Exception: whatever Pillow raises for bytes that it cannot read; the
-      caller knows where they are from, and says so.
+    Exception: whatever Pillow raises for bytes that it cannot read; callers
+      add the name of the file.
   """
   try:
     return _decoded(data, channels)
   except Exception:
     if not data.startswith(PNG_SIGNATURE):
       raise
-  # Pillow refuses a PNG for what is beside its pixels, such as a large profile.
+  # Pillow refuses a PNG for chunks beside its pixels, such as a large profile.
   return _decoded(_bare_png(data), channels)
 
 
-def as_channels(images, channels):
+def as_channels(images: np.ndarray, channels: int) -> np.ndarray:
   """Converts uint8[..., 1 or 3] to uint8[..., channels]."""
   if images.shape[-1] == channels:
     return images
@@ -169,10 +185,10 @@ def _decoded(data, channels):
 
 
 def _orientation(image):
-  """Of a loaded Pillow image, 1 to 8 as EXIF numbers them; 1 is upright.
+  """The orientation of a loaded Pillow image by EXIF's numbers; 1 is upright.
 
-  Pillow's `exif_transpose` also writes the other tags anew, and fails for odd
-  ones; and it does not know all forms of XMP.
+  Pillow's `exif_transpose` also writes all other tags again, fails for unusual
+  ones, and does not know all forms of XMP.
   """
   if image.format == "TIFF":
     return 1  # Pillow turned it as it loaded it.
@@ -193,10 +209,10 @@ def _xmp_orientation(packet):
 
 
 def _bare_png(data):
-  """The PNG without what neither its pixels nor their orientation needs.
+  """The PNG with only the chunks of its pixels and of their orientation.
 
-  Chunks are a length, a type, the content and a checksum (the PNG
-  specification, section 5.3); a type in capitals is of the pixels.
+  A chunk is a length, a type, the content and a checksum (the PNG
+  specification, section 5.3); types of critical chunks begin with a capital.
   """
   kept, offset = [PNG_SIGNATURE], len(PNG_SIGNATURE)
   while offset < len(data):
@@ -210,7 +226,7 @@ def _bare_png(data):
 
 
 def _may_turn(kind, content):
-  """Whether a text chunk may hold an orientation, and Pillow takes it."""
+  """Whether a text chunk may hold an orientation, and Pillow accepts it."""
   keyword, _, rest = content.partition(b"\0")
   if keyword not in (b"XML:com.adobe.xmp", b"Raw profile type exif"):
     return False
@@ -252,7 +268,7 @@ def _converted(image, mode):
 
 @dataclasses.dataclass(frozen=True)
 class _Frame:
-  """The frame header of a JPEG: where it is, and the size that it tells."""
+  """The frame header of a JPEG: its position, and the size of the image."""
 
   offset: int
   height: int

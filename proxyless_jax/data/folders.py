@@ -1,9 +1,11 @@
-"""Folders of images: which part is to train on, which to test on, which class.
+"""Folders of images: the part to train on, the part to test on, the classes.
 
 The root holds a part to train on, `train/CLASS/`, one to test on, `test/CLASS/`
 or `val/CLASS/`, or both; or `CLASS/` directly. Names are compared in Unicode's
 composed form (NFC), since macOS writes another one than Linux.
 """
+
+from __future__ import annotations
 
 import collections
 import errno
@@ -21,17 +23,19 @@ SUFFIXES = (
   *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm"),
   *(".png", ".ppm", ".tif", ".tiff", ".webp"),
 )
-# In any case.
+# Names of parts, in upper or lower case.
 TRAIN = ("train",)
 VALIDATION = ("val", "valid", "validation")
 TEST = ("test",)
 NOWHERE = "links that lead nowhere"
-# What systems leave behind, besides names that begin with a dot.
+# Files of operating systems, besides names that begin with a dot.
 LITTER = ("__macosx", "@eadir", "desktop.ini", "thumbs.db")
 
 
-def folder_sources(root, channels):
-  """The sources of a folder: train and test, of which one may be None.
+def folder_sources(
+  root: str | os.PathLike, channels: int
+) -> tuple[FolderSource | None, FolderSource | None, tuple[str, ...]]:
+  """The sources of a folder: train and test, one of which may be None.
 
   Class folders hold images at any depth; links to folders are followed, each
   folder once. Where there are both test/ and val/, the test part is test/, if
@@ -39,11 +43,11 @@ def folder_sources(root, channels):
 
   Args:
     root: the folder.
-    channels: of the images, 1 or 3.
+    channels: channels to convert the images to, 1 or 3.
 
   Returns:
     The two sources, each with its own classes, and notes: what a user should
-    know, such as what is skipped, a line each.
+    know, such as which files are skipped, a line each.
 
   Raises:
     ValueError: there is no such folder, or it cannot be read; it has no class
@@ -68,7 +72,7 @@ def folder_sources(root, channels):
   return *sources, tuple(notes)
 
 
-def composed(name):
+def composed(name: str) -> str:
   """A name in NFC."""
   return unicodedata.normalize("NFC", name)
 
@@ -80,7 +84,7 @@ def _parts(root, notes):
     _named(root, folders, names) for names in (TRAIN, VALIDATION, TEST)
   )
   named = [part for part in (train, validation, test) if part is not None]
-  # Of classes, one may be called so: "valid" beside "invalid".
+  # A class may have the name of a part: "valid" beside "invalid".
   alone = train is None and len(named) == len(folders)
   if not (named and (train or alone or any(map(_folders, named)))):
     return root, None
@@ -96,13 +100,13 @@ def _parts(root, notes):
 
 
 def _picked(train, validation, test, unused):
-  """The part to test on; what is not becomes a key of `unused`, with why."""
+  """The part to test on; others become keys of `unused`, with the reason."""
   if test is None:
     return validation
   classes = set(_folders(test))
   if not classes:
     if train is None and validation is None:
-      return test  # Which is then refused.
+      return test  # It is refused later.
     unused[test] = " (it has no class folders)"
     return validation
   if validation is None:
@@ -144,7 +148,7 @@ def _folders(root):
 
 
 def _entries(folder):
-  """What is in a folder, by name, without what systems leave behind."""
+  """The entries of a folder, by name, without those of `LITTER`."""
   with os.scandir(folder) as entries:
     shown = [
       entry
@@ -164,7 +168,7 @@ def _is_folder(entry):
 
 
 def _images(part, notes):
-  """{class: paths of its images} of a part; what is skipped becomes a note."""
+  """{class: paths of its images} of a part; skipped files become a note."""
   skipped = collections.Counter()
   images = {
     name: _below(folder, skipped) for name, folder in _folders(part).items()
@@ -189,7 +193,7 @@ def _images(part, notes):
 
 def _below(folder, skipped):
   """The paths of the images below a folder, sorted; counts other files."""
-  # A link to what is above would bring in all the classes.
+  # A link to a folder above would bring in all the classes.
   above = pathlib.Path(folder).resolve()
   seen = {_identity(os.stat(path)) for path in (above, *above.parents)}
   found, waiting = [], [folder]
@@ -216,7 +220,7 @@ def _suffix(entry):
 
 
 def _has_no_end(entry):
-  """Whether it is a pipe or a device, which a reader would wait for."""
+  """Whether it is a pipe or a device, at which a reader would wait."""
   plain, path = entry.is_file(follow_symlinks=False), entry.path
   return not plain and os.path.exists(path) and not os.path.isfile(path)
 
@@ -252,7 +256,7 @@ def _train_source(part, channels, notes):
 
 
 def _check_names(part, names):
-  """Refuses class folders that are called as parts, such as seg_train."""
+  """Refuses class folders with the names of parts, such as seg_train."""
   words = {name: set(re.findall("[a-z]+", name.casefold())) for name in names}
   trains = [name for name in names if words[name] & {*TRAIN, "training"}]
   tests = {*VALIDATION, *TEST, "testing"}

@@ -2,7 +2,7 @@
 
 Each class has a hue, and stripes of its own width and slant; position, light
 and noise differ from image to image. A network learns the classes in a few
-hundred steps; that it does says nothing about photographs.
+hundred steps; this says nothing about photographs.
 """
 
 import dataclasses
@@ -11,21 +11,21 @@ import functools
 import numpy as np
 
 GOLDEN = 0.6180339887  # Hues a golden section apart stay apart for any count.
-# Of the sides of images, over the size that they are cropped to: ImageNet's
-# mean, 375x500, over 224 is 1.7 and 2.2.
+# The sides of images over the size that they are cropped to. For ImageNet's
+# mean size, 375x500, over 224 they are 1.7 and 2.2.
 SMALLEST, LARGEST = 1.2, 2.2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GeneratedSource:
-  """A source (see `sources`) of images that are made when they are read.
+  """A `Source` of images that are made when they are read.
 
   Attributes:
-    classes: how many there are; image i is of class i % classes.
-    images: how many there are.
-    image_size: that they are cropped to, as in `DataOptions`; they are larger,
-      of varied shapes.
-    channels: 1 or 3.
+    classes: number of classes; image i is of class i % classes.
+    images: number of images.
+    image_size: size that they are cropped to, as in `DataOptions`; they are
+      larger, of varied shapes.
+    channels: channels of the images, 1 or 3.
   """
 
   classes: int
@@ -34,21 +34,21 @@ class GeneratedSource:
   channels: int
 
   @property
-  def names(self):
+  def names(self) -> tuple[str, ...]:
     return tuple(f"pattern{label}" for label in range(self.classes))
 
   @functools.cached_property
-  def labels(self):
+  def labels(self) -> np.ndarray:
     return np.arange(self.images, dtype=np.int32) % self.classes
 
   @property
-  def digest(self):
+  def digest(self) -> str:
     return f"{self.images} images of {self.classes} patterns"
 
-  def __len__(self):
+  def __len__(self) -> int:
     return self.images
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: int) -> dict:
     index = int(index)
     if not 0 <= index < self.images:
       raise IndexError(f"index {index}: expected 0..{self.images - 1}")
@@ -65,7 +65,7 @@ class GeneratedSource:
 
 
 def _stripes(label, classes, height, width, rng):
-  """Stripes f32[h, w] in -1..1, whose width and slant tell the class."""
+  """Stripes f32[h, w] in -1..1, whose width and slant depend on the class."""
   turn = np.pi * label / classes
   waves = 3 + 5 * (label * GOLDEN**2 % 1)  # Over the shorter side.
   unit = 2 * np.pi * waves / min(height, width)

@@ -1,7 +1,7 @@
 """Labels of a prepared dataset, kept on disk after they were read once.
 
 TFDS keeps no index of labels, and the stratified split needs all of them:
-for ImageNet, that is a pass over 140 GB. What is kept is 4 bytes an image,
+for ImageNet, that is a pass over 140 GB. The file has 4 bytes an image; it is
 beside the records or, where that folder is read-only, in the user's cache.
 """
 
@@ -9,28 +9,35 @@ import hashlib
 import os
 import pathlib
 import tempfile
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from absl import logging
 
 
-def fingerprint(title, paths):
+def fingerprint(title: str, paths: Iterable[str]) -> str:
   """A digest of a title and of the names, sizes and times of files."""
   files = [(path.name, path.stat()) for path in map(pathlib.Path, paths)]
   facts = [title, *((name, s.st_size, s.st_mtime_ns) for name, s in files)]
   return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
-def kept_labels(folder, split, digest, count, read):
+def kept_labels(
+  folder: str,
+  split: str,
+  digest: str,
+  count: int,
+  read: Callable[[], np.ndarray],
+) -> np.ndarray:
   """The labels of a split, from disk if they are there.
 
   Args:
-    folder: of the prepared dataset.
-    split: its name.
-    digest: the `fingerprint` of the records; labels kept under another one,
-      damaged, or of another count are read and written again.
-    count: of the labels.
-    read: () -> i32[count], the pass over all records.
+    folder: folder of the prepared dataset.
+    split: name of the split.
+    digest: the `fingerprint` of the records; labels on disk that have another
+      one, are damaged, or are of another number are read and written again.
+    count: number of labels.
+    read: the pass over all records, () -> i32[count].
 
   Returns:
     i32[count].
@@ -57,7 +64,7 @@ def _user_cache():
 
 
 def _load(place, digest, count):
-  """What is kept there, or None. The archive's CRC32 finds damage."""
+  """The labels in a file, or None. The archive's CRC32 finds damage."""
   try:
     with np.load(place, allow_pickle=False) as kept:
       if str(kept["fingerprint"]) != digest:
@@ -66,14 +73,14 @@ def _load(place, digest, count):
   except FileNotFoundError:
     return None
   except Exception as error:  # Whatever numpy and zipfile raise for damage.
-    logging.warning("%s cannot be read (%s): made again", place, error)
+    logging.warning("%s cannot be read (%s): writing it again", place, error)
     return None
   sound = labels.dtype == np.int32 and labels.shape == (count,)
   return labels if sound else None
 
 
 def _save(place, digest, labels):
-  """Whether the labels could be written; readers see all of a file or none."""
+  """Writes labels, all or nothing; gives whether they could be written."""
   try:
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(

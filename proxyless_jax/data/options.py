@@ -1,4 +1,4 @@
-"""The options of the data: where the images are and what is done to them.
+"""The options of the data: where the images are, and how they are prepared.
 
 Everything is checked when the options are made, so that a run with a wrong
 field ends before it has read an image.
@@ -7,11 +7,17 @@ field ends before it has read an image.
 import dataclasses
 import math
 import numbers
+import os
 
 SOURCES = ("mnist", "folder", "tfds", "generated")
 CROPS = ("none", "pad", "resized")
-# Grain's shuffle takes 32-bit seeds; one range for all seeds of the data.
+# Grain's shuffle takes 32-bit seeds; all seeds of the data have this range.
 SEED_LIMIT = 2**32
+
+
+def _most_workers() -> int:
+  """Processes that prepare batches by default: one per CPU, 32 at most."""
+  return min(32, os.cpu_count() or 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,57 +33,58 @@ class DataOptions:
     name: the name of a tfds dataset, such as "cifar10"; "" otherwise.
     generated_classes: classes of source generated; 0 otherwise.
     generated_images: images of source generated; 0 otherwise.
-    image_size: of the images in a batch, in pixels: an integer, or a tuple
+    image_size: size of the images in a batch, in pixels: an integer, or a tuple
       (height, width). Equal ones become one integer.
     channels: 1 (grey) or 3 (RGB); images are converted to it.
-    mean: one per channel, of pixels scaled to 0..1.
-    std: one per channel, of pixels scaled to 0..1.
-    crop: of training images. "none": resize only. "pad": resize, pad with
-      black by `crop_padding` on each side, crop at random. "resized": crop a
-      random area and aspect, then resize; evaluation then takes the centre,
-      in the aspect of `image_size`. The others resize each image to
+    mean: mean of each channel, for pixels scaled to 0..1.
+    std: standard deviation of each channel, for pixels scaled to 0..1.
+    crop: how training images are cropped. "none": resize only. "pad": resize,
+      pad with black by `crop_padding` on each side, crop at random. "resized":
+      crop a random area and aspect, then resize; evaluation then takes the
+      centre, in the aspect of `image_size`. The others resize each image to
       `image_size` whatever its aspect.
-    crop_padding: in pixels of the resized image; read by crop "pad".
-    crop_min_scale: least area of a crop over that of the image; read by crop
+    crop_padding: padding in pixels of the resized image, for crop "pad".
+    crop_min_scale: least area of a crop over that of the image, for crop
       "resized".
-    flip: mirror half of the training images.
-    brightness: of training images, multiplied by a factor in 1 - x .. 1 + x;
-      0: left alone. Published for ImageNet: 32 / 255.
-    saturation: likewise; 0 for one channel. Published for ImageNet: 0.5.
-    cutout: side of a square that is set to the mean, in pixels; 0: none. Of
-      images that a network is trained on, not of those of a search. Published
-      for CIFAR: 16.
-    test_fraction: of a source without a test part of its own, the fraction
-      of its images to test on.
-    arch_fraction: of the training images, the fraction held out for the
+    flip: whether half of the training images are mirrored.
+    brightness: brightness jitter x of training images: a factor in
+      1 - x .. 1 + x; 0: none. Published for ImageNet: 32 / 255.
+    saturation: saturation jitter, likewise; 0 for one channel. Published for
+      ImageNet: 0.5.
+    cutout: side in pixels of a square that is set to the mean; 0: none. It is
+      for images that a network is trained on, not for those of a search.
+      Published for CIFAR: 16.
+    test_fraction: fraction of the images to test on, for a source without a
+      test part of its own.
+    arch_fraction: fraction of the training images held out for the
       architecture.
-    split_seed: of both splits, in 0..2**32-1.
+    split_seed: seed of both splits, in 0..2**32-1.
     workers: processes that prepare batches; 0: threads of this process.
 
   Raises:
     ValueError: a field is out of range, or does not fit the others.
   """
 
-  source: str
-  path: str
-  name: str
-  generated_classes: int
-  generated_images: int
-  image_size: int | tuple[int, int]
-  channels: int
-  mean: tuple[float, ...]
-  std: tuple[float, ...]
-  crop: str
-  crop_padding: int
-  crop_min_scale: float
-  flip: bool
-  brightness: float
-  saturation: float
-  cutout: int
-  test_fraction: float
-  arch_fraction: float
-  split_seed: int
-  workers: int
+  source: str = "tfds"
+  path: str = ""
+  name: str = "imagenet2012"
+  generated_classes: int = 0
+  generated_images: int = 0
+  image_size: int | tuple[int, int] = 224
+  channels: int = 3
+  mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+  std: tuple[float, ...] = (0.229, 0.224, 0.225)
+  crop: str = "resized"
+  crop_padding: int = 0
+  crop_min_scale: float = 0.08
+  flip: bool = True
+  brightness: float = 32 / 255
+  saturation: float = 0.5
+  cutout: int = 0
+  test_fraction: float = 0.1
+  arch_fraction: float = 50_000 / 1_281_167
+  split_seed: int = 0
+  workers: int = dataclasses.field(default_factory=_most_workers)
 
   def __post_init__(self):
     self._check_source()
@@ -257,7 +264,7 @@ class DataOptions:
       )
 
 
-def is_integer(value):
+def is_integer(value: object) -> bool:
   """Whether a value is an integer, numpy's included, and not a bool."""
   return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 

@@ -4,22 +4,25 @@ Grain's elements are whole batches of positions, shuffled here: its own time per
 element is several times that of preparing a small image. The stream,
 augmentation included, is a function of the seed and the number of batches
 before, so that its state is that number; neither threads nor worker processes
-change it. Hosts may share each batch: then every one reads its own rows of it,
-and the rows of all together are the batch that one host alone would read.
+change it. Hosts may share each batch: each then reads its own rows, and the
+rows of all together are the batch that one host alone would read.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import functools
 import gc
 import os
 import sys
+from collections.abc import Iterable
 
 import grain
 import numpy as np
 from absl import flags
 
 from proxyless_jax.data.dataset import Subset
-from proxyless_jax.data.options import SEED_LIMIT, is_integer
+from proxyless_jax.data.options import SEED_LIMIT, DataOptions, is_integer
 from proxyless_jax.data.transforms import Augment, Centre, Finish
 
 # Each thread holds one prepared batch: enough to hide reading and decoding,
@@ -28,27 +31,32 @@ MAX_THREADS = 8
 
 
 def train_batches(
-  subset, options, *, batch, seed, augmented=True, share=(0, 1)
-):
-  """An endless stream of batches, shuffled anew each epoch.
+  subset: Subset,
+  options: DataOptions,
+  *,
+  batch: int,
+  seed: int,
+  augmented: bool = True,
+  share: tuple[int, int] = (0, 1),
+) -> grain.DatasetIterator:
+  """An endless stream of batches, shuffled again in each epoch.
 
   Batches run across epochs: no image is skipped or seen twice in an epoch.
 
   Args:
-    subset: a `Subset` of `load`.
-    options: the `DataOptions` that it was loaded with.
+    subset: images of a dataset.
+    options: the options that the dataset was loaded with.
     batch: images per batch, of all hosts together.
-    seed: of order and augmentation, in 0..2**32-1.
+    seed: seed of order and augmentation, in 0..2**32-1.
     augmented: False prepares images as `eval_batches` does.
-    share: (index, count), of the hosts that share each batch: this one reads
-      the index-th of count equal parts of its rows.
+    share: (index, count) of this host among those that share each batch: it
+      reads the index-th of count equal parts of the rows.
 
   Returns:
     A Grain iterator of {"image": f32[b, h, w, c], "label": i32[b], "mask":
-    f32[b] of ones}, where b is batch // count. `get_state` and `set_state`, and
-    Orbax through `grain.checkpoint`, save and restore its position, whatever
-    `workers` and `share` are then: the state is the same on all hosts. `close`
-    ends its threads and processes.
+    f32[b] of ones}, where b is batch // count. `get_state` and `set_state` save
+    and restore its position, for any `workers` and `share`: it is the same on
+    all hosts. `close` ends its threads and processes.
 
   Raises:
     ValueError: `batch`, `seed` or `share` is out of range, or the subset is
@@ -67,16 +75,22 @@ def train_batches(
   return _Stream(batches, finish, options.workers, len(subset))
 
 
-def eval_batches(subset, options, *, batch, share=(0, 1)):
+def eval_batches(
+  subset: Subset,
+  options: DataOptions,
+  *,
+  batch: int,
+  share: tuple[int, int] = (0, 1),
+) -> Iterable[dict[str, np.ndarray]]:
   """One pass over a subset, in order, without augmentation.
 
   Args:
-    subset: a `Subset` of `load`.
-    options: the `DataOptions` that it was loaded with.
-    batch: images per batch, of all hosts together; the last one is padded with
-      zeros to it.
-    share: as in `train_batches`. All hosts get as many batches; of the last
-      one, some may get padding alone.
+    subset: images of a dataset.
+    options: the options that the dataset was loaded with.
+    batch: images per batch, of all hosts together; the last batch is padded
+      with zeros to it.
+    share: (index, count), as in `train_batches`. All hosts get the same number
+      of batches; the last one may be only padding on some.
 
   Returns:
     An iterable of batches as in `train_batches`; `mask` is 0 for padding.
@@ -99,9 +113,13 @@ def eval_batches(subset, options, *, batch, share=(0, 1)):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _ShuffledPositions:
-  """The endless, shuffled stream of a subset's indices, cut into batches.
+  """The endless, shuffled stream of a subset's indices, in batches.
 
-  Of each batch, `rows` alone.
+  Attributes:
+    indices: i64[n], positions of the subset in its source.
+    batch: images per batch, of all hosts together.
+    rows: the rows of a batch that this host reads.
+    seed: seed of the order.
   """
 
   indices: np.ndarray
@@ -146,17 +164,17 @@ class _Pass:
       iterator.close()
       del iterator
       # Grain frees the last batches' shared memory with their arrays, which are
-      # in reference cycles: Python would warn of them at its end.
+      # in reference cycles: Python would warn of leaks when it exits.
       gc.collect()
 
 
 class _Stream(grain.DatasetIterator):
   """Iterates over batches; its state is the number of the next one.
 
-  And how many images there are, since of others the stream is another one.
-
-  Grain's own state under worker processes is one per worker, which a run that
-  resumes with another number of workers could not use.
+  The state also has the number of images: with other images, the same number
+  would be a position in another stream. Grain's own state has an entry per
+  worker process, which a run that resumes with another number of workers could
+  not use.
   """
 
   def __init__(self, batches, finish, workers, images):
@@ -172,10 +190,10 @@ class _Stream(grain.DatasetIterator):
     self._next_index += 1
     return batch
 
-  def get_state(self):
+  def get_state(self) -> dict[str, int]:
     return {"next_index": self._next_index, "images": self._images}
 
-  def set_state(self, state):
+  def set_state(self, state: dict[str, int]) -> None:
     if state["images"] != self._images:
       raise ValueError(
         f"data: expected {state['images']} images in this split, as when the "
@@ -184,10 +202,10 @@ class _Stream(grain.DatasetIterator):
     self._iterator.close()
     self._restart(state["next_index"])
 
-  def start_prefetch(self):
+  def start_prefetch(self) -> None:
     self._iterator.start_prefetch()
 
-  def close(self):
+  def close(self) -> None:
     self._iterator.close()
 
   def _restart(self, index):
@@ -204,7 +222,7 @@ def _prefetched(batches, finish, workers):
       grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
     )
   if not flags.FLAGS.is_parsed():
-    # Grain hands absl's flags to its workers, and notebooks parse none.
+    # Grain passes absl's flags to its workers, and notebooks parse none.
     flags.FLAGS.mark_as_parsed()
   batches = batches.to_iter_dataset(
     grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)

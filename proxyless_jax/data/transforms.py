@@ -1,4 +1,6 @@
-"""What the pipeline does to batches of positions, as Grain's transforms."""
+"""The pipeline's steps, from positions to batches, as Grain's transforms."""
+
+from __future__ import annotations
 
 import dataclasses
 
@@ -7,23 +9,31 @@ import numpy as np
 
 from proxyless_jax.data import augment
 from proxyless_jax.data.options import DataOptions
+from proxyless_jax.data.sources import Source
 
 
 @dataclasses.dataclass(frozen=True)
 class Augment(grain.transforms.RandomMap):
   """Positions i64[n] to {"image": u8[n, h, w, c], "label": i32[n]}.
 
-  And the "cutout": i32[n, 2], where there is one. The positions are those of
-  `rows` of a batch of `batch`, and the random numbers are drawn for all of it:
-  an image is augmented alike by whichever host reads it.
+  With cutout, there is also "cutout": i32[n, 2], the centres.
+
+  Attributes:
+    source: the source of the images.
+    options: what is done to them.
+    batch: rows of the whole batch. Random numbers are drawn for all of them,
+      so that an image is augmented alike by whichever host reads it.
+    rows: the rows of the batch that the positions are for.
   """
 
-  source: object
+  source: Source
   options: DataOptions
   batch: int
   rows: slice
 
-  def random_map(self, element, rng):
+  def random_map(
+    self, element: np.ndarray, rng: np.random.Generator
+  ) -> dict[str, np.ndarray]:
     options, drawn = self.options, self._drawn(rng)
     batch = _read(
       self.source,
@@ -40,7 +50,7 @@ class Augment(grain.transforms.RandomMap):
     return batch
 
   def _drawn(self, rng):
-    """What the options need, of each row: {name: [n, ...]}."""
+    """The random numbers of each row, {name: [n, ...]}."""
     options, batch, drawn = self.options, self.batch, {}
     if options.flip:
       drawn["flip"] = rng.random(batch) < 0.5
@@ -77,12 +87,15 @@ class Augment(grain.transforms.RandomMap):
 
 @dataclasses.dataclass(frozen=True)
 class Centre(grain.transforms.Map):
-  """Positions i64[n] to {"image": u8[n, h, w, c], "label": i32[n]}."""
+  """Positions i64[n] to {"image": u8[n, h, w, c], "label": i32[n]}.
 
-  source: object
+  As for evaluation: resized, or the centre where training crops a random area.
+  """
+
+  source: Source
   options: DataOptions
 
-  def map(self, element):
+  def map(self, element: np.ndarray) -> dict[str, np.ndarray]:
     return _read(
       self.source, element, self.options, lambda image, _: self._resized(image)
     )
@@ -96,16 +109,16 @@ class Centre(grain.transforms.Map):
 
 @dataclasses.dataclass(frozen=True)
 class Finish(grain.transforms.Map):
-  """What `Augment` or `Centre` made to a normalised batch, padded to size.
+  """The output of `Augment` or `Centre` to a normalised batch, padded to size.
 
-  Worker processes leave it to their parent: to hand over 8 bits a value is
-  several times cheaper than to hand over 32.
+  It runs in the process that uses the batches, not in worker processes: to hand
+  over 8 bits a value is several times cheaper than to hand over 32.
   """
 
   options: DataOptions
   batch: int
 
-  def map(self, element):
+  def map(self, element: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     options, found = self.options, len(element["label"])
     images = np.empty((self.batch, *element["image"].shape[1:]), np.float32)
     augment.normalise(
@@ -124,7 +137,7 @@ class Finish(grain.transforms.Map):
 def _read(source, positions, options, change):
   """The changed images and the labels of positions i64[n].
 
-  One image after the other: a core's own cache holds one, but not a batch.
+  One image after the other: a core's own cache holds an image, not a batch.
   """
   shape = len(positions), *options.height_width, options.channels
   images, labels = np.empty(shape, np.uint8), np.empty(shape[0], np.int32)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
-from proxyless_jax.space.edge import expect
+from proxyless_jax.space.checks import expect
 
 # Of DataParallel and AveragedModel; of torch.compile.
 COMPILED = "_orig_mod"

@@ -1,4 +1,4 @@
-"""Which edges cannot take the weights of another task: others are its body.
+"""Fine-tuning: the edges that cannot take the weights of another task.
 
 A network for other classes differs in its classifier; one for images of other
 channels, in its stem. Everything else must be the same, or it is another
@@ -7,13 +7,14 @@ network.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from proxyless_jax.exchange.layouts import Entry, entries
-from proxyless_jax.space import Network, Tree
+from proxyless_jax.space import Edge, Network, Norm
 
 
 def unlike(network: Network, state_dict: Mapping[str, Any]) -> dict[str, str]:
@@ -21,11 +22,11 @@ def unlike(network: Network, state_dict: Mapping[str, Any]) -> dict[str, str]:
 
   Args:
     network: an architecture with a released layout.
-    state_dict: names and arrays, without prefixes.
+    state_dict: arrays by name, without prefixes.
 
   Returns:
-    What differs, by the names of edges; empty where nothing does, or where more
-    does than another task explains.
+    What differs, by the names of edges; empty where nothing does, or where
+    another task does not explain it.
   """
   found = {}
   stem, classifier = network.layers[0], network.layers[-1]
@@ -38,9 +39,9 @@ def unlike(network: Network, state_dict: Mapping[str, Any]) -> dict[str, str]:
   if channels:
     why = f"{channels} channels there, {network.channels} here"
     found[stem.name] = why
-    if isinstance(network, Tree):
-      # A norm that stands by itself: its statistics are of the stem's output.
-      found |= {edge.name: "of that stem" for edge in network.before[1:]}
+    # A norm that stands by itself: its statistics are of the stem's output.
+    norms = itertools.takewhile(_is_norm, network.layers[1:])
+    found |= {edge.name: "of that stem" for edge in norms}
   own = tensors[classifier.name]
   classes = {_others(entry, 0, state_dict) for entry in own}
   if not any(entry.name in state_dict for entry in own):
@@ -51,13 +52,19 @@ def unlike(network: Network, state_dict: Mapping[str, Any]) -> dict[str, str]:
   return found
 
 
+def _is_norm(edge: Edge) -> bool:
+  return isinstance(edge.op, Norm)
+
+
 def describe(found: Mapping[str, str]) -> str:
-  """What `unlike` gives, for a message."""
+  """The result of `unlike` as text for a message."""
   return ", ".join(f"{name} ({why})" for name, why in found.items())
 
 
-def _others(entry: Entry, axis: int, state_dict: Mapping) -> int | None:
-  """The length of an axis, where an entry differs in that alone."""
+def _others(
+  entry: Entry, axis: int, state_dict: Mapping[str, Any]
+) -> int | None:
+  """The length of an axis, where an entry's shape differs in that alone."""
   shape = np.shape(state_dict.get(entry.name, 0.0))
   same = len(shape) == len(entry.shape) and all(
     mine == theirs

@@ -4,11 +4,16 @@ The authors of ProxylessNAS released two layouts, one for the ImageNet networks
 (github.com/mit-han-lab/proxylessnas, `proxyless_nas/nas_modules.py`), one for
 the CIFAR-10 network (`cifar_modules.py` beside it). Each serves every network
 made of the same operations.
+
+`layout` says in which order the edges of a family follow and what they are
+called, `tensors` which tensors an operation has there. Both are
+`functools.singledispatch` functions, so that others can be registered.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -38,10 +43,10 @@ class Entry(NamedTuple):
   """A tensor of a state dict.
 
   Attributes:
-    name: in the state dict.
-    shape: there: out x in x k x k, out x in, or a vector.
-    path: of its array in our variables, from the collection down; empty for
-      the counters of batch norms, which we have none of.
+    name: key in the state dict.
+    shape: shape there: out x in x k x k, out x in, or a vector.
+    path: path of the array in our variables, from the collection down; empty
+      for the counters of batch norms, which we do not have.
   """
 
   name: str
@@ -56,26 +61,39 @@ def entries(network: Network) -> list[Entry]:
     ValueError: no released layout has a place for one of its operations; or it
       is no architecture.
   """
-  if type(network) not in LAYOUTS:
-    raise ValueError(
-      f"{type(network).__name__} has no released PyTorch layout: expected one "
-      f"of {[kind.__name__ for kind in LAYOUTS]}"
-    )
-  return list(LAYOUTS[type(network)](network))
+  return list(layout(network))
 
 
-def _chain(network: Chain) -> Iterator[Entry]:
+@functools.singledispatch
+def layout(network: Network) -> Iterator[Entry]:
+  """The tensors of a family's state dict; register families of your own.
+
+  Raises:
+    ValueError: the network's family is not registered.
+  """
+  raise ValueError(
+    f"{type(network).__name__} has no released PyTorch layout: expected a "
+    "Chain or a Tree; register others by "
+    "proxyless_jax.exchange.layouts.layout.register"
+  )
+
+
+@layout.register
+def _(network: Chain) -> Iterator[Entry]:
   if len(network.layers) < 2:
     raise ValueError("expected a chain with a stem and a classifier")
   stem, *blocks, classifier = network.layers
   # MCUNet's networks have the same layout, and no head.
   heads = [blocks.pop()] if blocks and _is_head(blocks[-1]) else []
-  yield from _conv_bn("first_conv", stem)
+  _check(_is_head(stem), stem, "'conv_k{kernel}'")
+  yield from tensors(stem.op, stem, "first_conv")
   for number, edge in enumerate(blocks):
-    if edge.op != Zero():
-      yield from _mbconv(f"blocks.{number}.mobile_inverted_conv", edge)
+    fits = edge.op == Zero() or isinstance(edge.op, MBConv)
+    _check(fits, edge, "'mbconv{expand}_k{kernel}' or 'zero'")
+    name = f"blocks.{number}.mobile_inverted_conv"
+    yield from tensors(edge.op, edge, name)
   for head in heads:
-    yield from _conv_bn("feature_mix_layer", head)
+    yield from tensors(head.op, head, "feature_mix_layer")
   yield from _classifier(classifier)
 
 
@@ -83,49 +101,13 @@ def _is_head(edge: Edge) -> bool:
   return isinstance(edge.op, ConvBN)
 
 
-def _conv_bn(name: str, edge: Edge) -> Iterator[Entry]:
-  _check(isinstance(edge.op, ConvBN), edge, "'conv_k{kernel}'")
-  at = (edge.name, edge.op.name)
-  shape = (edge.features_out, edge.features_in, *[edge.op.kernel] * 2)
-  yield Entry(f"{name}.conv.weight", shape, ("params", *at, "conv", "kernel"))
-  yield from _norm(f"{name}.bn", edge.features_out, (*at, "bn"))
-
-
-def _mbconv(name: str, edge: Edge) -> Iterator[Entry]:
-  op = edge.op
-  fits = isinstance(op, MBConv) and not op.squeeze
-  _check(fits, edge, "'mbconv{expand}_k{kernel}' or 'zero'")
-  hidden, at = op.hidden(edge), (edge.name, op.name)
-  convs = [
-    ("depth_conv", (hidden, 1, op.kernel, op.kernel), "depthwise", ()),
-    ("point_linear", (edge.features_out, hidden, 1, 1), "project", ("kernel",)),
-  ]
-  if op.expands:
-    shape = (hidden, edge.features_in, 1, 1)
-    convs.insert(0, ("inverted_bottleneck", shape, "expand", ("kernel",)))
-  for theirs, shape, ours, leaf in convs:
-    path = ("params", *at, ours, *leaf)
-    yield Entry(f"{name}.{theirs}.conv.weight", shape, path)
-    yield from _norm(f"{name}.{theirs}.bn", shape[0], (*at, f"{ours}_bn"))
-
-
 def _classifier(edge: Edge) -> Iterator[Entry]:
   _check_is(edge, Classifier())
-  shape = (edge.features_out, edge.features_in)
-  at = ("params", edge.name, edge.op.name)
-  yield Entry("classifier.linear.weight", shape, (*at, "kernel"))
-  yield Entry("classifier.linear.bias", shape[:1], (*at, "bias"))
+  yield from tensors(edge.op, edge, "classifier")
 
 
-def _norm(name: str, width: int, at: tuple[str, ...]) -> Iterator[Entry]:
-  yield Entry(f"{name}.weight", (width,), ("params", *at, "scale"))
-  yield Entry(f"{name}.bias", (width,), ("params", *at, "bias"))
-  yield Entry(f"{name}.running_mean", (width,), ("batch_stats", *at, "mean"))
-  yield Entry(f"{name}.running_var", (width,), ("batch_stats", *at, "var"))
-  yield Entry(f"{name}.num_batches_tracked", (), ())
-
-
-def _tree(network: Tree) -> Iterator[Entry]:
+@layout.register
+def _(network: Tree) -> Iterator[Entry]:
   if (len(network.before), len(network.after)) != (2, 2):
     raise ValueError(
       "expected two edges before the blocks (stem, norm) and two after them "
@@ -133,15 +115,13 @@ def _tree(network: Tree) -> Iterator[Entry]:
     )
   stem, norm = network.before
   _check_is(stem, PlainConv(3))
-  shape = (stem.features_out, stem.features_in, 3, 3)
-  path = ("params", stem.name, stem.op.name, "conv", "kernel")
-  yield Entry("blocks.0.layers.0.conv.weight", shape, path)
-  yield from _plain_norm("blocks.0.layers.1.bn", norm)
+  yield from tensors(stem.op, stem, "blocks.0.layers.0")
+  yield from _norm("blocks.0.layers.1.bn", norm)
   for number, block in enumerate(network.blocks, 1):
     yield from _block(f"blocks.{number}", block)
   norm, classifier = network.after
   number = len(network.blocks) + 1
-  yield from _plain_norm(f"blocks.{number}.layers.0.bn", norm, relu=True)
+  yield from _norm(f"blocks.{number}.layers.0.bn", norm, relu=True)
   yield from _classifier(classifier)
 
 
@@ -154,20 +134,26 @@ def _block(name: str, block: Block) -> Iterator[Entry]:
     conv = dataclasses.replace(named(conv), shuffle=False)
   _check(conv == plain, block.conv, repr(plain.name))
   _check_is(block.out_bottleneck, NormConv(1))
-  yield from _norm_conv(f"{name}.in_bottle", block.in_bottleneck)
-  yield from _norm_conv(f"{name}.cell.edges.0", block.conv)
+  for part, edge in (
+    ("in_bottle", block.in_bottleneck),
+    ("cell.edges.0", block.conv),
+  ):
+    yield from tensors(edge.op, edge, f"{name}.{part}")
   root = f"{name}.cell.child_nodes.0"
   for half, edge in enumerate(block.branch_norms):
-    yield from _plain_norm(f"{root}.branch_bns.{half}", edge)
+    yield from _norm(f"{root}.branch_bns.{half}", edge)
   for depth, level in enumerate(block.levels, 1):
     for i, edge in enumerate(level):
-      place = _place(i, depth, block.branches)
-      yield from _tree_edge(f"{root}.{place}", edge)
-  yield from _norm_conv(f"{name}.out_bottle", block.out_bottleneck)
-  yield from _plain_norm(f"{name}.final_bn", block.final_norm)
+      way = _way(i, depth, block.branches)
+      fits = isinstance(edge.op, NormSepConv | MaxPool | AvgPool | Identity)
+      _check(fits, edge, "a candidate of `tree_space`")
+      yield from tensors(edge.op, edge, f"{root}.{way}")
+  last = block.out_bottleneck
+  yield from tensors(last.op, last, f"{name}.out_bottle")
+  yield from _norm(f"{name}.final_bn", block.final_norm)
 
 
-def _place(i: int, depth: int, branches: int) -> str:
+def _way(i: int, depth: int, branches: int) -> str:
   """The way from the root of the trees to edge i of a level."""
   way = f"edges.{i % branches}"
   for _ in range(depth - 1):
@@ -176,13 +162,96 @@ def _place(i: int, depth: int, branches: int) -> str:
   return f"child_nodes.{i // branches}.{way}"
 
 
-def _tree_edge(name: str, edge: Edge) -> Iterator[Entry]:
-  op = edge.op
-  if isinstance(op, MaxPool | AvgPool | Identity):
-    return
-  _check(isinstance(op, NormSepConv), edge, "a candidate of `tree_space`")
+def _norm(name: str, edge: Edge, relu: bool = False) -> Iterator[Entry]:
+  _check_is(edge, Norm(relu))
+  yield from tensors(edge.op, edge, name)
+
+
+@functools.singledispatch
+def tensors(op: Op, edge: Edge, name: str) -> Iterator[Entry]:
+  """The tensors of an operation; register those of a layout of your own.
+
+  Args:
+    op: operation.
+    edge: edge of the operation.
+    name: prefix of the tensors' names in the state dict.
+
+  Raises:
+    ValueError: the operation's type is not registered.
+  """
+  del op, name
+  _check(False, edge, "one with a released layout")
+  yield  # Makes it an iterator, like the registered ones.
+
+
+@tensors.register(Zero)
+@tensors.register(Identity)
+@tensors.register(MaxPool)
+@tensors.register(AvgPool)
+def _(op: Op, edge: Edge, name: str) -> Iterator[Entry]:
+  del op, edge, name
+  yield from ()
+
+
+@tensors.register
+def _(op: PlainConv, edge: Edge, name: str) -> Iterator[Entry]:
+  shape = (edge.features_out, edge.features_in, op.kernel, op.kernel)
+  path = ("params", edge.name, op.name, "conv", "kernel")
+  yield Entry(f"{name}.conv.weight", shape, path)
+
+
+@tensors.register
+def _(op: ConvBN, edge: Edge, name: str) -> Iterator[Entry]:
+  at = (edge.name, op.name)
+  shape = (edge.features_out, edge.features_in, op.kernel, op.kernel)
+  yield Entry(f"{name}.conv.weight", shape, ("params", *at, "conv", "kernel"))
+  yield from _batch_norm(f"{name}.bn", edge.features_out, (*at, "bn"))
+
+
+@tensors.register
+def _(op: MBConv, edge: Edge, name: str) -> Iterator[Entry]:
+  _check(not op.squeeze, edge, "'mbconv{expand}_k{kernel}' or 'zero'")
+  hidden, at = op.hidden(edge), (edge.name, op.name)
+  convs = [
+    ("depth_conv", (hidden, 1, op.kernel, op.kernel), "depthwise", ()),
+    ("point_linear", (edge.features_out, hidden, 1, 1), "project", ("kernel",)),
+  ]
+  if op.expands:
+    shape = (hidden, edge.features_in, 1, 1)
+    convs.insert(0, ("inverted_bottleneck", shape, "expand", ("kernel",)))
+  for theirs, shape, ours, leaf in convs:
+    path = ("params", *at, ours, *leaf)
+    yield Entry(f"{name}.{theirs}.conv.weight", shape, path)
+    yield from _batch_norm(f"{name}.{theirs}.bn", shape[0], (*at, f"{ours}_bn"))
+
+
+@tensors.register
+def _(op: Classifier, edge: Edge, name: str) -> Iterator[Entry]:
+  shape = (edge.features_out, edge.features_in)
+  at = ("params", edge.name, op.name)
+  yield Entry(f"{name}.linear.weight", shape, (*at, "kernel"))
+  yield Entry(f"{name}.linear.bias", shape[:1], (*at, "bias"))
+
+
+@tensors.register
+def _(op: Norm, edge: Edge, name: str) -> Iterator[Entry]:
+  at = (edge.name, op.name, "bn")
+  yield from _batch_norm(name, edge.features_out, at)
+
+
+@tensors.register
+def _(op: NormConv, edge: Edge, name: str) -> Iterator[Entry]:
+  at = (edge.name, op.name)
+  yield from _batch_norm(f"{name}.bn", edge.features_in, (*at, "bn"))
+  seen = edge.features_in // op.groups
+  shape = (edge.features_out, seen, op.kernel, op.kernel)
+  yield Entry(f"{name}.conv.weight", shape, ("params", *at, "conv", "kernel"))
+
+
+@tensors.register
+def _(op: NormSepConv, edge: Edge, name: str) -> Iterator[Entry]:
   at, width = (edge.name, op.name), edge.features_in
-  yield from _norm(f"{name}.bn", width, (*at, "bn"))
+  yield from _batch_norm(f"{name}.bn", width, (*at, "bn"))
   depthwise = (width, 1, op.kernel, op.kernel)
   path = ("params", *at, "depthwise")
   yield Entry(f"{name}.depth_conv.weight", depthwise, path)
@@ -191,17 +260,12 @@ def _tree_edge(name: str, edge: Edge) -> Iterator[Entry]:
   yield Entry(f"{name}.point_conv.weight", pointwise, path)
 
 
-def _norm_conv(name: str, edge: Edge) -> Iterator[Entry]:
-  op, at = edge.op, (edge.name, edge.op.name)
-  yield from _norm(f"{name}.bn", edge.features_in, (*at, "bn"))
-  seen = edge.features_in // op.groups
-  shape = (edge.features_out, seen, op.kernel, op.kernel)
-  yield Entry(f"{name}.conv.weight", shape, ("params", *at, "conv", "kernel"))
-
-
-def _plain_norm(name: str, edge: Edge, relu: bool = False) -> Iterator[Entry]:
-  _check_is(edge, Norm(relu))
-  yield from _norm(name, edge.features_out, (edge.name, edge.op.name, "bn"))
+def _batch_norm(name: str, width: int, at: tuple[str, ...]) -> Iterator[Entry]:
+  yield Entry(f"{name}.weight", (width,), ("params", *at, "scale"))
+  yield Entry(f"{name}.bias", (width,), ("params", *at, "bias"))
+  yield Entry(f"{name}.running_mean", (width,), ("batch_stats", *at, "mean"))
+  yield Entry(f"{name}.running_var", (width,), ("batch_stats", *at, "var"))
+  yield Entry(f"{name}.num_batches_tracked", (), ())
 
 
 def _check_is(edge: Edge, op: Op) -> None:
@@ -214,6 +278,3 @@ def _check(fits: bool, edge: Edge, expected: str) -> None:
       f"edge {edge.name!r}: the released PyTorch layout has no place for "
       f"{edge.op.name!r}: expected {expected}"
     )
-
-
-LAYOUTS = {Chain: _chain, Tree: _tree}

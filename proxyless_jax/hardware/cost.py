@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from proxyless_jax.space import Edge, Network, Op
-from proxyless_jax.space.edge import check_path
+from proxyless_jax.space.checks import check_path
 from proxyless_jax.space.networks.network import check_network
 
 VERSION = 1
@@ -113,7 +113,7 @@ class CostTable:
     # Below the cheapest architecture the distribution is zero, whatever the
     # probabilities, and from the most expensive on it is one.
     values = np.unique(np.append(self.costs[self.valid], self.fixed))
-    values = values[(values >= self.cheapest) & (values <= self.dearest)]
+    values = values[(values >= self.min_cost) & (values <= self.max_cost)]
     below = self.valid & (self.costs <= values[:-1, None, None])
     reached = jnp.sum(jnp.where(below, probs, 0.0), axis=2).prod(axis=1)
     return float(values[-1]) - jnp.sum(
@@ -148,14 +148,14 @@ class CostTable:
     return np.arange(self.costs.shape[1]) < counts[:, None]
 
   @property
-  def cheapest(self) -> float:
+  def min_cost(self) -> float:
     """Cost of the cheapest architecture."""
     return self._total(
       np.where(self.valid, self.costs, np.inf).min(1, initial=np.inf)
     )
 
   @property
-  def dearest(self) -> float:
+  def max_cost(self) -> float:
     """Cost of the most expensive architecture."""
     return self._total(
       np.where(self.valid, self.costs, -np.inf).max(1, initial=-np.inf)

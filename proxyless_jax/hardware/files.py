@@ -24,7 +24,7 @@ from proxyless_jax.hardware.cost import (
   make_table,
 )
 from proxyless_jax.space import Network
-from proxyless_jax.space.edge import check_path
+from proxyless_jax.space.checks import check_path
 from proxyless_jax.space.networks.network import check_network
 
 ENDINGS = (".json", ".csv")
@@ -67,9 +67,9 @@ def load_table(path: str | os.PathLike, space: Network) -> CostTable:
     ) from error
   except (ValueError, csv.Error) as error:
     raise ValueError(f"{path}: {error}") from error
-  if table.cheapest < 0.0:
+  if table.min_cost < 0.0:
     raise ValueError(
-      f"{path}: the cheapest architecture costs {table.cheapest:.6g} "
+      f"{path}: the cheapest architecture costs {table.min_cost:.6g} "
       f"{table.unit}: expected 0 or more; correct or measure the negative costs"
     )
   return table

@@ -1,11 +1,14 @@
 """Peak memory of activations, from shapes alone.
 
-While a chain runs, these tensors are alive at a step: what it reads, what it
-writes, and the input that a shortcut keeps. Batch norm and activations work in
-place, as compilers fuse them into the convolution before. So the peak of an
-edge is the largest of such sums over its steps, and the peak of a network the
-largest over its edges. In other structures than a chain, tensors that an edge
-knows nothing of are alive beside it: `beside` counts them.
+While a chain runs, these tensors are alive at a step: its input, its output,
+and the input that a shortcut keeps. Batch norm and activations work in place,
+as compilers fuse them into the convolution before. So the peak of an edge is
+the largest of such sums over its steps, and the peak of a network the largest
+over its edges. In other families than chains, tensors that an edge does not
+know of are alive beside it: `beside` counts them.
+
+Both `alive`, by operation, and `beside`, by family, are
+`functools.singledispatch` functions: register those of your own.
 """
 
 from __future__ import annotations
@@ -13,10 +16,10 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-from proxyless_jax.nn.supernet.wiring import tree_graph
 from proxyless_jax.space import (
   AvgPool,
   Block,
+  Chain,
   Classifier,
   ConvBN,
   Edge,
@@ -32,14 +35,16 @@ from proxyless_jax.space import (
   Tree,
   Zero,
 )
+from proxyless_jax.space.networks.tree import tree_graph
 
 
 class Beside(NamedTuple):
-  """What is alive while an edge runs, by the structure around it.
+  """What the network around an edge keeps alive while the edge runs.
 
   Attributes:
-    elements: of tensors that are neither its input nor its own.
-    keeps_input: whether something after the edge reads its input too.
+    elements: number of elements of tensors that are neither the edge's input
+      nor its own.
+    keeps_input: whether a later edge reads this edge's input too.
   """
 
   elements: int = 0
@@ -50,15 +55,19 @@ CHAIN = Beside()
 
 
 def peak_elements(op: Op, edge: Edge, around: Beside = CHAIN) -> int:
-  """The most elements that are alive at once while `edge` runs, batch 1.
+  """The most elements alive at once while an edge runs, for one example.
+
+  Args:
+    op: operation of the edge.
+    edge: edge that runs.
+    around: what else is alive.
 
   Raises:
     ValueError: an operation that is not registered in `alive`.
   """
-  whole = edge.pixels_in * edge.features_in
   keeps = edge.shortcut or around.keeps_input
   own = max(
-    others + (whole if reads or keeps else 0)
+    others + (edge.elements_in if reads or keeps else 0)
     for reads, others in alive(op, edge)
   )
   return own + around.elements
@@ -66,7 +75,26 @@ def peak_elements(op: Op, edge: Edge, around: Beside = CHAIN) -> int:
 
 @functools.singledispatch
 def beside(network: Network) -> dict[str, Beside]:
-  """By the names of edges, where there is more than a chain has: nothing."""
+  """What is alive beside edges, by their names; register your own families.
+
+  Args:
+    network: a space or an architecture.
+
+  Returns:
+    An entry for each edge beside which there is more than in a chain: nothing.
+
+  Raises:
+    ValueError: the network's family is not registered.
+  """
+  raise ValueError(
+    f"memory of networks of the family {network.family!r} is not known: "
+    "expected a chain or a tree; register others by "
+    "proxyless_jax.hardware.beside.register"
+  )
+
+
+@beside.register
+def _(network: Chain) -> dict[str, Beside]:
   del network
   return {}
 
@@ -84,7 +112,7 @@ def _beside_in_block(block: Block) -> dict[str, Beside]:
   """Liveness of a block's tensors, in the order in which its edges run."""
   halves = len(block.branch_norms)
   graph = tree_graph(halves, block.branches, len(block.edges))
-  outputs = range(graph.inputs + graph.inner, graph.nodes)
+  outputs = range(graph.read, graph.nodes)
   # Of each edge: the tensors that it reads, the first as its input; and those
   # that are there after it, where a sum is one tensor from its first term on.
   steps = [
@@ -114,27 +142,36 @@ def _beside_in_block(block: Block) -> dict[str, Beside]:
   return around
 
 
-def _sizes(block: Block, nodes: int) -> dict:
+def _sizes(block: Block, nodes: int) -> dict[str | int, int]:
   """Elements of each tensor of a block; of a tree's nodes, by number."""
-  one = _output(block.branch_norms[0])
-  edge = block.in_bottleneck
+  one = block.branch_norms[0].elements_out
   return dict.fromkeys(range(nodes), one) | {
-    "x": edge.pixels_in * edge.features_in,
-    "inner": _output(edge),
+    "x": block.in_bottleneck.elements_in,
+    "inner": block.in_bottleneck.elements_out,
     "sum": one,
-    "out": _output(block.out_bottleneck),
+    "out": block.out_bottleneck.elements_out,
   }
 
 
-@functools.singledispatch
-def alive(op: Op, edge: Edge) -> list[tuple[bool, int]]:
-  """The steps of an operation: what is alive while each of them runs.
+# A step of an operation: whether it reads the edge's input, and how many
+# elements of other tensors are alive.
+Step = tuple[bool, int]
 
-  An operation of your own says it by `alive.register`.
+
+@functools.singledispatch
+def alive(op: Op, edge: Edge) -> list[Step]:
+  """The steps of an operation; register operations of your own.
+
+  Args:
+    op: operation of the edge.
+    edge: edge that runs.
 
   Returns:
-    Of each step: whether it reads the edge's input, and how many elements of
-    other tensors are alive.
+    For each step, whether it reads the edge's input, and how many elements of
+    other tensors are alive while it runs.
+
+  Raises:
+    ValueError: the operation's type is not registered.
   """
   raise ValueError(
     f"edge {edge.name!r}: memory of the operation {op.name!r} is not known: "
@@ -143,14 +180,10 @@ def alive(op: Op, edge: Edge) -> list[tuple[bool, int]]:
   )
 
 
-def _output(edge: Edge) -> int:
-  return edge.pixels_out * edge.features_out
-
-
 @alive.register(Zero)
 @alive.register(Identity)
 @alive.register(Norm)
-def _in_place(op, edge: Edge):
+def _in_place(op: Op, edge: Edge) -> list[Step]:
   del op, edge
   return [(True, 0)]
 
@@ -160,13 +193,13 @@ def _in_place(op, edge: Edge):
 @alive.register(NormConv)
 @alive.register(MaxPool)
 @alive.register(AvgPool)
-def _one_step(op, edge: Edge):
+def _one_step(op: Op, edge: Edge) -> list[Step]:
   del op
-  return [(True, _output(edge))]
+  return [(True, edge.elements_out)]
 
 
 @alive.register
-def _(op: Classifier, edge: Edge):
+def _(op: Classifier, edge: Edge) -> list[Step]:
   del op
   return [
     (True, edge.features_in),
@@ -175,14 +208,14 @@ def _(op: Classifier, edge: Edge):
 
 
 @alive.register
-def _(op: NormSepConv, edge: Edge):
+def _(op: NormSepConv, edge: Edge) -> list[Step]:
   del op
   inner = edge.pixels_out * edge.features_in
-  return [(True, inner), (False, inner + _output(edge))]
+  return [(True, inner), (False, inner + edge.elements_out)]
 
 
 @alive.register
-def _(op: MBConv, edge: Edge):
+def _(op: MBConv, edge: Edge) -> list[Step]:
   hidden, squeezed = op.hidden(edge), op.squeezed(edge)
   inner = edge.pixels_out * hidden
   if op.expands:
@@ -193,4 +226,4 @@ def _(op: MBConv, edge: Edge):
   if squeezed:
     # The pooled vector, or the scales, beside the squeezed one.
     steps.append((False, inner + hidden + squeezed))
-  return [*steps, (False, inner + _output(edge))]
+  return [*steps, (False, inner + edge.elements_out)]

@@ -86,7 +86,9 @@ def weight_step(
   key = step_key(state, WEIGHT_STREAM)
   held = state.params, state.batch_stats, state.arch, key
   own = Mesh(mesh.devices, (AXIS,))
-  grads, drawn, batch_stats, metrics = over_devices(share, own, AXIS)(held, batch)
+  grads, drawn, batch_stats, metrics = over_devices(share, own, AXIS)(
+    held, batch
+  )
   drawn = {name: rows[..., None] for name, rows in drawn.items()}
   updates, opt_state = drawn_only(tx).update(
     grads,

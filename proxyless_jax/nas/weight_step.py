@@ -90,7 +90,7 @@ def drawn_rows(params, network: Network, index: jax.Array):
   drawn = dict.fromkeys(params, True)
   positions = {edge.name: i for i, edge in enumerate(network.edges)}
   for bank in banks(network):
-    if len(bank.place.ops) > 1:
+    if len(bank.form.ops) > 1:
       rows = np.array([positions[edge.name] for edge in bank.edges])
       drawn[bank.name] = index[rows]
   return drawn

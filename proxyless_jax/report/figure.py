@@ -1,19 +1,21 @@
-"""A figure of a found network, in the manner of those in the paper.
+"""Figures of architectures, in the manner of those in the paper.
 
 Cai, Zhu, Han, ProxylessNAS, ICLR 2019. Blocks run from left to right, in rows;
-colour is the kernel, height the expansion, a taper a stride, a dashed outline
-a block that the search dropped, and grey what it did not choose. All lengths
-are in inches. Blocks with trees look otherwise: `tree_figure`.
+colour shows the kernel, height the expansion, a taper a stride, a dashed
+outline a block that the search dropped, and grey what was not searched. Blocks
+with trees look different: `tree_figure`. All lengths are in inches.
+
+`drawing` is a `functools.singledispatch` on the family of the network.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import functools
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from proxyless_jax.report.progress import format_value
@@ -34,13 +36,15 @@ from proxyless_jax.report.shapes import (
   draw_legend,
   legend_width,
   polygon,
+  runs,
   write,
 )
 from proxyless_jax.report.tree_figure import draw_trees
-from proxyless_jax.space import Edge, Network, Tree, macs, parameters
+from proxyless_jax.space import Edge, Network, Op, Tree, macs, parameters
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
+  from matplotlib.figure import Figure
 
 PITCH, BOX = 0.84, 0.68  # From box to box, and a box's width.
 TALLEST = 1.0
@@ -51,7 +55,7 @@ INPUT, OUTPUT = 0.85, 0.35
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-  """What one edge looks like."""
+  """An edge as it is drawn."""
 
   edge: Edge
   text: str
@@ -66,8 +70,9 @@ def draw_architecture(
   """Draws an architecture of any family, as SVG and as PNG.
 
   Args:
-    network: with one candidate per edge.
-    path_svg, path_png: the files to write; equal networks give equal files.
+    network: network with one candidate per edge.
+    path_svg, path_png: paths of the files to write; equal networks give equal
+      files.
 
   Raises:
     ValueError: an edge still has several candidates.
@@ -81,12 +86,18 @@ def draw_architecture(
     figure.savefig(path_png, format="png", dpi=160)
 
 
-def _figure(network: Network):
+def _figure(network: Network) -> Figure:
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
-  drawing = draw_trees if isinstance(network, Tree) else _draw_boxes
-  title, (legend, content, height, draw) = _title(network), drawing(network)
+  contents, legend, content, height, draw = drawing(network)
+  title = "  ·  ".join(
+    [
+      contents,
+      format_value(parameters(network), "parameters"),
+      format_value(macs(network), "MACs"),
+    ]
+  )
   content = max(content, legend_width(legend), 0.12 * len(title))
   width, height = 2 * MARGIN + content, HEADER + height
   figure = Figure(figsize=(width, height), facecolor="white")
@@ -100,32 +111,31 @@ def _figure(network: Network):
   return figure
 
 
-def _draw_boxes(network: Network) -> Drawing:
-  """Every edge as a box."""
+@functools.singledispatch
+def drawing(network: Network) -> Drawing:
+  """The drawing of an architecture; register families of your own.
+
+  Of a family that is not registered, every edge is a box, in the order of
+  `network.layers`.
+  """
   boxes = _boxes(network)
   rows = _rows(boxes)
 
-  def draw(axes, top: float) -> None:
+  def draw(axes: Axes, top: float) -> None:
     for i, row in enumerate(rows):
       middle = top - i * ROW - 0.36 - TALLEST / 2
       _draw_row(axes, row, middle, is_first=i == 0)
 
-  width = INPUT + max(len(row) for row in rows) * PITCH + OUTPUT
-  return Drawing(_legend(boxes), width, len(rows) * ROW, draw)
-
-
-def _title(network: Network) -> str:
   names = [edge.op.name for edge in network.edges]
-  skipped = names.count("zero")
-  is_tree = isinstance(network, Tree)
-  count = len(network.blocks) if is_tree else len(names)
-  blocks = "1 block" if count == 1 else f"{count} blocks"
-  if is_tree:
-    blocks += f", {len(names)} edges"
-  parts = [f"{blocks}, {skipped} skipped" if skipped else blocks]
-  parts += [format_value(parameters(network), "parameters")]
-  parts += [format_value(macs(network), "MACs")]
-  return "  ·  ".join(parts)
+  contents = "1 block" if len(names) == 1 else f"{len(names)} blocks"
+  if skipped := names.count("zero"):
+    contents += f", {skipped} skipped"
+  width = INPUT + max(len(row) for row in rows) * PITCH + OUTPUT
+  height = len(rows) * ROW
+  return Drawing(contents, _legend(boxes), width, height, draw)
+
+
+drawing.register(Tree, draw_trees)
 
 
 def _boxes(network: Network) -> list[Box]:
@@ -148,7 +158,7 @@ def _boxes(network: Network) -> list[Box]:
   return boxes
 
 
-def _kernel(op) -> int | None:
+def _kernel(op: Op) -> int | None:
   """The kernel's size, from the attribute or the end of the name."""
   if getattr(op, "kernel", None):
     return op.kernel
@@ -156,7 +166,7 @@ def _kernel(op) -> int | None:
   return int(match[1]) if match else None
 
 
-def _label(op) -> str:
+def _label(op: Op) -> str:
   """'MB6' over '5×5' for mbconv6_k5; other names much as they are."""
   if op.name == "zero":
     return "skip"
@@ -187,14 +197,9 @@ def _shape(box: Box) -> tuple[int, int, int]:
   return box.edge.shape_out
 
 
-def _runs(row: Iterable[Box], key) -> Iterable[tuple[int, int, Box]]:
-  """First and last column of each run of boxes that share `key`."""
-  for _, run in itertools.groupby(enumerate(row), lambda item: key(item[1])):
-    run = list(run)
-    yield run[0][0], run[-1][0], run[0][1]
-
-
-def _draw_row(axes, row: Sequence[Box], middle: float, is_first: bool) -> None:
+def _draw_row(
+  axes: Axes, row: Sequence[Box], middle: float, is_first: bool
+) -> None:
   left = MARGIN + INPUT
   end = left + len(row) * PITCH + OUTPUT
   _draw_bands(axes, row, left, middle)
@@ -228,11 +233,13 @@ def _draw_box(axes: Axes, box: Box, x: float, middle: float) -> None:
   write(axes, x, middle, box.text, size, linespacing=1.35)
 
 
-def _draw_bands(axes, row: Sequence[Box], left: float, middle: float) -> None:
+def _draw_bands(
+  axes: Axes, row: Sequence[Box], left: float, middle: float
+) -> None:
   """A band behind the boxes of one resolution, named above."""
   low, high = middle - TALLEST / 2 - 0.1, middle + SIZE_AT + 0.14
-  runs = _runs(row, lambda box: box.edge.size_out)
-  for i, (first, last, box) in enumerate(runs):
+  bands = runs(row, lambda box: box.edge.size_out)
+  for i, (first, last, box) in enumerate(bands):
     x0, x1 = left + first * PITCH, left + (last + 1) * PITCH
     points = [(x0, low), (x1, low), (x1, high), (x0, high)]
     polygon(axes, points, facecolor=BANDS[i % 2], zorder=0)
@@ -241,11 +248,13 @@ def _draw_bands(axes, row: Sequence[Box], left: float, middle: float) -> None:
     write(axes, (x0 + x1) / 2, middle + SIZE_AT, text, 8.5, color=FAINT)
 
 
-def _draw_widths(axes, row: Sequence[Box], left: float, middle: float) -> None:
+def _draw_widths(
+  axes: Axes, row: Sequence[Box], left: float, middle: float
+) -> None:
   """A bracket below the boxes of one width, with the width."""
   y = middle + WIDTH_AT + 0.14
   inset = (PITCH - BOX) / 2
-  for first, last, box in _runs(row, _shape):
+  for first, last, box in runs(row, _shape):
     x0 = left + first * PITCH + inset
     x1 = left + (last + 1) * PITCH - inset
     up = y + 0.05

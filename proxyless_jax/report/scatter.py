@@ -1,18 +1,25 @@
-"""A picture of predicted against measured costs."""
+"""A figure of predicted against measured costs."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from proxyless_jax.report.figure import FAINT, INK, RC
+from proxyless_jax.report.shapes import FAINT, INK, RC
 
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
+  from matplotlib.figure import Figure
+
+# Predicted and measured cost of networks by name.
+Known = Mapping[str, tuple[float, float]]
 DOT, KNOWN = "#2f7fb5", "#d1632f"
 SIDE = 4.6  # Inches.
-# In points: of the axes, about; and of a line of a name.
+# Of the axes, about, and of a line of text, in points.
 HEIGHT, LINE = 280.0, 10.0
-# Room around the costs, as a part of their range.
+# Margin around the costs, as a part of their range.
 ROOM = 0.07
 # Of the band around equality.
 BAND = 0.05
@@ -26,18 +33,19 @@ def draw_scatter(
   *,
   title: str,
   unit: str,
-  known: Mapping[str, tuple[float, float]],
+  known: Known,
   note: str,
 ) -> None:
-  """Draws networks as dots: measured cost to the right, predicted one up.
+  """Draws networks as dots: measured costs along x, predicted ones along y.
 
   Args:
-    predicted, measured: of each network, in `unit`.
-    path_svg, path_png: the files to write; equal costs give equal files.
-    title: above the picture.
-    unit: of the costs.
-    known: predicted and measured cost of networks with a name, which is shown.
-    note: in the corner, in as many lines as it has.
+    predicted, measured: cost of each network, in `unit`.
+    path_svg, path_png: paths of the files to write; equal costs give equal
+      files.
+    title: title of the figure.
+    unit: unit of the costs.
+    known: predicted and measured cost of networks that are shown by name.
+    note: text in the corner, of one or more lines.
   """
   # Imported here, and without pyplot: that holds global state and windows.
   import matplotlib
@@ -48,7 +56,14 @@ def draw_scatter(
     figure.savefig(path_png, format="png", dpi=140)
 
 
-def _figure(predicted, measured, title, unit, known, note):
+def _figure(
+  predicted: Sequence[float],
+  measured: Sequence[float],
+  title: str,
+  unit: str,
+  known: Known,
+  note: str,
+) -> Figure:
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
@@ -80,7 +95,7 @@ def _range(costs: list[float]) -> tuple[float, float]:
   return max(0.0, low - room), high + room
 
 
-def _draw_equality(axes, low: float, high: float) -> None:
+def _draw_equality(axes: Axes, low: float, high: float) -> None:
   """The line of equal costs, and a band of 5 % on both sides."""
   ends = [low, high]
   below, above = ([(1 + part) * x for x in ends] for part in (-BAND, BAND))
@@ -90,7 +105,9 @@ def _draw_equality(axes, low: float, high: float) -> None:
   axes.text(0.985, 0.02, "band: ± 5 %", transform=axes.transAxes, **label)
 
 
-def _draw_known(axes, known, look, low: float, high: float) -> None:
+def _draw_known(
+  axes: Axes, known: Known, look: dict, low: float, high: float
+) -> None:
   """Dots from the lowest up, each name above the one before it."""
   below = -math.inf
   for name, (y, x) in sorted(known.items(), key=lambda item: item[1]):
@@ -101,7 +118,9 @@ def _draw_known(axes, known, look, low: float, high: float) -> None:
     _name_dot(axes, name, x, y, x > (low + high) / 2, rise)
 
 
-def _name_dot(axes, name, x: float, y: float, left: bool, rise: float) -> None:
+def _name_dot(
+  axes: Axes, name: str, x: float, y: float, left: bool, rise: float
+) -> None:
   """To the side where there is room, `rise` points above the dot."""
   axes.annotate(
     name,

@@ -1,12 +1,13 @@
-"""What the figures of all families share: colours, legend, boxes and texts.
+"""Parts of the figures of all families: colours, legend, boxes and texts.
 
 All lengths are in inches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+import itertools
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -34,15 +35,21 @@ RC = {
 }
 
 
+Item = TypeVar("Item")
+
+
 class Drawing(NamedTuple):
-  """What a figure holds below its title.
+  """The contents of a figure.
 
   Attributes:
-    legend: entries, as `draw_legend` takes them.
-    width, height: of what `draw` draws.
-    draw: (axes, y of the upper end) -> None; it begins at x = MARGIN.
+    contents: beginning of the title, such as '21 blocks'.
+    legend: entries for `draw_legend`.
+    width, height: size of the picture below title and legend.
+    draw: function that draws it: (axes, y of the upper end) -> None; it begins
+      at x = MARGIN.
   """
 
+  contents: str
   legend: list[tuple[str, dict]]
   width: float
   height: float
@@ -50,7 +57,7 @@ class Drawing(NamedTuple):
 
 
 def legend_width(entries: list[tuple[str, dict]]) -> float:
-  """Of a legend with such entries, as of `draw_legend`."""
+  """Width of a legend with these entries, see `draw_legend`."""
   return sum(_entry_width(label) for label, _ in entries)
 
 
@@ -59,7 +66,14 @@ def _entry_width(label: str) -> float:
 
 
 def draw_legend(axes: Axes, entries: list[tuple[str, dict]], y: float) -> None:
-  """Draws samples in a row, each with its text and its look."""
+  """Draws a row of samples with their texts.
+
+  Args:
+    axes: where to draw.
+    entries: text and look of each sample; a look has matplotlib's style of a
+      polygon, and 'height' and 'taper' of the sample.
+    y: middle of the row.
+  """
   x = MARGIN
   for label, look in entries:
     look = {"facecolor": "none", "edgecolor": INK, **look}
@@ -72,13 +86,19 @@ def draw_legend(axes: Axes, entries: list[tuple[str, dict]], y: float) -> None:
 def corners(
   x: float, y: float, width: float, height: float, taper: float = 0
 ) -> list[tuple[float, float]]:
-  """Corners of a box around (x, y), its right side lower by `taper`."""
+  """Corners of a box around (x, y); `taper` is cut off its right side."""
   left, right = height / 2, height / 2 * (1 - taper)
   x0, x1 = x - width / 2, x + width / 2
   return [(x0, y - left), (x1, y - right), (x1, y + right), (x0, y + left)]
 
 
-def polygon(axes, points, facecolor="none", edgecolor="none", **style):
+def polygon(
+  axes: Axes,
+  points: Sequence[tuple[float, float]],
+  facecolor: str = "none",
+  edgecolor: str = "none",
+  **style: object,
+) -> None:
   """Draws a polygon; `style` is matplotlib's."""
   from matplotlib.patches import Polygon
 
@@ -86,7 +106,18 @@ def polygon(axes, points, facecolor="none", edgecolor="none", **style):
   axes.add_patch(Polygon(points, fc=facecolor, ec=edgecolor, **look))
 
 
-def write(axes, x: float, y: float, words: str, size: float, **style) -> None:
+def write(
+  axes: Axes, x: float, y: float, words: str, size: float, **style: object
+) -> None:
   """Writes text of `size` points; `style` is matplotlib's."""
   look = {"ha": "center", "va": "center", "color": INK, "zorder": 3, **style}
   axes.text(x, y, words, fontsize=size, **look)
+
+
+def runs(
+  row: Iterable[Item], key: Callable[[Item], Hashable]
+) -> Iterable[tuple[int, int, Item]]:
+  """First column, last column and first item of each run of equal keys."""
+  for _, run in itertools.groupby(enumerate(row), lambda item: key(item[1])):
+    run = list(run)
+    yield run[0][0], run[-1][0], run[0][1]

@@ -1,14 +1,14 @@
 """The figure of a PyramidNet with trees: a column of cells for each block.
 
 Blocks run from left to right, in rows; a cell is an edge of a block's trees, in
-the order of `Block.edges`: level by level, in a level half by half. Its colour
-says what was chosen. All lengths are in inches.
+the order of `Block.edges`: level by level, and half by half within a level. Its
+colour shows the operation. All lengths are in inches.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from proxyless_jax.report.shapes import (
   BANDS,
@@ -21,9 +21,13 @@ from proxyless_jax.report.shapes import (
   Drawing,
   corners,
   polygon,
+  runs,
   write,
 )
 from proxyless_jax.space import Block, Op, Tree
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
 
 CELL, GAP = 0.27, 0.1  # Of cells, and between levels.
 LEFT, ABOVE, BELOW = 0.95, 0.36, 0.5
@@ -42,14 +46,20 @@ def draw_trees(network: Tree) -> Drawing:
     (name.replace("_", " "), {"facecolor": _color(op)})
     for name, op in sorted(ops.items())
   ]
-  height = max(len(block.edges) * CELL + _gaps(block) for block in blocks)
-  pitch = ABOVE + height + BELOW
+  tallest = max(len(block.edges) * CELL + _gaps(block) for block in blocks)
+  pitch = ABOVE + tallest + BELOW
 
-  def draw(axes, top: float) -> None:
+  def draw(axes: Axes, top: float) -> None:
     for i, row in enumerate(rows):
-      _draw_row(axes, row, top - i * pitch - ABOVE, height)
+      _draw_row(axes, row, top - i * pitch - ABOVE, tallest)
 
-  return Drawing(legend, LEFT + length * CELL, len(rows) * pitch, draw)
+  names = [edge.op.name for edge in network.edges]
+  contents = "1 block" if len(blocks) == 1 else f"{len(blocks)} blocks"
+  contents += f", {len(names)} edges"
+  if skipped := names.count("zero"):
+    contents += f", {skipped} skipped"
+  width, height = LEFT + length * CELL, len(rows) * pitch
+  return Drawing(contents, legend, width, height, draw)
 
 
 def _gaps(block: Block) -> float:
@@ -66,7 +76,9 @@ def _color(op: Op) -> str:
   return KERNEL_COLORS.get(kernel, OTHER_KERNEL)
 
 
-def _draw_row(axes, row: Sequence[Block], top: float, height: float) -> None:
+def _draw_row(
+  axes: Axes, row: Sequence[Block], top: float, height: float
+) -> None:
   left = MARGIN + LEFT
   low = top - height
   _draw_bands(axes, row, left, low, top)
@@ -85,10 +97,12 @@ def _draw_row(axes, row: Sequence[Block], top: float, height: float) -> None:
       y -= GAP
 
 
-def _draw_bands(axes, row, left: float, low: float, top: float) -> None:
+def _draw_bands(
+  axes: Axes, row: Sequence[Block], left: float, low: float, top: float
+) -> None:
   """A band behind the blocks of one resolution, named above."""
-  runs = _runs(row, lambda block: block.out_bottleneck.size)
-  for i, (first, last, block) in enumerate(runs):
+  bands = runs(row, lambda block: block.out_bottleneck.size)
+  for i, (first, last, block) in enumerate(bands):
     x0, x1 = left + first * CELL, left + (last + 1) * CELL
     low_, high = low - 0.05, top + ABOVE - 0.08
     points = [(x0, low_), (x1, low_), (x1, high), (x0, high)]
@@ -98,10 +112,12 @@ def _draw_bands(axes, row, left: float, low: float, top: float) -> None:
     write(axes, (x0 + x1) / 2, top + 0.13, text, 8.5, color=FAINT)
 
 
-def _draw_widths(axes, row, left: float, low: float) -> None:
+def _draw_widths(
+  axes: Axes, row: Sequence[Block], left: float, low: float
+) -> None:
   """Below: the widths inside the blocks, as many as there is room for."""
   end = -1.0
-  for first, last, block in _runs(row, lambda b: b.in_bottleneck.features_out):
+  for first, last, block in runs(row, lambda b: b.in_bottleneck.features_out):
     x = left + (first + last + 1) / 2 * CELL
     if x - end < CELL:
       continue
@@ -110,7 +126,7 @@ def _draw_widths(axes, row, left: float, low: float) -> None:
     end = x + 0.03 * len(width)
 
 
-def _name_levels(axes, block: Block, top: float) -> None:
+def _name_levels(axes: Axes, block: Block, top: float) -> None:
   y = top
   for number, level in enumerate(block.levels, 1):
     own = len(level) // len(block.branch_norms)
@@ -120,10 +136,3 @@ def _name_levels(axes, block: Block, top: float) -> None:
       write(axes, MARGIN + 0.4, middle, label, 7.5, color=FAINT)
     y -= len(level) * CELL + GAP
   write(axes, MARGIN + 0.4, y + GAP - 0.17, "width", 7.5, color=FAINT)
-
-
-def _runs(row: Sequence[Block], key):
-  """First and last column of each run of blocks that share `key`."""
-  for _, run in itertools.groupby(enumerate(row), lambda item: key(item[1])):
-    run = list(run)
-    yield run[0][0], run[-1][0], run[0][1]

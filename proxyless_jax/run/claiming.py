@@ -1,8 +1,9 @@
-"""Taking a workdir for a run: is it of the same config, of the same images?
+"""Claiming a workdir for a run: is it of the same config and the same images?
 
-A start on a workdir goes on with what is there. So a config may differ from the
-last start's only where that has a clear meaning, which is said in a line; all
-else is refused, with the fields named. `docs/resume.md` has the rules.
+A start on a workdir goes on with what is there. So a config may differ from
+that of the last start only where this has a clear meaning, and a line says so;
+other changes are refused, and the error names the fields. `docs/resume.md` has
+the rules.
 """
 
 from __future__ import annotations
@@ -10,62 +11,55 @@ from __future__ import annotations
 import functools
 import math
 import os
-import sys
-from collections.abc import Callable, Iterable
 
-from proxyless_jax.run.config.options import Options, as_dict, space_defaults
+from proxyless_jax.data.dataset import Dataset
+from proxyless_jax.run.config.options import Options, as_json
+from proxyless_jax.run.config.sections import TrainOptions
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.storage.contents import keep_contents
 from proxyless_jax.run.storage.workdir import claim, reached
 from proxyless_jax.run.train_stage import train_steps
-from proxyless_jax.space import Op
 
-# What may change between two starts on one workdir: always; before the first
-# step of the training; and after it.
+# Fields that may change between two starts on one workdir: always; before the
+# first step of the training; and after it.
 MAY_DIFFER = ("job", "run", "data.path", "data.workers", "evaluate")
 BEFORE_TRAINING = ("train", "data.cutout")
 IN_TRAINING = ("train.epochs",)
 
 
-def take(config, workdir, options: Options, dataset) -> None:
-  """Takes the workdir, and says what is another than at the last start.
+def claim_run(
+  workdir: str | os.PathLike, options: Options, dataset: Dataset
+) -> None:
+  """Claims the workdir, and says what has changed since the last start.
 
   Args:
-    config: of this start, as `search` gets it.
-    workdir: of the run.
-    options: what the config says.
-    dataset: what its data are.
+    workdir: folder of the run.
+    options: the parsed config.
+    dataset: the images of the config.
 
   Raises:
-    ValueError: another config, or other images, than a run can go on with.
+    ValueError: the run cannot go on with this config, or with these images.
   """
-  say(hosts.on_first(lambda: _claim(config, workdir, options, dataset)))
+  hosts.say(hosts.on_first(lambda: _claim(workdir, options, dataset)))
   hosts.check_shared(workdir)
 
 
-def say(notes: Iterable[str]) -> None:
-  """Prints lines for the user, on the first of several hosts."""
-  if hosts.first():
-    for note in notes:
-      print(note, file=sys.stderr, flush=True)
-
-
-def _claim(config, workdir, options: Options, dataset) -> list[str]:
-  """What `take` does on the first host; gives what it says."""
+def _claim(workdir, options: Options, dataset: Dataset) -> list[str]:
+  """Claims the workdir on the first host; gives the lines to print."""
   evaluates = options.job == "evaluate"
   step = reached(workdir).get("train")
   may_differ = MAY_DIFFER
   may_differ += BEFORE_TRAINING if step is None else IN_TRAINING
   if evaluates and not options.weights:
-    may_differ += ("weights",)  # Those that were trained from them.
-  claimed = functools.partial(claim, workdir, as_json(config), may_differ)
+    may_differ += ("weights",)  # It evaluates what was trained from them.
+  claimed = functools.partial(claim, workdir, as_json(options), may_differ)
   changes = claimed(keeps=False)
-  about = dataset.names, dataset.contents, _stages(options)
-  notes = keep_contents(workdir, *about)
+  stages = _stages(options.job, options.train.enabled)
+  notes = keep_contents(workdir, dataset.names, dataset.contents, stages)
   if step is not None and not evaluates:
-    _check_reached(options, len(dataset.train), step, workdir)
-  # Last, since a start that is refused goes on with nothing. An evaluation
-  # changes nothing of the run that it looks at.
+    _check_reached(options.train, len(dataset.train), step, workdir)
+  # Last, since a start that is refused must leave the files as they are. An
+  # evaluation changes nothing of the run that it looks at.
   if not evaluates:
     claimed()
   if not changes:
@@ -80,16 +74,16 @@ def _claim(config, workdir, options: Options, dataset) -> list[str]:
   return [said, *notes]
 
 
-def _stages(options: Options) -> list[str]:
-  """Those that the job runs."""
+def _stages(job: str, trains: bool) -> list[str]:
+  """The stages that a job runs; `trains`: a search goes on to a training."""
   stages = {"search": ["search"], "train": ["train"], "evaluate": []}
-  also = ["train"] if options.job == "search" and options.train.enabled else []
-  return stages[options.job] + also
+  return stages[job] + (["train"] if job == "search" and trains else [])
 
 
-def _check_reached(options: Options, images: int, step: int, workdir) -> None:
-  """Refuses a training that would end before the step that it is at."""
-  train = options.train
+def _check_reached(
+  train: TrainOptions, images: int, step: int, workdir: str | os.PathLike
+) -> None:
+  """Refuses a training that would end before the step that it has reached."""
   steps, _ = train_steps(train, images)
   if steps < step:
     least = math.ceil(100 * step * train.batch / images) / 100
@@ -98,34 +92,3 @@ def _check_reached(options: Options, images: int, step: int, workdir) -> None:
       f"are {steps} steps, and the training in {os.fspath(workdir)} is at step "
       f"{step}: set more, or use another workdir"
     )
-
-
-def as_json(config) -> dict:
-  """The config as JSON can hold it: operations and functions by names.
-
-  The space has the fields that the config leaves out, too: where another
-  release has other defaults, a run does not go on with them unnoticed.
-  """
-  plain = as_dict(config)
-  space = dict(plain["space"])
-  space = space_defaults(space.get("family")) | space
-  # What else is given there is refused when the space is made.
-  if isinstance(candidates := space.get("candidates"), list | tuple):
-    space["candidates"] = [
-      op.name if isinstance(op, Op) else op for op in candidates
-    ]
-  search = dict(plain["search"])
-  search["costs"] = {
-    name: {**cost, "kind": _name(cost["kind"])}
-    for name, cost in search["costs"].items()
-  }
-  return {**plain, "space": space, "search": search}
-
-
-def _name(kind: str | Callable) -> str:
-  """Of a function: of what it wraps, and of an object, its type."""
-  while isinstance(kind, functools.partial):
-    kind = kind.func
-  if not callable(kind):
-    return kind
-  return getattr(kind, "__qualname__", type(kind).__qualname__)

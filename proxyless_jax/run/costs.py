@@ -1,11 +1,9 @@
-"""The costs of a search: from a config to tables, forms and calls."""
+"""The costs of a search: from a config to tables and forms."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,17 +16,14 @@ from proxyless_jax.hardware import (
 )
 from proxyless_jax.nas import derive, objective
 from proxyless_jax.run.config.sections import CostOptions
-from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.storage.workdir import read_fields, write_json
 from proxyless_jax.space import Network
 
-CALLS, TABLES = "calls.jsonl", "tables.json"
-# How a line of the calls begins.
-BEGINNING = b'{"cost": '
-# How a config calls what forms call otherwise.
+TABLES = "tables.json"
+# The fields of a config for those parameters of forms that have other names.
 IN_CONFIG = {"target": "reference", "rate": "weight", "scale": "weight"}
-# A reference so many times below or above all costs, and of which another unit
-# would be among them, has the wrong one.
+# A reference that is so many times below or above all costs, but would be among
+# them in another unit, has the wrong unit.
 FAR = 100.0
 WORDS = {objective.AtMost: "at most", objective.Exactly: "exactly"}
 
@@ -38,9 +33,13 @@ def make_costs(
 ) -> tuple[objective.Cost, ...]:
   """The costs that a config asks for, in the units of their tables.
 
+  Args:
+    options: `search.costs` of the config.
+    space: space that is searched.
+
   Raises:
-    ValueError: a table that does not cover the space, a reference of another
-      unit, or a target that no architecture can keep, or that all keep.
+    ValueError: a table that does not cover the space, a reference in another
+      unit, or a target that no architecture can meet, or that all meet.
   """
   return tuple(_make(name, cost, space) for name, cost in options.items())
 
@@ -65,9 +64,9 @@ def _make(name: str, options: CostOptions, space: Network) -> objective.Cost:
   try:
     form = form()
   except ValueError as error:
-    called, _, problem = str(error).partition(" ")
-    called = IN_CONFIG.get(called, called)
-    raise ValueError(f"{where}.{called} {problem}") from error
+    parameter, _, problem = str(error).partition(" ")
+    parameter = IN_CONFIG.get(parameter, parameter)
+    raise ValueError(f"{where}.{parameter} {problem}") from error
   if table is not None:
     _check_form(f"{where}.form = {options.form!r}", form, table)
     _check_reference(field, options, table, reference)
@@ -84,11 +83,11 @@ def _table(field: str, kind: str, space: Network) -> CostTable:
 
 
 def _check_form(where: str, form: objective.Form, table: CostTable) -> None:
-  """Refuses a form that has no value for some architecture of the space."""
+  """Refuses a form that is not defined for some architecture of the space."""
   lowest = {objective.Log: 1.0, objective.Multiplicative: 0.0}.get(type(form))
-  if lowest is not None and not table.cheapest > lowest:
+  if lowest is not None and not table.min_cost > lowest:
     raise ValueError(
-      f"{where}: expected costs above {lowest:g}, got {table.cheapest:.6g} "
+      f"{where}: expected costs above {lowest:g}, got {table.min_cost:.6g} "
       f"{table.unit} for the cheapest architecture of the space: give the "
       "table in a smaller unit, or use another form"
     )
@@ -97,8 +96,8 @@ def _check_form(where: str, form: objective.Form, table: CostTable) -> None:
 def _check_reference(
   field: str, options: CostOptions, table: CostTable, value: float
 ) -> None:
-  """Refuses a target that says nothing, and a reference of a wrong prefix."""
-  low, high = table.cheapest, table.dearest
+  """Refuses a target without effect, and a reference with a wrong prefix."""
+  low, high = table.min_cost, table.max_cost
   if low <= value <= high:
     return
   meant = _meant(options.reference, table)
@@ -108,7 +107,7 @@ def _check_reference(
   what = "target" if is_target else "reference"
   every = ""
   if options.form == "at_most" and value > high:
-    every = "; every architecture keeps this one: lower it, or leave it out"
+    every = "; every architecture meets this one: lower it, or leave it out"
   raise ValueError(
     f"{field} = {options.reference!r}: expected a {what} from {_shown(low)} "
     f"{table.unit}, the cheapest architecture of the space, to {_shown(high)} "
@@ -124,7 +123,7 @@ def _shown(cost: float) -> str:
 def _meant(reference: str, table: CostTable) -> str:
   """The end of an error: the same number in a unit in which it would fit."""
   for text in other_scales(reference, table.unit):
-    if table.cheapest <= parse_quantity(text, table.unit) <= table.dearest:
+    if table.min_cost <= parse_quantity(text, table.unit) <= table.max_cost:
       return f"; did you mean {text!r}?"
   return ""
 
@@ -134,13 +133,15 @@ def keep_tables(
 ) -> None:
   """Keeps digests of the tables, or checks that they are still the same.
 
-  The config has the paths of tables alone, and a search that went on with
-  other costs would mix two.
+  A config has only the paths of tables; a search that went on with other costs
+  would mix two experiments. Of several hosts, one calls.
 
-  Of several hosts, one calls.
+  Args:
+    workdir: folder of the run.
+    costs: costs of the search.
 
   Raises:
-    ValueError: a table is another one than at the start of the search.
+    ValueError: a table has changed since the start of the search.
   """
   path = os.path.join(workdir, TABLES)
   digests = {
@@ -160,7 +161,7 @@ def keep_tables(
 
 
 def constraints(costs: Sequence[objective.Cost]) -> list[derive.Constraint]:
-  """The targets that deriving keeps: those of the costs that have tables."""
+  """The targets that deriving meets: those of the costs that have tables."""
   return [
     derive.Constraint(cost.table, cost.form.low, cost.form.high)
     for cost in costs
@@ -168,16 +169,18 @@ def constraints(costs: Sequence[objective.Cost]) -> list[derive.Constraint]:
   ]
 
 
-def missed_targets(costs, space: Network, index: np.ndarray) -> str:
-  """Says that no architecture keeps all targets, and what is nearest.
+def missed_targets(
+  costs: Sequence[objective.Cost], space: Network, index: np.ndarray
+) -> str:
+  """The message that no architecture meets all targets, with the nearest one.
 
   Args:
-    costs: of a search.
-    space: that is searched.
-    index: i64[e], what `derive` gave.
+    costs: costs of the search.
+    space: space that is searched.
+    index: i64[e], the architecture that `derive` gave.
 
   Returns:
-    Nothing where the targets are kept.
+    The message; '' where the architecture meets the targets.
   """
   if derive.misses(constraints(costs), index) <= derive.ROUNDING:
     return ""
@@ -189,120 +192,6 @@ def missed_targets(costs, space: Network, index: np.ndarray) -> str:
     if cost.table is not None and isinstance(cost.form, objective.Target)
   ]
   return (
-    "search.costs: no architecture of the space keeps all targets; the "
+    "search.costs: no architecture of the space meets all targets; the "
     f"nearest has {', '.join(found)}"
   )
-
-
-class Calls:
-  """What functions say of networks: each is asked once for each network.
-
-  The answers are kept in a file of the workdir, so that a search that goes on
-  sees what it saw, even where a measurement would not come out the same. Of
-  several hosts, the first asks and keeps, and all see the same.
-  """
-
-  def __init__(
-    self,
-    space: Network,
-    options: Mapping[str, CostOptions],
-    workdir: str | os.PathLike,
-  ):
-    """Makes no file.
-
-    Args:
-      space: whose architectures are asked for.
-      options: of all costs, of which it takes those with a function.
-      workdir: of the run.
-    """
-    self._space = space
-    self._functions: dict[str, Callable[[Network], float]] = {
-      name: cost.kind for name, cost in options.items() if callable(cost.kind)
-    }
-    self._path = os.path.join(workdir, CALLS)
-    self._known: dict[tuple, float] | None = None
-
-  def __call__(self, paths: np.ndarray) -> dict[str, np.ndarray]:
-    """f32[n] by cost, of paths i32[n, e]."""
-    if not self._functions:
-      return {}
-    networks = [self._space.choose(path) for path in np.asarray(paths).tolist()]
-    return {
-      name: np.array([self.of(name, n) for n in networks], np.float32)
-      for name in self._functions
-    }
-
-  def of(self, name: str, network: Network) -> float:
-    """What a network costs.
-
-    Raises:
-      ValueError: the function gave no positive number.
-    """
-    if self._known is None:
-      known = hosts.on_first(lambda: [[*k, v] for k, v in self._read()])
-      self._known = {(cost, tuple(ops)): v for cost, ops, v in known}
-    ops = tuple(edge.op.name for edge in network.edges)
-    if (name, ops) not in self._known:
-      value = hosts.on_first(lambda: self._ask(name, network, ops))
-      self._known[name, ops] = value
-    return self._known[name, ops]
-
-  def _ask(self, name: str, network: Network, ops) -> float:
-    said = self._functions[name](network)
-    value = _scalar(said)
-    if not 0.0 < value < math.inf:
-      raise ValueError(
-        f"search.costs.{name}.kind gave {said!r} for the network {ops}: "
-        "expected a positive number; let the function return one"
-      )
-    self._write(name, ops, value)
-    return value
-
-  def _read(self):
-    if not os.path.exists(self._path):
-      return
-    with open(self._path, "rb+") as file:
-      *lines, last = file.read().split(b"\n")
-      for number, line in enumerate(lines, 1):
-        yield self._call(number, line)
-      if not last:
-        return
-      # A line that was being written when the run was stopped has no end.
-      if last[: len(BEGINNING)] != BEGINNING[: len(last)]:
-        self._refuse(len(lines) + 1, last)
-      file.truncate(sum(len(line) + 1 for line in lines))
-
-  def _call(self, number: int, line: bytes):
-    try:
-      call = json.loads(line)
-      key = call["cost"], tuple(call["network"])
-      value = _scalar(call["value"])
-      hash(key)
-    except (ValueError, TypeError, KeyError):
-      value = math.nan
-    if not 0.0 < value < math.inf:
-      self._refuse(number, line)
-    return key, value
-
-  def _refuse(self, number: int, line: bytes):
-    text = line.decode(errors="replace")
-    raise ValueError(
-      f"{self._path} line {number}: {text[:80]!r}: expected a call such as "
-      '{"cost": "energy", "network": ["zero"], "value": 1.5}; remove the line, '
-      "or move the file away"
-    )
-
-  def _write(self, name: str, ops, value: float) -> None:
-    line = json.dumps({"cost": name, "network": ops, "value": value})
-    with open(self._path, "a", encoding="utf-8") as file:
-      file.write(f"{line}\n")
-
-
-def _scalar(value) -> float:
-  """A number of any library as a float; NaN for what is none."""
-  try:
-    if isinstance(value, bool | str | bytes) or np.ndim(value):
-      return math.nan
-    return float(value)
-  except (TypeError, ValueError, OverflowError):
-    return math.nan

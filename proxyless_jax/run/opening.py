@@ -1,4 +1,4 @@
-"""Opening a run: its config read, its images found, and all checked to fit."""
+"""Opening a run: reads its config, finds its images, checks that they fit."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxyless_jax.data import DataOptions, check_search, load
+from proxyless_jax.data.dataset import Dataset
 from proxyless_jax.parallel.mesh import check_devices, check_shared, shared_by
-from proxyless_jax.run.claiming import as_json, say
 from proxyless_jax.run.config import fields
-from proxyless_jax.run.config.options import Options, parse
+from proxyless_jax.run.config.options import Options, as_json, parse
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.hosts.spawning import check_main
 from proxyless_jax.run.storage.compilation import keep_compiled
@@ -19,12 +19,13 @@ from proxyless_jax.run.storage.contents import kept_classes
 
 def open_run(
   config: Mapping[str, Any], workdir: str | os.PathLike
-) -> tuple[Options, Any]:
+) -> tuple[Options, Dataset]:
   """The options of a config, and the dataset that it names.
 
   Args:
     config: a `ConfigDict`, or nested dicts.
-    workdir: whose `classes.json`, where it has one, gives the order of classes.
+    workdir: folder of the run; its `classes.json`, if there is one, gives the
+      order of the classes.
 
   Raises:
     ValueError: a wrong field, wrong data, or batches that the data or the
@@ -34,23 +35,30 @@ def open_run(
   keep_compiled()
   options = parse(config)
   check_main(options.data.workers)
-  hosts.check_same("config", as_json(config))
+  hosts.check_same("config", as_json(options))
   names = hosts.on_first(lambda: kept_classes(workdir))
   with fields.in_section("data", DataOptions):
     dataset = load(
       options.data, test_only=options.job == "evaluate", names=tuple(names)
     )
   hosts.check_same("data", {"classes": dataset.names, **dataset.contents})
-  say(dataset.notes)
+  hosts.say(dataset.notes)
   if options.job == "search":
     with fields.in_section("data", DataOptions):
-      say(check_search(options.data, dataset))
+      hosts.say(check_search(options.data, dataset))
   check_batches(options, dataset)
   return options, dataset
 
 
-def check_batches(options: Options, dataset) -> None:
-  """Of every stage at once: that of training would come after the search."""
+def check_batches(options: Options, dataset: Dataset) -> None:
+  """Checks that data and devices can fill the batches of every stage.
+
+  All at once: an error of the training would otherwise come after the search.
+
+  Raises:
+    ValueError: a batch is larger than its split, or no multiple of the devices
+      and parts that share it.
+  """
   sections = {}
   if options.job != "evaluate":
     sections["train"] = (options.train, dataset.train)
@@ -69,10 +77,10 @@ def check_batches(options: Options, dataset) -> None:
 
 
 def _too_large(large: Mapping[str, tuple[Any, int]]) -> str:
-  """What is said of batches above their split: all, with flags that would do.
+  """The message for batches above their splits, with flags that would do.
 
   Args:
-    large: the section of each, and the images of its split.
+    large: section of the config and number of images in the split, by name.
   """
   problems, flags = [], []
   for name, (section, images) in large.items():

@@ -1,4 +1,4 @@
-"""result.json: what a run ended with, as one flat object."""
+"""result.json: the result of a run, as one flat object."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def write_result(
   seconds: dict[str, float],
   more: dict[str, float],
 ) -> dict:
-  """Writes and gives the result; of several hosts, one calls.
+  """Writes and returns the result; of several hosts, one calls.
 
   Args:
-    workdir: of the run.
-    job: that ended.
-    network: that was evaluated.
-    scores: of the evaluation.
-    seconds: by stage.
-    more: fields of this job alone, such as costs by unit.
+    workdir: folder of the run.
+    job: name of the job that ended.
+    network: architecture that was evaluated.
+    scores: loss, accuracies and number of images of the evaluation.
+    seconds: seconds spent, by stage.
+    more: fields that only this job has, such as costs and their units.
   """
   result = {
     "job": job,
@@ -46,14 +46,14 @@ def write_result(
     **environment(),
   }
   if job != "search":
-    # What a search in this workdir found, and its seconds, stay.
+    # The fields of a search in this workdir stay, such as costs and seconds.
     result = (read_result(workdir) or {}) | result
   write_json(os.path.join(workdir, FILE), result)
   return result
 
 
 def environment() -> dict:
-  """Where a result comes from: device, memory, versions."""
+  """The environment of a result: device, memory, versions."""
   return {
     "peak_memory_mb": round(_peak_memory_mb(), 1),
     "device": jax.devices()[0].device_kind,
@@ -71,7 +71,12 @@ def read_result(workdir: str | os.PathLike) -> dict | None:
 
 
 def summary(result: dict, workdir: str) -> str:
-  """A result in one sentence."""
+  """A result in one sentence.
+
+  Args:
+    result: contents of `result.json`.
+    workdir: folder of the run, as the user wrote it.
+  """
   if result.get("job") == "measure":
     return (
       f"mean error {100 * result['error_mean']:.2f} % and Spearman "
@@ -86,7 +91,7 @@ def summary(result: dict, workdir: str) -> str:
 
 
 def _peak_memory_mb() -> float:
-  """Of the device where it keeps count, else of the process."""
+  """Peak memory of the device where that is counted, else of the process."""
   stats = jax.local_devices()[0].memory_stats() or {}
   if "peak_bytes_in_use" in stats:
     return stats["peak_bytes_in_use"] / 1e6

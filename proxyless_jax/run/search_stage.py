@@ -28,10 +28,11 @@ from proxyless_jax.parallel.mesh import (
   place,
   to_devices,
 )
+from proxyless_jax.run.black_box import Calls
 from proxyless_jax.run.config.options import Options
 from proxyless_jax.run.config.sections import CostOptions, SearchOptions
+from proxyless_jax.run.config.space import check_searched
 from proxyless_jax.run.costs import (
-  Calls,
   constraints,
   make_costs,
   missed_targets,
@@ -65,13 +66,7 @@ def search_stage(
       architecture, or no architecture keeps all targets.
   """
   search, arch = options.search, options.search.arch
-  if space.is_architecture:
-    given = options.space.get("candidates")
-    raise ValueError(
-      f"space.candidates = {given!r}: expected two or more that fit an edge, "
-      "such as ('mbconv3_k3', 'mbconv6_k3'), since nothing else is to search: "
-      "to train one network, use job 'train' with config.network"
-    )
+  check_searched(options.space, space)
   costs = make_costs(search.costs, space)
   warmup, begin, end = _schedule(search, len(dataset.weights) / search.batch)
   tx = _optimizer(search, warmup, end - warmup)
@@ -277,7 +272,7 @@ def _found(cost, options: CostOptions, network: Network, calls: Calls) -> dict:
       f"cost_{name}": cost.table.exact(network),
       f"unit_{name}": cost.table.unit,
       f"source_{name}": cost.table.source,
-      f"largest_{name}": cost.table.dearest,
+      f"largest_{name}": cost.table.max_cost,
     }
   if isinstance(cost.form, objective.Target):
     low, high, value = cost.form.low, cost.form.high, found[f"cost_{name}"]

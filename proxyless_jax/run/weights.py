@@ -4,51 +4,62 @@ from __future__ import annotations
 
 import os
 
+import jax
+
 from proxyless_jax.exchange import from_torch, read_torch
 from proxyless_jax.exchange.fine_tuning import describe, unlike
-from proxyless_jax.run.config.options import Options
-from proxyless_jax.run.train_stage import train_keys
 from proxyless_jax.space import Network
 
 
-def load_weights(options: Options, network: Network) -> dict | None:
-  """The variables in the file of `config.weights`; None where it names none.
+def load_weights(
+  weights: str,
+  network: Network,
+  *,
+  key: jax.Array | None = None,
+  freeze: bool = False,
+) -> dict | None:
+  """The variables in a file of PyTorch weights.
 
   A training may start from weights for other classes or input channels, with a
   fresh classifier or stem; an evaluation may not.
 
+  Args:
+    weights: 'FILE' or 'FILE#PART', as `config.weights`; '' for none.
+    network: architecture that the weights are for.
+    key: PRNG key for fresh edges, to start a training; None to evaluate.
+    freeze: whether only the classifier is trained, so that no other edge may be
+      fresh.
+
+  Returns:
+    Variables of the network; None without a file.
+
   Raises:
     ValueError: there is no such file, or its weights do not fit the network.
   """
-  if not options.weights:
+  if not weights:
     return None
-  evaluates, remedy = options.job == "evaluate", ""
+  remedy = ""
   try:
-    state_dict = read_torch(*_file_and_part(options.weights))
+    state_dict = read_torch(*_file_and_part(weights))
     fresh = unlike(network, state_dict)
-    if fresh and evaluates:
+    if key is None and fresh:
       remedy = (
         "; to evaluate what was trained from them in the workdir, leave "
         "config.weights empty"
       )
-    if (
-      options.train.freeze and not evaluates and network.layers[0].name in fresh
-    ):
+    if freeze and key is not None and network.layers[0].name in fresh:
       raise ValueError(
         f"they are for images of other channels: {describe(fresh)}: expected "
-        "the same with train.freeze = True, as all but the classifier stays: "
+        "the same with train.freeze = True, which trains the classifier only: "
         "set data.channels, or train.freeze = False"
       )
-    key = None if evaluates else train_keys(options)[0]
     return from_torch(network, state_dict, key=key)
   except ValueError as error:
-    raise ValueError(
-      f"weights = {options.weights!r}: {error}{remedy}"
-    ) from error
+    raise ValueError(f"weights = {weights!r}: {error}{remedy}") from error
 
 
 def _file_and_part(weights: str) -> tuple[str, str]:
-  """Of 'FILE#PART'; a file whose own name has a # is taken whole."""
+  """The parts of 'FILE#PART'; a file with # in its own name is taken whole."""
   path, mark, part = weights.rpartition("#")
   if not mark or os.path.exists(os.path.expanduser(weights)):
     return weights, ""

@@ -10,8 +10,9 @@ import dataclasses
 from collections.abc import Container
 from typing import Any, get_args, get_origin, get_type_hints
 
-from proxyless_jax.space.edge import expect
-from proxyless_jax.space.ops import Op, named, optional_fields, parse_op
+from proxyless_jax.space.checks import expect
+from proxyless_jax.space.edge import Op, named, optional_fields
+from proxyless_jax.space.ops.names import parse_op
 
 
 def to_plain(value: Any) -> Any:

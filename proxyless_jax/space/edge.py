@@ -1,31 +1,101 @@
-"""Edge: one place of a network, and the operations that it may be."""
+"""Op, a candidate operation, and Edge, a position in a network.
+
+An operation is a frozen dataclass: it has a name, counts its parameters and
+its multiply-accumulates on an edge from shapes alone, and says which edges it
+fits. How it computes is separate: `proxyless_jax.nn.ops.base`. An operation of
+your own is a subclass of `Op` and one registered module:
+
+    @dataclasses.dataclass(frozen=True)
+    class FusedConv(pj.Op):
+      kernel: int
+
+      @property
+      def name(self):
+        return f"fused_k{self.kernel}"
+      ...
+
+    @pj.make.register
+    def _(op: FusedConv, edge, **options):
+      return FusedConvModule(..., name=options["name"])
+
+An edge is one position of a network with the operations that it may be:
+several in a search space, one in an architecture.
+
+MACs count convolutions and linear layers: no batch norm, pooling or activation.
+"""
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import dataclasses
 import math
 import operator
-import os
-from collections.abc import Iterable, Mapping, Sized
+from typing import Any
 
-from proxyless_jax.space.ops import Op
+from proxyless_jax.space.checks import check_tuple, expect, is_positive
 from proxyless_jax.space.suggest import did_you_mean
 
-# Of an image or a map: its height and width, one number where they are equal.
+# Height and width of an image or a feature map; one number where they are
+# equal.
 Size = int | tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
+class Op(abc.ABC):
+  """One candidate operation of an edge."""
+
+  @property
+  @abc.abstractmethod
+  def name(self) -> str:
+    """The name that configs and JSON files use: unique within an edge."""
+
+  @abc.abstractmethod
+  def parameters(self, edge: Edge) -> int:
+    """Number of trainable parameters of this operation on `edge`."""
+
+  @abc.abstractmethod
+  def macs(self, edge: Edge) -> int:
+    """Number of multiply-accumulates for one example on `edge`."""
+
+  def check(self, edge: Edge) -> None:
+    """Raises a ValueError where the operation does not fit `edge`."""
+    del edge
+
+
+def optional(default: Any) -> Any:
+  """A dataclass field that JSON leaves out where it has its default.
+
+  The name of an operation does not show such a field: see `named`.
+  """
+  return dataclasses.field(default=default, metadata={"optional": True})
+
+
+def optional_fields(description: Any) -> dict[str, object]:
+  """The fields of a dataclass made by `optional`, and their defaults."""
+  return {
+    field.name: field.default
+    for field in dataclasses.fields(description)
+    if field.metadata.get("optional")
+  }
+
+
+def named(op: Op) -> Op:
+  """The operation that `op.name` names: with its optional fields' defaults."""
+  defaults = optional_fields(op)
+  return dataclasses.replace(op, **defaults) if defaults else op
+
+
+@dataclasses.dataclass(frozen=True)
 class Edge:
-  """One place of a network, and the operations that it may be.
+  """A position in a network, and the operations that it may be.
 
   Attributes:
     name: unique within its network; names the edge's parameters too.
     ops: the candidates, in the order of the architecture parameters.
-    features_in, features_out: channels.
+    features_in, features_out: channels of the input and of the output.
     stride: of the spatial dimensions.
-    size: of the input, in pixels: height and width, or one number for both.
+    size: height and width of the input, in pixels, or one number for both.
       Equal ones become one number.
     shortcut: whether the input is added to the output.
   """
@@ -39,21 +109,19 @@ class Edge:
   shortcut: bool = False
 
   def __post_init__(self):
-    named = isinstance(self.name, str) and self.name
-    expect(named, "edge name", self.name, "a text")
+    is_text = isinstance(self.name, str) and self.name
+    expect(is_text, "edge name", self.name, "a text")
     where = f"edge {self.name!r}: "
     for field in ("features_in", "features_out", "stride"):
       value = getattr(self, field)
-      # Not isinstance: a bool is an int to Python, and NumPy's are not JSON's.
-      positive = type(value) is int and value > 0
-      expect(positive, where + field, value, "a positive integer")
+      expect(is_positive(value), where + field, value, "a positive integer")
     object.__setattr__(self, "size", as_size(where + "size", self.size))
     boolean = type(self.shortcut) is bool
     expect(boolean, where + "shortcut", self.shortcut, "true or false")
     check_tuple(where + "ops", self.ops, Op)
     self._check_fit()
 
-  def _check_fit(self):
+  def _check_fit(self) -> None:
     height, width = height_width(self.size)
     if self.stride > min(height, width):
       raise ValueError(
@@ -74,6 +142,7 @@ class Edge:
 
   @property
   def keeps_shape(self) -> bool:
+    """Whether the output has the size and the width of the input."""
     return self.stride == 1 and self.features_in == self.features_out
 
   @property
@@ -89,7 +158,7 @@ class Edge:
 
   @property
   def shape_out(self) -> tuple[int, int, int]:
-    """(h, w, features_out) of the output, where the operation gives a map."""
+    """(h, w, features_out) of the output, where it is a feature map."""
     return *height_width(self.size_out), self.features_out
 
   @property
@@ -101,6 +170,16 @@ class Edge:
   def pixels_out(self) -> int:
     """Height times width of the output."""
     return math.prod(height_width(self.size_out))
+
+  @property
+  def elements_in(self) -> int:
+    """Number of elements of the input, for one example."""
+    return self.pixels_in * self.features_in
+
+  @property
+  def elements_out(self) -> int:
+    """Number of elements of the output, for one example."""
+    return self.pixels_out * self.features_out
 
   @property
   def op(self) -> Op:
@@ -117,13 +196,20 @@ class Edge:
     return self.ops[0]
 
   def index(self, choice: str | int) -> int:
-    """The position of a candidate given by its name or its position."""
+    """The index of a candidate.
+
+    Args:
+      choice: name or index of the candidate.
+
+    Raises:
+      ValueError: the edge has no such candidate.
+    """
     names = [op.name for op in self.ops]
     if isinstance(choice, str) and choice in names:
       return names.index(choice)
     # A bool is an int to Python, but nobody means candidate True.
     if not isinstance(choice, bool):
-      with contextlib.suppress(TypeError):  # neither a name nor an integer
+      with contextlib.suppress(TypeError):  # Neither a name nor an integer.
         index = operator.index(choice)
         if 0 <= index < len(names):
           return index
@@ -134,55 +220,26 @@ class Edge:
 
 
 def as_size(field: str, value: object) -> Size:
-  """A size from one number or two; a ValueError for what is none.
+  """A size from one number or two.
 
   Args:
-    field: its name, for the error.
+    field: name of the field, for the error.
     value: an integer, or height and width.
+
+  Raises:
+    ValueError: the value is no size.
   """
   pair = isinstance(value, tuple | list) and len(value) == 2
   sides = value if pair else (value, value)
-  # Not isinstance: a bool is an int to Python, and NumPy's are not JSON's.
-  positive = all(type(side) is int and side > 0 for side in sides)
   expected = "a positive integer, or two, such as (96, 160): height and width"
-  expect(positive, field, value, expected)
+  expect(all(map(is_positive, sides)), field, value, expected)
   return _joined(*sides)
 
 
 def height_width(size: Size) -> tuple[int, int]:
-  """The height and width of a size."""
+  """The height and the width of a size."""
   return size if isinstance(size, tuple) else (size, size)
 
 
 def _joined(height: int, width: int) -> Size:
   return height if height == width else (height, width)
-
-
-def check_tuple(field: str, value: object, kind: type) -> None:
-  """Raises a ValueError for what is no tuple of `kind`."""
-  # A list would make the network unhashable, which shows only under jit.
-  fits = isinstance(value, tuple) and all(isinstance(v, kind) for v in value)
-  expect(fits, field, value, f"a tuple of {kind.__name__}")
-
-
-def check_sequence(field: str, value: object, items: str) -> None:
-  """Raises a ValueError for what cannot be gone through, a text among it."""
-  listed = isinstance(value, Iterable) and isinstance(value, Sized)
-  fits = listed and not isinstance(value, str | bytes | Mapping)
-  expect(fits, field, value, f"a tuple of {items}")
-
-
-def check_path(field: str, value: object) -> None:
-  """Raises a ValueError for what is no path of a file."""
-  # Not left to `open`, which takes an integer for a file that is open already.
-  if not isinstance(value, str | os.PathLike):
-    raise ValueError(
-      f"{field} is of type {type(value).__name__}: expected the path of a "
-      "file, as str or pathlib.Path"
-    )
-
-
-def expect(fits: object, field: str, value: object, expected: str) -> None:
-  """Raises a ValueError that names the field, where `fits` is false."""
-  if not fits:
-    raise ValueError(f"{field} = {value!r}: expected {expected}")

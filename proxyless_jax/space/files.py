@@ -1,4 +1,4 @@
-"""Networks from JSON files, ours and the authors': all families in one list."""
+"""Networks from JSON files: those of `Network.to_json`, and `net.config`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ import json
 import os
 from collections.abc import Iterable
 
+from proxyless_jax.space.checks import check_path, expect
 from proxyless_jax.space.codec import from_plain
-from proxyless_jax.space.edge import Size, as_size, check_path, expect
+from proxyless_jax.space.edge import Op, Size, as_size
 from proxyless_jax.space.net_config import network_from_net_config
-from proxyless_jax.space.networks.cells import CellNetwork
-from proxyless_jax.space.networks.chain import Chain
-from proxyless_jax.space.networks.network import VERSION, Network
-from proxyless_jax.space.networks.tree import Tree
-from proxyless_jax.space.ops import Op
-
-FAMILIES = {kind.family: kind for kind in (CellNetwork, Chain, Tree)}
+from proxyless_jax.space.networks.network import VERSION, Network, families
 
 
 def load_network(
@@ -28,24 +23,26 @@ def load_network(
 ) -> Network:
   """Reads a network that `Network.to_json` wrote, or a `net.config`.
 
-  The latter are of the authors of ProxylessNAS (github.com:
-  mit-han-lab/proxylessnas, mit-han-lab/mcunet), and give the networks of
-  `pj.zoo`, or others of the same form, with the epsilon and the momentum of
-  their batch norms.
+  A `net.config` is a file of the authors of ProxylessNAS (github.com:
+  mit-han-lab/proxylessnas, mit-han-lab/mcunet). It gives a network of `pj.zoo`,
+  or another one of the same form, with the epsilon and the momentum of its
+  batch norms.
+
+  A family of your own can be read once its class is defined.
 
   Args:
-    path: of the JSON file.
+    path: path of the JSON file.
     ops: operations of your own that the file may name.
     image_size, channels, classes: of the data. A `net.config` gives a network
-      for them, as `pj.zoo` does; where they are not given, for its own channels
-      and classes, and for images of its 'resolution', or of 224 pixels
-      ('ProxylessNASNets') or 32 ('PyramidTreeNet'). Any other file must have
-      those that are given.
+      for them, as `pj.zoo` does; by default for the channels and the classes
+      of the file, and for images of its 'resolution', or of 224 pixels
+      ('ProxylessNASNets') or 32 ('PyramidTreeNet'). A file of `to_json` must
+      agree with those that are given.
 
   Raises:
-    ValueError: not such a file, or one that says what no network of ours can
-      be; the message names the field.
-    OSError: there is no such file, or it cannot be read.
+    ValueError: no such file, or a network that cannot be; the message names
+      the field.
+    OSError: the file does not exist, or it cannot be read.
   """
   check_path("path", path)
   known = not isinstance(ops, str) and isinstance(ops, Iterable)
@@ -114,7 +111,7 @@ def network_from_json(
 
 
 def _own(data: object, ops: tuple[Op, ...]) -> Network:
-  """The network of which `Network.to_json` wrote these data."""
+  """The network that `Network.to_json` wrote as these data."""
   header = ["version", "family"]
   expect(isinstance(data, dict), "network", data, f"the fields {header}")
   if not data.keys() & set(header):
@@ -124,7 +121,7 @@ def _own(data: object, ops: tuple[Op, ...]) -> Network:
     )
   version = data.pop("version", None)
   expect(version == VERSION, "version", version, f"{VERSION} for this release")
-  family = data.pop("family", None)
-  known = isinstance(family, str) and family in FAMILIES
-  expect(known, "family", family, f"one of {sorted(FAMILIES)}")
-  return from_plain(FAMILIES[family], data, "", ops)
+  family, known = data.pop("family", None), families()
+  found = known.get(family) if isinstance(family, str) else None
+  expect(found, "family", family, f"one of {sorted(known)}")
+  return from_plain(found, data, "", ops)

@@ -11,7 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from proxyless_jax.nn.layers.batch_norm import TOLD, agreed_statistics
+from proxyless_jax.nn.layers.batch_norm import MUTATED, synced_batch_stats
 from proxyless_jax.training.accumulation import in_parts
 from proxyless_jax.training.metrics import (
   Metrics,
@@ -64,14 +64,14 @@ def weight_gradients(
         train=True,
         gates=gates,
         drop_rate=drop_rate,
-        mutable=TOLD,
+        mutable=MUTATED,
         rngs={"dropout": key},
       )
       loss = cross_entropy(logits, part, label_smoothing)
       metrics = classification(logits, part, loss)
       stats = new.get("batch_stats", {})
       new = {**new, "batch_stats": {name: stats[name] for name in batch_stats}}
-      return loss, (agreed_statistics(new), metrics)
+      return loss, (synced_batch_stats(new), metrics)
 
     return jax.grad(loss_of, has_aux=True)(rows)
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from proxyless_jax.nn.layers.batch_norm import TOLD, agreed_statistics
+from proxyless_jax.nn.layers.batch_norm import MUTATED, synced_batch_stats
 from proxyless_jax.nn.networks.gradient_sums import psum_gradients
 from proxyless_jax.parallel.collectives import over_devices, psum
 from proxyless_jax.training.gradients import weight_gradients
@@ -132,9 +132,9 @@ def batch_statistics(
       variables,
       batch["image"],
       train=True,
-      mutable=TOLD,
+      mutable=MUTATED,
       rngs={"dropout": jax.random.key(0)},
     )
-    return agreed_statistics(new)
+    return synced_batch_stats(new)
 
   return over_devices(share, mesh)(variables, batch)

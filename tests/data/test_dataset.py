@@ -1,5 +1,4 @@
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -117,8 +116,7 @@ def test_all_files_that_cannot_be_read_are_listed(tmp_path, make_options):
 def test_of_many_files_the_sizes_alone_are_looked_at(
   tmp_path, make_options, monkeypatch
 ):
-  module = sys.modules["proxyless_jax.data.dataset"]
-  monkeypatch.setattr(module, "DECODED_FILES", 23)
+  monkeypatch.setattr("proxyless_jax.data.dataset.DECODED_FILES", 23)
   write_folder(tmp_path, {"": 12})
   (tmp_path / "ant/0.png").write_bytes(b"<html>")
   options = folder_options(make_options, tmp_path)

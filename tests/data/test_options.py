@@ -9,11 +9,14 @@ def test_valid_options_are_kept(mnist_fields):
   assert hash(options) == hash(DataOptions(**mnist_fields))
 
 
-def test_no_field_has_a_default(mnist_fields):
-  for field in mnist_fields:
-    others = {key: mnist_fields[key] for key in mnist_fields if key != field}
-    with pytest.raises(TypeError, match=field):
-      DataOptions(**others)
+def test_the_defaults_are_the_published_recipe_for_imagenet():
+  options = DataOptions()
+  assert (options.source, options.name) == ("tfds", "imagenet2012")
+  assert (options.crop, options.image_size, options.flip) == (
+    *("resized", 224, True),
+  )
+  assert round(options.arch_fraction * 1_281_167) == 50_000
+  assert 1 <= options.workers <= 32
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from proxyless_jax.data import augment, eval_batches, load, train_batches
-from proxyless_jax.data.decode import EncodedImage
 from proxyless_jax.data.dataset import Subset
+from proxyless_jax.data.decode import EncodedImage
 from proxyless_jax.data.sources import ArraySource
 
 

@@ -142,7 +142,7 @@ def in_space(space, network, variables):
     placed[collection] = named = dict(tree)
     for own in banks(space):
       rows = np.zeros(
-        (len(own.edges), len(own.place.ops), own.length(collection)), np.float32
+        (len(own.edges), len(own.form.ops), own.length(collection)), np.float32
       )
       for row, edge in zip(rows, own.edges):
         op, mine = ops[edge.name], named.pop(edge.name, None)

@@ -129,7 +129,7 @@ def test_scores_are_those_of_the_networks(net, space, images, warm):
 @pytest.mark.parametrize("algorithm", ["two", "reinforce"])
 def test_a_search_moves_the_architecture(net, warm, algorithm):
   state = net.begin_search(training.variables_of(warm[1][0]), seed=1)
-  target = net.table.cheapest
+  target = net.table.min_cost
   found, metrics = net.search(state, target, 2, algorithm)
   assert int(found.step) == 2 * SETTINGS.every
   assert np.any(found.arch != state.arch)

@@ -41,7 +41,7 @@ def costs_of(table, paths):
 def test_draws_are_different_and_within_the_limits(space):
   mask, table = valid_candidates(space), cost_table("macs", space)
   probs = mask / mask.sum(axis=1, keepdims=True)
-  high = 0.6 * table.dearest
+  high = 0.6 * table.max_cost
   paths = draw_near(
     np.random.default_rng(0), probs, table, 0.5 * high, high, count=12
   )
@@ -66,7 +66,7 @@ def test_a_candidate_without_probability_is_not_drawn(space):
   probs = mask / mask.sum(axis=1, keepdims=True)
   probs[0] = [1.0, 0.0, 0.0]
   paths = draw_near(
-    np.random.default_rng(1), probs, table, 0.0, table.dearest, count=20
+    np.random.default_rng(1), probs, table, 0.0, table.max_cost, count=20
   )
   assert np.all(paths[:, 0] == 0)
 
@@ -76,7 +76,7 @@ def test_limits_that_no_path_meets_are_refused(space):
   probs = mask / mask.sum(axis=1, keepdims=True)
   rng = np.random.default_rng(0)
   with pytest.raises(ValueError, match=r"no path of .* costs .*the space can"):
-    draw_near(rng, probs, table, 0.0, table.cheapest / 2, count=4)
+    draw_near(rng, probs, table, 0.0, table.min_cost / 2, count=4)
 
 
 def test_a_table_of_maxima_is_refused(space):
@@ -99,7 +99,7 @@ def test_the_model_finds_the_best_path_of_an_additive_accuracy(space):
   rows = mask.nonzero()[0]
   for edge in range(len(mask)):  # Each edge up to a constant.
     assert np.ptp(differences[rows == edge]) < 1e-4
-  high = 0.5 * table.dearest
+  high = 0.5 * table.max_cost
   best = derive(values, mask, [Constraint(table, -np.inf, high)])
   allowed = costs_of(table, paths) <= high
   np.testing.assert_array_equal(

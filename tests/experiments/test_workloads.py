@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs import imagenet_gpu, mnist
 from experiments import workloads
+from proxyless_jax.configs import imagenet_gpu, mnist
 from proxyless_jax.run.config.options import parse
 
 

@@ -119,11 +119,11 @@ def test_expectations_are_in_the_dtype_of_the_probabilities():
 
 
 @pytest.mark.parametrize("kind", COUNTS)
-def test_the_cheapest_and_the_dearest_are_those_of_enumeration(kind):
+def test_least_and_largest_cost_are_those_of_enumeration(kind):
   space = _tiny()
   table = cost_table(kind, space)
   costs = [COUNTS[kind](space.choose(path)) for path in _paths(space)]
-  assert (table.cheapest, table.dearest) == (min(costs), max(costs))
+  assert (table.min_cost, table.max_cost) == (min(costs), max(costs))
 
 
 def test_cheapest_where_padding_is_cheaper_than_any_candidate():
@@ -137,7 +137,7 @@ def test_cheapest_where_padding_is_cheaper_than_any_candidate():
     (),
   )
   np.testing.assert_array_equal(table.valid, [[True, True], [True, False]])
-  assert (table.cheapest, table.dearest) == (6.0, 8.0)
+  assert (table.min_cost, table.max_cost) == (6.0, 8.0)
 
 
 def test_the_parts_of_a_table():
@@ -158,7 +158,7 @@ def test_a_network_without_searched_edges():
   network = Chain(space.before, (), ())
   table = cost_table("parameters", network)
   count = parameters(network)
-  assert table.exact(network) == table.cheapest == table.dearest == count
+  assert table.exact(network) == table.min_cost == table.max_cost == count
   assert table.expected(jnp.zeros(table.costs.shape)) == count
 
 
@@ -166,7 +166,7 @@ def test_an_architecture_has_a_table_too():
   network = _tiny().choose([0, 2, 1, 0])
   table = cost_table("macs", network)
   assert table.costs.shape == (4, 1)
-  assert table.cheapest == table.dearest == table.exact(network)
+  assert table.min_cost == table.max_cost == table.exact(network)
   assert table.exact(network) == macs(network)
 
 

@@ -92,7 +92,7 @@ def test_the_table_of_a_network_is_the_largest_of_its_edges():
     assert table.exact(network) == peak
     assert table.of_path(jnp.array(path)) == peak
     peaks.append(peak)
-  assert (table.cheapest, table.dearest) == (min(peaks), max(peaks))
+  assert (table.min_cost, table.max_cost) == (min(peaks), max(peaks))
   paths = np.array(
     list(itertools.product(*(range(len(e.ops)) for e in TINY.edges)))
   )
@@ -141,7 +141,7 @@ def test_other_types_of_activations():
   half = cost_table("memory:bfloat16", TINY)
   full = cost_table("memory", TINY)
   np.testing.assert_array_equal(2 * half.costs, full.costs)
-  assert cost_table("memory:int8", TINY).dearest == full.dearest / 4
+  assert cost_table("memory:int8", TINY).max_cost == full.max_cost / 4
   for name in ("huge", "object", "", "str", "i4,i4"):
     with pytest.raises(ValueError, match=f"'memory:{name}': expected a type"):
       cost_table(f"memory:{name}", TINY)
@@ -234,7 +234,7 @@ def test_ranks_agree_with_those_of_xla():
       variables, images, train=False
     )
     analysis = compiled.compile().memory_analysis()
-    own.append(cost_table("memory", network).dearest)
+    own.append(cost_table("memory", network).max_cost)
     xla.append(analysis.temp_size_in_bytes)
   print(own, xla)
   ranks = [np.argsort(np.argsort(values)) for values in (own, xla)]

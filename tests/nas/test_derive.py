@@ -93,7 +93,7 @@ def test_with_a_limit_it_is_the_best_of_enumeration(seed, integers):
 def test_probabilities_and_parameters_rank_paths_alike():
   arch, table = _random(8, integers=False)
   shift = np.arange(len(arch))[:, None] * 3.0
-  for limit in np.linspace(table.cheapest, table.dearest, 5):
+  for limit in np.linspace(table.min_cost, table.max_cost, 5):
     path = _derive(arch, table, limit)
     np.testing.assert_array_equal(path, _derive(arch + shift, table, limit))
 
@@ -108,10 +108,10 @@ def test_the_limit_may_be_just_the_cheapest(seed, fixed):
   cheapest = costs.argmin(axis=1)
   picked = costs.min(axis=1)
   arch = random.normal(size=costs.shape)
-  sums = {table.cheapest, fixed + sum(picked), sum(picked[::-1], fixed)}
+  sums = {table.min_cost, fixed + sum(picked), sum(picked[::-1], fixed)}
   for limit in sums:
     path = _derive(arch, table, limit)
-    assert _cost(table, path) == pytest.approx(table.cheapest, rel=2e-12)
+    assert _cost(table, path) == pytest.approx(table.min_cost, rel=2e-12)
     if fixed < 1.0:
       np.testing.assert_array_equal(path, cheapest)
 
@@ -142,7 +142,7 @@ def test_a_search_that_diverged_is_refused(value):
 
 def test_arrays_of_jax_are_derived_in_float64():
   arch, table = _random(5, integers=False)
-  limit = float(jnp.float32((table.cheapest + table.dearest) / 2))
+  limit = float(jnp.float32((table.min_cost + table.max_cost) / 2))
   with jax.enable_x64(False):
     path = _derive(jnp.asarray(arch), table, jnp.float32(limit))
   expected = _derive(np.float32(arch), table, limit)
@@ -157,7 +157,7 @@ def test_large_spaces_are_derived_in_time(edges):
   arch = random.normal(size=costs.shape)
   started = time.perf_counter()
   for share in (0.02, 0.1, 0.2, 0.3, 0.4):
-    limit = table.cheapest + share * (table.dearest - table.cheapest)
+    limit = table.min_cost + share * (table.max_cost - table.min_cost)
     assert _cost(table, _derive(arch, table, limit)) <= limit
   assert time.perf_counter() - started < 5.0
 
@@ -166,9 +166,9 @@ def test_the_published_space_at_half_its_cost():
   space = mobile_space()
   table = cost_table("macs", space)
   arch = np.random.default_rng(0).normal(size=table.costs.shape)
-  limit = (table.cheapest + table.exact(space.choose(_derive(arch, table)))) / 2
+  limit = (table.min_cost + table.exact(space.choose(_derive(arch, table)))) / 2
   network = space.choose(_derive(arch, table, limit))
-  assert table.cheapest < table.exact(network) <= limit
+  assert table.min_cost < table.exact(network) <= limit
   # The best within the limit leaves no room for a likelier choice on one edge.
   path = _derive(arch, table, limit)
   for e, (edge, choice) in enumerate(zip(space.edges, path)):
@@ -233,7 +233,7 @@ def test_several_limits_against_enumeration(seed, combine):
   arch, tables = _tables(seed, combine)
   random = np.random.default_rng(seed)
   for _ in range(5):
-    highs = [random.uniform(0.9 * t.cheapest, t.dearest) for t in tables]
+    highs = [random.uniform(0.9 * t.min_cost, t.max_cost) for t in tables]
     _check_against_all(arch, _limits(tables, highs))
     path = np.array([[random.integers(len(ops)) for ops in tables[0].ops]])
     highs = [float(_costs(table, path)[0]) for table in tables]
@@ -247,8 +247,8 @@ def test_bands_against_enumeration(seed, combine):
   random = np.random.default_rng(seed)
   for width in (1e-9, 0.02, 0.2):
     for _ in range(3):
-      band = random.uniform(tables[0].cheapest, tables[0].dearest)
-      high = random.uniform(tables[1].cheapest, tables[1].dearest)
+      band = random.uniform(tables[0].min_cost, tables[0].max_cost)
+      high = random.uniform(tables[1].min_cost, tables[1].max_cost)
       constraints = [
         Constraint(tables[0], band * (1 - width), band * (1 + width)),
         Constraint(tables[1], -np.inf, high),
@@ -268,7 +268,7 @@ def test_two_real_costs_are_derived_in_time(kind, tied):
   arch = np.zeros((21, 7)) if tied else random.normal(size=(21, 7))
   slowest = 0.0
   for share in (0.35, 0.4, 0.5):
-    goals = [t.cheapest + share * (t.dearest - t.cheapest) for t in (one, two)]
+    goals = [t.min_cost + share * (t.max_cost - t.min_cost) for t in (one, two)]
     lows = [0.98 * g if kind != "limits" else -np.inf for g in goals]
     lows[1] = -np.inf if kind == "both" else lows[1]
     constraints = [
@@ -289,7 +289,7 @@ def test_the_largest_space_with_real_costs(low):
   arch = random.normal(size=(648, 7))
   started = time.perf_counter()
   for share in (0.05, 0.2, 0.4):
-    goal = table.cheapest + share * (table.dearest - table.cheapest)
+    goal = table.min_cost + share * (table.max_cost - table.min_cost)
     constraint = Constraint(table, low * goal, goal)
     path = derive(arch, table.valid, [constraint])
     assert constraint.excess(path) <= 1e-12

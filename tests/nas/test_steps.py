@@ -126,7 +126,7 @@ def off_path(index):
   rows, first = {}, 0
   for bank in banks(SPACE):
     own = np.asarray(index)[first : first + len(bank.edges)]
-    rows[bank.name] = np.arange(len(bank.place.ops)) != own[:, None]
+    rows[bank.name] = np.arange(len(bank.form.ops)) != own[:, None]
     first += len(bank.edges)
   return rows
 
@@ -221,7 +221,7 @@ def test_bfloat16_steps_keep_float32_states(quick_compilation):
   space = space_of(image_size=4, widths=(8,), depths=(1,), strides=(1,))
   module = build(space, dtype=jnp.bfloat16)
   valid, table = gates_lib.valid_candidates(space), cost_table("macs", space)
-  target = 0.9 * table.cheapest + 0.1 * table.dearest
+  target = 0.9 * table.min_cost + 0.1 * table.max_cost
   state = search_state(
     jax.random.key(1),
     init(module, jax.random.key(0)),

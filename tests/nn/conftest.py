@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from proxyless_jax.nn.ops.base import make
-from proxyless_jax.nn.ops.shapes import boxed_shapes
+from proxyless_jax.nn.ops.shapes import declared_shapes
 
 
 def strided(x, stride):
@@ -53,7 +53,7 @@ def average(x, stride):
 def variables_of(op, edge):
   """Random variables, of no particular distribution."""
   rng = np.random.default_rng(0)
-  shapes = nn.meta.unbox(boxed_shapes(op, edge))
+  shapes = nn.meta.unbox(declared_shapes(op, edge))
   draws = jax.tree.map(
     lambda leaf: rng.uniform(-1.0, 1.0, leaf.shape).astype(np.float32), shapes
   )

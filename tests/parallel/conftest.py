@@ -61,7 +61,7 @@ class Search:
     self.arch_tx = arch_optimizer(0.05, b1=0.0, b2=0.999, weight_decay=0.0)
     table = cost_table("macs", space)
     # Its gradient has the loss in it, which is one for all devices.
-    form = objective.Log(0.2, 0.6, table.dearest / 2)
+    form = objective.Log(0.2, 0.6, table.max_cost / 2)
     of_both = dict(module=self.module, valid=self.valid, label_smoothing=0.1)
     self.weight = dict(of_both, tx=self.tx)
     self.arch = dict(of_both, tx=self.arch_tx)

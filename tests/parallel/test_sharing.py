@@ -16,9 +16,9 @@ from proxyless_jax.nas.arch_step import arch_step
 from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, init
 from proxyless_jax.nn.layers.batch_norm import (
-  TOLD,
+  MUTATED,
   BatchNorm,
-  agreed_statistics,
+  synced_batch_stats,
 )
 from proxyless_jax.parallel.collectives import (
   over_devices,
@@ -181,8 +181,8 @@ def test_a_norm_of_another_library_agrees_on_the_mean(mesh):
   variables = Foreign().init(jax.random.key(0), x)
 
   def share(variables, x):
-    _, told = Foreign().apply(variables, x, mutable=TOLD)
-    return agreed_statistics(told)
+    _, told = Foreign().apply(variables, x, mutable=MUTATED)
+    return synced_batch_stats(told)
 
   many = jax.jit(over_devices(share, mesh))(variables, to_devices(x, mesh))
   one = share(variables, x)

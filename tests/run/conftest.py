@@ -81,7 +81,7 @@ CONFIG = dict(
       grad_accum=1,
     ),
     costs=dict(
-      macs=dict(
+      hardware=dict(
         kind="macs",
         form="at_most",
         reference="9 k MACs",

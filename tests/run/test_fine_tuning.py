@@ -10,7 +10,7 @@ import pytest
 
 import proxyless_jax as pj
 from proxyless_jax.data import load
-from proxyless_jax.run import jobs, loop, train_stage
+from proxyless_jax.run import architecture, jobs, loop, train_stage
 from proxyless_jax.run.config.options import parse
 from proxyless_jax.training.state import split_edges
 
@@ -91,7 +91,9 @@ def make(make_config, monkeypatch, tmp_path):
 def last_state(config, workdir):
   options = parse(config)
   dataset = load(options.data)
-  network = jobs._network(options, dataset, workdir)
+  network = architecture.find_network(
+    options.network, workdir, options.data, dataset.classes
+  )
   own = train_stage.train_stage(options, dataset, network, None)
   _, state = loop.newest_state(own, workdir, options.run)
   return network, state

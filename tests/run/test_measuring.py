@@ -8,7 +8,7 @@ import pytest
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.hardware.check import Check
 from proxyless_jax.hardware.runtime import from_function
-from proxyless_jax.run import measuring
+from proxyless_jax.run import jobs, measuring
 from proxyless_jax.run.config.options import parse
 from proxyless_jax.space import mobile_space
 
@@ -22,14 +22,14 @@ def config(make_config):
 
 
 def test_measure(config, tmp_path, capsys):
-  result = measuring.measure(config, tmp_path)
+  result = jobs.measure(config, tmp_path)
   assert {path.name for path in tmp_path.iterdir()} == FILES
   assert result == json.loads((tmp_path / "result.json").read_text())
   assert (result["job"], result["unit"]) == ("measure", "ms")
   assert result["held_out"] == 2 and result["readings"] == 1 + 2 + 4 + 2 * 2
   space = parse(config).make_space(3)
   table = cost_table(str(tmp_path / "table.json"), space)
-  assert table.unit == "ms" and table.dearest > table.cheapest > 0
+  assert table.unit == "ms" and table.max_cost > table.min_cost > 0
   assert table.costs[:, 2].tolist() == [0.0, 0.0]  # 'zero'.
   assert table.details["spearman"] == result["spearman"]
   assert result["published"] == 0 and result["batch"] == 1
@@ -39,16 +39,16 @@ def test_measure(config, tmp_path, capsys):
   assert "measure 11/11" in lines
   # Again, it measures nothing.
   journal = (tmp_path / "measure.jsonl").read_text()
-  again = measuring.measure(config, tmp_path)
+  again = jobs.measure(config, tmp_path)
   assert (tmp_path / "measure.jsonl").read_text() == journal
   assert again["fixed"] == result["fixed"]
 
 
 def test_another_measurement_in_the_workdir(config, tmp_path):
-  measuring.measure(config, tmp_path)
+  jobs.measure(config, tmp_path)
   config["measure"]["batch"] = 2
   with pytest.raises(ValueError, match="another measurement: batch: 1 there"):
-    measuring.measure(config, tmp_path)
+    jobs.measure(config, tmp_path)
 
 
 def test_energy(config, tmp_path, monkeypatch):
@@ -62,22 +62,22 @@ def test_energy(config, tmp_path, monkeypatch):
   real = measuring.energy_meter
   monkeypatch.setattr(measuring, "energy_meter", lambda c: real(c, 1e-3))
   config["measure"]["quantity"] = "energy"
-  result = measuring.measure(config, tmp_path)
-  assert result["unit"] == "mJ" and np.isfinite(result["dearest"])
+  result = jobs.measure(config, tmp_path)
+  assert result["unit"] == "mJ" and np.isfinite(result["max_cost"])
 
 
 def test_energy_without_a_counter(config, tmp_path, monkeypatch):
   monkeypatch.setattr(measuring.jax, "default_backend", lambda: "tpu")
   config["measure"]["quantity"] = "energy"
   with pytest.raises(ValueError, match="energy on 'tpu'"):
-    measuring.measure(config, tmp_path)
+    jobs.measure(config, tmp_path)
 
 
 def test_onnx_without_the_extra(config, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, "onnxruntime", None)
   config["measure"]["runtime"] = "onnx"
   with pytest.raises(ImportError, match=r"proxyless-jax\[onnx\]"):
-    measuring.measure(config, tmp_path)
+    jobs.measure(config, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_wrong_fields_are_named(make_config, fields, message):
 
 def test_a_workdir_is_needed(config):
   with pytest.raises(ValueError, match="workdir = ''"):
-    measuring.measure(config, "")
+    jobs.measure(config, "")
 
 
 def test_published_networks_are_told_and_drawn(tmp_path):

@@ -1,15 +1,15 @@
 """Files of the authors: they give our networks, or are refused by name."""
 
 import copy
-import dataclasses
 import json
 import re
+import types
 from fractions import Fraction
 
 import pytest
 
 import proxyless_jax as pj
-from proxyless_jax.run import jobs
+from proxyless_jax.run.architecture import find_network
 from proxyless_jax.space import MBConv, NormSepConv, network_from_json
 
 RELEASED = [f"proxyless_{n}" for n in ("cpu", "gpu", "mobile", "mobile_14")]
@@ -129,19 +129,8 @@ def test_a_config_may_name_a_file(chain, tmp_path):
   path = tmp_path / "net.config"
   path.write_text(json.dumps(chain))
 
-  @dataclasses.dataclass
-  class Some:
-    network: str = str(path)
-    image_size: int = 64
-    channels: int = 1
-    classes: int = 10
-    space: dict = dataclasses.field(default_factory=dict)
-
-    @property
-    def data(self):
-      return self
-
-  network = jobs._network(Some(), Some(), tmp_path)
+  data = types.SimpleNamespace(image_size=64, channels=1)
+  network = find_network(str(path), tmp_path, data, classes=10)
   assert (network.image_size, network.channels, network.classes) == (64, 1, 10)
 
 

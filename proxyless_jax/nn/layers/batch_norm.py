@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
@@ -18,16 +19,19 @@ from jax.ad_checkpoint import checkpoint_name
 
 from proxyless_jax.nn.layers.declare import constant
 from proxyless_jax.parallel.collectives import num_shards, psum
-from proxyless_jax.space.edge import expect
+from proxyless_jax.space.checks import expect
 
 REDUCED = (0, 1, 2)
-# The collection of a batch's own means and variances; and that in which they
-# are given to a module that runs again for its backward pass: they cost a pass
-# over the maps, and devices that share a batch an exchange.
-MOMENTS, GIVEN = "moments", "given_moments"
-# What a module tells of a batch in training, beside its output.
-TOLD = ("batch_stats", MOMENTS)
-# Of min(max(y, 0), ceiling), by the name of the activation.
+# Collection in which a forward pass in training stores the batch's own means
+# and variances.
+MOMENTS = "moments"
+# Collection in which a module that runs again for its backward pass finds them.
+# To compute them again would cost a pass over the maps and, where devices share
+# a batch, an exchange between them.
+REUSED_MOMENTS = "reused_moments"
+# Collections that a forward pass in training mutates.
+MUTATED = ("batch_stats", MOMENTS)
+# The ceiling in min(max(y, 0), ceiling), by the name of the activation.
 CEILINGS = {"relu6": 6.0, "relu": jnp.inf}
 
 
@@ -43,10 +47,14 @@ def _normalise(x, scale, bias, mean, rstd, activation):
   return y.astype(x.dtype)
 
 
-def batch_moments(x):
-  """Mean f[c] and biased variance f[c] of a batch f[b, h, w, c].
+def batch_moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Mean and biased variance of a batch: of the whole one, if devices share it.
 
-  Of the whole batch, where devices share it.
+  Args:
+    x: f[b, h, w, c].
+
+  Returns:
+    f[c] and f[c], float32 or wider.
   """
   wide = x.astype(_at_least_float32(x.dtype))
   sums = jnp.mean(wide, REDUCED), jnp.mean(wide * wide, REDUCED)
@@ -56,7 +64,14 @@ def batch_moments(x):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def batch_norm(x, scale, bias, moments, epsilon: float, activation: str):
+def batch_norm(
+  x: jax.Array,
+  scale: jax.Array,
+  bias: jax.Array,
+  moments: tuple[jax.Array, jax.Array],
+  epsilon: float,
+  activation: str,
+) -> jax.Array:
   """Normalises by the batch's own moments, then activates.
 
   The backward pass saves only `x` and two vectors: autodiff's own takes 10
@@ -65,9 +80,9 @@ def batch_norm(x, scale, bias, moments, epsilon: float, activation: str):
   Args:
     x: f[b, h, w, c].
     scale, bias: f[c].
-    moments: `batch_moments(x)`. The gradient in `x` is that through them too,
-      they get none of their own.
-    epsilon: added to the variance.
+    moments: mean f[c] and variance f[c], `batch_moments(x)`. The gradient with
+      respect to `x` includes the one through them; they get none themselves.
+    epsilon: number added to the variance.
     activation: 'relu6', 'relu' or 'linear'.
 
   Returns:
@@ -93,7 +108,8 @@ def _batch_norm_backward(epsilon, activation, residuals, dy):
     dy = jnp.where((y > 0.0) & (y < CEILINGS[activation]), dy, 0.0)
   dbias = jnp.sum(dy, REDUCED)
   dscale = jnp.sum(dy * normal, REDUCED)
-  # Of all devices already: what adds up gradients leaves these, by `norms_of`.
+  # Summed over all devices already: `psum_gradients` skips these parameters,
+  # which it knows by `norm_paths`.
   dbias, dscale = psum((dbias, dscale))
   count = num_shards() * (x.size // x.shape[-1])
   dx = (dy - dbias / count - normal * (dscale / count)) * (scale * rstd)
@@ -115,8 +131,10 @@ class BatchNorm(nn.Module):
 
   Attributes:
     activation: 'relu6', 'relu' or 'linear'.
-    momentum: of the running statistics; 0 keeps the last batch's alone.
-    epsilon: 1e-3, that of the released ImageNet networks.
+    momentum: share of the running statistics that a step keeps; with 0 they are
+      the last batch's.
+    epsilon: number added to the variance; the default is that of the released
+      ImageNet networks.
   """
 
   activation: str = "linear"
@@ -124,7 +142,7 @@ class BatchNorm(nn.Module):
   epsilon: float = 1e-3
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     known = self.activation in ("linear", *CEILINGS)
     expect(known, "activation", self.activation, f"linear or {[*CEILINGS]}")
     shape = x.shape[-1:]
@@ -151,15 +169,16 @@ class BatchNorm(nn.Module):
     return y
 
   def _moments(self, x):
-    """Those that the caller gives, else the batch's, which it may ask for."""
-    # A norm may be called again, on another map.
+    """The moments that the caller passed in, or those of the batch."""
+    # A module may call one norm several times, on different maps: each call has
+    # an entry of its own.
     calls = itertools.count()
     name = next(
       name
       for name in map("call{}".format, calls)
       if not self.has_variable(MOMENTS, name)
     )
-    moments = self.get_variable(GIVEN, name)
+    moments = self.get_variable(REUSED_MOMENTS, name)
     if moments is None:
       moments = batch_moments(lax.stop_gradient(x))
     if not self.is_initializing():
@@ -167,30 +186,36 @@ class BatchNorm(nn.Module):
     return moments
 
 
-def norms_of(told) -> frozenset[tuple[str, ...]]:
-  """Where a module has a `BatchNorm`, by what it told of a batch in training.
+def norm_paths(mutated: Mapping) -> frozenset[tuple[str, ...]]:
+  """The paths of a module's `BatchNorm`s, which leave `MOMENTS` behind.
 
-  Devices that share a batch hold its statistics, and the gradients of its
-  parameters, alike.
-  """
-  return frozenset(path[:-1] for path in flatten_dict(told.get(MOMENTS, {})))
-
-
-def agreed_statistics(told) -> dict:
-  """The new running statistics, the same on all devices that share a batch.
-
-  Those of `BatchNorm` are: it tells its moments. Norms that do not, such as
-  Linen's own in an operation of a user's, see one device's share; of their
-  statistics all devices then hold the mean. Banks, which are arrays, have been
-  through this candidate by candidate.
+  Their statistics, and the gradients of their parameters, are equal on all
+  devices that share a batch.
 
   Args:
-    told: {'batch_stats', 'moments'}, of a module's call.
+    mutated: collections `MUTATED` of a module's call in training.
   """
-  stats = told.get("batch_stats", {})
+  return frozenset(path[:-1] for path in flatten_dict(mutated.get(MOMENTS, {})))
+
+
+def synced_batch_stats(mutated: Mapping) -> dict:
+  """The new running statistics, equal on all devices that share a batch.
+
+  Those of `BatchNorm` are equal already. Other norms, such as Linen's own in an
+  operation of a user's, see one device's share of the batch: the result has the
+  mean of their statistics over devices. Banks, which are arrays, pass through:
+  this function was called for each of their candidates.
+
+  Args:
+    mutated: collections `MUTATED` of a module's call in training.
+
+  Returns:
+    The collection 'batch_stats'.
+  """
+  stats = mutated.get("batch_stats", {})
   if num_shards() == 1:
     return stats
-  norms = norms_of(told)
+  norms = norm_paths(mutated)
   return unflatten_dict(
     {
       path: leaf

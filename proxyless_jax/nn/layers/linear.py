@@ -1,4 +1,4 @@
-"""Convolutions with their parameters, and the shuffle of channels.
+"""Convolutions with their parameters.
 
 Parameters are float32, whatever the compute dtype. Padding is kernel // 2 on
 each side at every stride, as in the released networks, not TensorFlow's SAME.
@@ -57,17 +57,6 @@ class Conv(nn.Module):
     return jnp.concatenate([conv(*part, self.stride) for part in parts], -1)
 
 
-def channel_shuffle(x, groups: int):
-  """Interleaves the groups of channels: f[b, h, w, c] -> the same shape.
-
-  Channel j of group i goes to position j * groups + i: Zhang et al.,
-  ShuffleNet, CVPR 2018, section 3.1.
-  """
-  shape = x.shape
-  x = x.reshape(*shape[:-1], groups, shape[-1] // groups)
-  return jnp.swapaxes(x, -1, -2).reshape(shape)
-
-
 def depthwise(
   module: nn.Module,
   x,
@@ -78,12 +67,12 @@ def depthwise(
   """The depthwise convolution by a module's own parameter `depthwise`.
 
   Args:
-    module: whose parameter it is, in a compact method of it.
+    module: module that has the parameter, in a compact method of it.
     x: f[b, h, w, c].
-    forms: kernel size and dilation of each member of a family of operations
-      (`proxyless_jax.nn.supernet.kernel_sharing`); of one, outside families.
-    stride: of both spatial dimensions.
-    member: i32[], which form to run. The parameter is then a vector that begins
+    forms: kernel size and dilation of each member of a kernel group
+      (`proxyless_jax.nn.supernet.kernel_sharing`), or of one operation.
+    stride: stride of both spatial dimensions.
+    member: i32[], the form to run. The parameter is then a vector that begins
       with the member's kernel. None for the only one.
   """
   features = x.shape[-1]

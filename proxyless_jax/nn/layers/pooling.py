@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +76,24 @@ def _avg_backward(kernel, stride, empty, dy):
 
 
 avg_pool.defvjp(_avg_forward, _avg_backward)
+
+
+def average_cells(x: jax.Array, stride: int) -> jax.Array:
+  """Means of cells of stride x stride pixels, which do not overlap.
+
+  A cell that lies across the rim is averaged over the pixels that the map has.
+
+  Args:
+    x: f[b, h, w, c].
+    stride: side of a cell.
+
+  Returns:
+    f[b, ceil(h / stride), ceil(w / stride), c].
+  """
+  window = (stride, stride)
+  padding = tuple((0, -size % stride) for size in x.shape[1:3])
+  whole = not any(end for _, end in padding)
+  return nn.avg_pool(x, window, window, padding, count_include_pad=whole)
 
 
 def _shares(x, kernel: int, stride: int):

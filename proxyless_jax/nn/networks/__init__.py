@@ -1,1 +1,6 @@
-"""The modules of whole networks."""
+"""Modules of networks, a file per family.
+
+Importing a file registers its module with `network_module`.
+"""
+
+from proxyless_jax.nn.networks import cells, chain, tree

@@ -1,10 +1,9 @@
-"""Gradients of devices that share a batch, added up.
+"""Sums of gradients over devices that share a batch.
 
-Of the gradients of banks they exchange the drawn rows, and of each row what its
-candidate has, but for batch norms, whose gradients are sums over the devices
-from the start: so devices send what they would for the plain network of the
-drawn path; where edges of several widths share a bank, what the widest of them
-would.
+Of banks, devices exchange the drawn rows; of a row, the entries that its
+candidate has, without those of batch norms, whose gradients are sums over the
+devices from the start. So a search sends as much as training the drawn path
+would; where edges of several widths share a bank, as much as the widest.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
 from jax import lax
 
-from proxyless_jax.nn.ops.shapes import norms_at
+from proxyless_jax.nn.ops.shapes import candidate_norm_paths
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.parallel.collectives import num_shards, psum
 from proxyless_jax.space import Network
@@ -26,23 +25,26 @@ from proxyless_jax.space import Network
 def psum_gradients(
   grads, network: Network, index: Mapping[str, jax.Array | bool]
 ):
-  """The sum of all devices' gradients, where it is not the sum already.
+  """Sums gradients over the devices that share a batch.
 
   Args:
-    grads: of the parameters of the network's module; of banks, the drawn rows
-      f[n, 1, length].
-    network: whose they are.
-    index: i32[n] by the names of banks with several candidates: the drawn
-      ones, the same on all devices.
+    grads: gradients of the parameters of the network's module; of each bank,
+      the drawn rows f[n, 1, length].
+    network: network of the module.
+    index: drawn candidates i32[n] by the names of banks with several
+      candidates; equal on all devices.
+
+  Returns:
+    Gradients of the same structure, equal on all devices.
   """
   if num_shards() == 1:
     return grads
   own = bank.banks(network)
   rows = {b.name: _psum_rows(b, grads[b.name], index) for b in own}
-  norms = norms_outside_banks(network)
+  norms = norm_paths_outside_banks(network)
   named = {k: g for k, g in grads.items() if k not in rows}
   named = flatten_dict(named, keep_empty_nodes=True)
-  # Together, so that they can travel together.
+  # In one call, so that XLA can send them together.
   sums = psum(
     {
       path: leaf
@@ -54,19 +56,21 @@ def psum_gradients(
 
 
 @functools.lru_cache(maxsize=64)
-def norms_outside_banks(network: Network) -> frozenset[tuple[str, ...]]:
-  """The paths of batch norms among the parameters of a network's module."""
+def norm_paths_outside_banks(network: Network) -> frozenset[tuple[str, ...]]:
+  """The paths of `BatchNorm`s among the named trees of a network's module."""
   return frozenset(
     (edge.name, edge.op.name, *path)
     for edge in network.layers
     if len(edge.ops) == 1
-    for path in norms_at(edge.op, bank.nameless(edge))
+    for path in candidate_norm_paths(edge.op, bank.nameless(edge))
   )
 
 
 def _psum_rows(own: bank.Bank, rows, index: Mapping[str, jax.Array | bool]):
-  parts = [bank.own_parts(op, own.place) for op in own.place.ops]
-  branches = [functools.partial(_psum_parts, of_op) for of_op in parts]
+  # Which entries a row has is known when the program runs: a branch for each
+  # candidate. All devices take the same one, so their exchanges match.
+  spans = [bank.unsummed_spans(op, own.form) for op in own.form.ops]
+  branches = [functools.partial(_psum_spans, of_op) for of_op in spans]
   if len(branches) == 1:
     return branches[0](rows)
 
@@ -77,13 +81,13 @@ def _psum_rows(own: bank.Bank, rows, index: Mapping[str, jax.Array | bool]):
   return lax.scan(edge, None, (index[own.name], rows))[1]
 
 
-def _psum_parts(parts: tuple[tuple[int, int], ...], row):
-  """Of f[..., length], from the starts to the ends; all else stays."""
-  if not parts:
+def _psum_spans(spans: tuple[tuple[int, int], ...], row):
+  """Sums some spans of f[..., length] over devices; all else stays."""
+  if not spans:
     return row
-  sums = psum(jnp.concatenate([row[..., a:b] for a, b in parts], axis=-1))
+  sums = psum(jnp.concatenate([row[..., a:b] for a, b in spans], axis=-1))
   pieces, taken, end = [], 0, 0
-  for start, stop in parts:
+  for start, stop in spans:
     pieces.append(row[..., end:start])
     pieces.append(sums[..., taken : taken + stop - start])
     taken, end = taken + stop - start, stop

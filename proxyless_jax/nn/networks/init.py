@@ -70,20 +70,20 @@ def _rows(own: bank.Bank, collection: str, rows: list[list[dict]]):
   packed = [
     [
       own.pack(op, collection, variables[collection])
-      for op, variables in zip(own.place.ops, candidates)
+      for op, variables in zip(own.form.ops, candidates)
     ]
     for candidates in rows
   ]
   return np.array(packed)
 
 
-def _candidate(rng: np.random.Generator, op: Op, place: Edge) -> dict:
-  boxed = shapes.boxed_shapes(op, place)
+def _candidate(rng: np.random.Generator, op: Op, position: Edge) -> dict:
+  boxed = shapes.declared_shapes(op, position)
   leaves, structure = jax.tree.flatten(boxed, is_leaf=_is_declared)
   others = iter(())
   if not all(map(_is_declared, leaves)):
     key = jax.random.key(int(rng.integers(2**31)))
-    others = iter(_own_initialisers(op, place)(key))
+    others = iter(_own_initialisers(op, position)(key))
   return structure.unflatten(
     _draw(rng, leaf) if _is_declared(leaf) else np.asarray(next(others))
     for leaf in leaves
@@ -99,12 +99,12 @@ def _draw(rng: np.random.Generator, box: Declared) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4096)
-def _own_initialisers(op: Op, place: Edge) -> Any:
+def _own_initialisers(op: Op, position: Edge) -> Any:
   """Key -> the variables of a candidate that declare no distribution."""
 
   @jax.jit
   def run(key):
-    boxed = shapes.boxed_variables(op, place, key)
+    boxed = shapes.declared_variables(op, position, key)
     leaves = jax.tree.leaves(boxed, is_leaf=_is_declared)
     return [leaf for leaf in leaves if not _is_declared(leaf)]
 

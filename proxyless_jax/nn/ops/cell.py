@@ -6,9 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.batch_norm import BatchNorm
-from proxyless_jax.nn.layers.declare import he_fan_out
-from proxyless_jax.nn.layers.depthwise import depthwise_conv
-from proxyless_jax.nn.layers.linear import Conv, Conv1x1
+from proxyless_jax.nn.layers.linear import Conv, Conv1x1, depthwise
 from proxyless_jax.nn.ops.base import make
 from proxyless_jax.space import (
   BlockMaxPool,
@@ -54,11 +52,8 @@ class SepConvModule(nn.Module):
 
   @nn.compact
   def __call__(self, x, train: bool):
-    kernel, features = self.op.kernel, x.shape[-1]
-    shape = (kernel, kernel, 1, features)
-    kernel = self.param("depthwise", he_fan_out, shape).astype(x.dtype)
-    stride, dilation = self.edge.stride, self.op.dilation
-    x = depthwise_conv(nn.relu(x), kernel, stride, dilation)
+    forms = ((self.op.kernel, self.op.dilation),)
+    x = depthwise(self, nn.relu(x), forms, self.edge.stride)
     x = Conv1x1(self.edge.features_out, name="pointwise")(x)
     norm = BatchNorm("linear", self.bn_momentum, self.op.epsilon, name="bn")
     return norm(x, train)

@@ -102,15 +102,3 @@ class NormModule(nn.Module):
 def _(op: Norm, edge, *, name, bn_momentum, dropout):
   del edge, dropout
   return NormModule(op, bn_momentum, name=name)
-
-
-def average_cells(x, stride: int):
-  """Averages over cells of stride x stride, which do not overlap.
-
-  f[b, h, w, c] -> f[b, ceil(h / stride), ceil(w / stride), c]. A cell that
-  lies across the rim is averaged over what the image has of it.
-  """
-  window = (stride, stride)
-  padding = tuple((0, -size % stride) for size in x.shape[1:3])
-  whole = not any(end for _, end in padding)
-  return nn.avg_pool(x, window, window, padding, count_include_pad=whole)

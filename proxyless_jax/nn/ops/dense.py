@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.batch_norm import BatchNorm
 from proxyless_jax.nn.layers.linear import Conv, Conv1x1
+from proxyless_jax.nn.layers.pooling import average_cells
 from proxyless_jax.nn.ops.base import make
-from proxyless_jax.nn.ops.common import average_cells
 from proxyless_jax.space import DenseLayer, DenseTransition, Edge
 
 

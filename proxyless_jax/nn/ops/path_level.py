@@ -5,8 +5,8 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
+from proxyless_jax.nn.layers.channels import pooled_shortcut
 from proxyless_jax.nn.ops.base import make
-from proxyless_jax.nn.ops.common import average_cells
 from proxyless_jax.space import Edge, TreeCellBlock
 from proxyless_jax.space.ops.path_level import TREE_CELL_A, Branches
 
@@ -28,9 +28,7 @@ class TreeCellBlockModule(nn.Module):
     ]
     y = self._run(last, sum(trees[1:], start=trees[0]) / len(trees), train)
     y = self._run(norm, y, train)
-    x = average_cells(x, self.edge.stride)
-    lacking = self.edge.features_out - self.edge.features_in
-    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, lacking))) + y
+    return pooled_shortcut(x, self.edge.stride, self.edge.features_out) + y
 
   def _node(self, node: Branches, above: Edge, x, train: bool):
     count = len(node.branches)

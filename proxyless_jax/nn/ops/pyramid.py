@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.batch_norm import BatchNorm
+from proxyless_jax.nn.layers.channels import pooled_shortcut
 from proxyless_jax.nn.layers.dropout import dropout_key
 from proxyless_jax.nn.layers.linear import Conv, Conv1x1
 from proxyless_jax.nn.ops.base import make
-from proxyless_jax.nn.ops.common import average_cells
 from proxyless_jax.nn.ops.shake import shake
 from proxyless_jax.parallel.collectives import per_example
 from proxyless_jax.space import Edge, PyramidBlock
@@ -54,9 +54,7 @@ class PyramidBlockModule(nn.Module):
   @nn.compact
   def __call__(self, x, train: bool):
     y = self._shaken(self._residual(x, train), train)
-    x = average_cells(x, self.edge.stride)
-    lacking = self.edge.features_out - self.edge.features_in
-    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, lacking))) + y
+    return pooled_shortcut(x, self.edge.stride, self.edge.features_out) + y
 
   def _residual(self, x, train: bool):
     norm = functools.partial(BatchNorm, momentum=self.bn_momentum, epsilon=1e-5)

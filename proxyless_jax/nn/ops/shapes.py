@@ -1,4 +1,4 @@
-"""What variables a candidate has: its module is traced, nothing is computed."""
+"""The variables of a candidate, found by tracing its module: nothing is run."""
 
 from __future__ import annotations
 
@@ -8,65 +8,76 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from proxyless_jax.nn.layers.batch_norm import TOLD, norms_of
+from proxyless_jax.nn.layers.batch_norm import MUTATED, norm_paths
 from proxyless_jax.nn.layers.declare import declarations
 from proxyless_jax.nn.ops.base import make
 from proxyless_jax.space import Edge, Op
 
 
-def boxed_variables(op: Op, place: Edge, key: jax.Array) -> dict:
-  """{'params', 'batch_stats'} of one candidate, boxed where declared.
+def declared_variables(op: Op, position: Edge, key: jax.Array) -> dict:
+  """First variables of a candidate, in `Declared` boxes where it has them.
+
+  Args:
+    op: the candidate.
+    position: edge without a name.
+    key: PRNG key of initialisers that declare no distribution.
+
+  Returns:
+    {'params', 'batch_stats'}.
 
   Raises:
-    ValueError: its module does not have the name that was asked for, or gives
-      another shape than the edge.
+    ValueError: the module lacks the requested name, or its output has another
+      shape than the edge's.
   """
-  module = make(op, place, name=op.name, bn_momentum=0.0, dropout=0.0)
+  module = make(op, position, name=op.name, bn_momentum=0.0, dropout=0.0)
   if module.name != op.name:
     raise ValueError(
       f"operation {op.name!r}: its module has the name {module.name!r}: "
       "expected that of the operation, under which a derived network looks for "
       "its parameters: pass on the argument `name` of `make`"
     )
-  x = jnp.zeros((1, *place.shape_in))
+  x = jnp.zeros((1, *position.shape_in))
   with declarations():
     y, variables = module.init_with_output(key, x, False)
-  _check_output(op, place, y.shape[1:])
+  _check_output(op, position, y.shape[1:])
   return {"params": {}, "batch_stats": {}, **variables}
 
 
-def _check_output(op: Op, place: Edge, shape: tuple[int, ...]) -> None:
-  expected = place.shape_out
+def _check_output(op: Op, position: Edge, shape: tuple[int, ...]) -> None:
+  expected = position.shape_out
   if shape not in (expected, expected[2:]):
-    height, width, _ = place.shape_in
+    height, width, _ = position.shape_in
     raise ValueError(
       f"operation {op.name!r}: its module gives [b, *{shape}]: expected "
-      f"[b, *{expected}] at stride {place.stride} from a map of "
-      f"{height}x{width}, or [b, {place.features_out}] where it is the last"
+      f"[b, *{expected}] at stride {position.stride} from a map of "
+      f"{height}x{width}, or [b, {position.features_out}] where it is the last"
     )
 
 
 @functools.lru_cache(maxsize=4096)
-def boxed_shapes(op: Op, place: Edge) -> dict:
-  """The shapes of `boxed_variables`, in their boxes."""
+def declared_shapes(op: Op, position: Edge) -> dict:
+  """The shapes of `declared_variables`, in their boxes."""
   key = jax.random.key(0)
-  return jax.eval_shape(functools.partial(boxed_variables, op, place), key)
+  return jax.eval_shape(
+    functools.partial(declared_variables, op, position), key
+  )
 
 
 @functools.lru_cache(maxsize=4096)
-def told_in_training(op: Op, place: Edge) -> dict:
-  """The shapes of what a candidate tells of a batch, by `TOLD`."""
-  # Without a name: a module that is being traced may have one of its name.
-  module = make(op, place, name=None, bn_momentum=0.0, dropout=0.0)
-  x = jnp.zeros((1, *place.shape_in))
+def mutated_shapes(op: Op, position: Edge) -> dict:
+  """The shapes of the collections `MUTATED` of a candidate's forward pass."""
+  # Without a name: this may run while another module is being traced, which may
+  # have a submodule of this name.
+  module = make(op, position, name=None, bn_momentum=0.0, dropout=0.0)
+  x = jnp.zeros((1, *position.shape_in))
   keys = {"dropout": jax.random.key(0)}
-  _, told = jax.eval_shape(
-    lambda v: module.apply(v, x, True, mutable=TOLD, rngs=keys),
-    nn.meta.unbox(boxed_shapes(op, place)),
+  _, mutated = jax.eval_shape(
+    lambda v: module.apply(v, x, True, mutable=MUTATED, rngs=keys),
+    nn.meta.unbox(declared_shapes(op, position)),
   )
-  return told
+  return mutated
 
 
-def norms_at(op: Op, place: Edge) -> frozenset[tuple[str, ...]]:
-  """The paths of batch norms among a candidate's parameters."""
-  return norms_of(told_in_training(op, place))
+def candidate_norm_paths(op: Op, position: Edge) -> frozenset[tuple[str, ...]]:
+  """The paths of `BatchNorm` modules among a candidate's parameters."""
+  return norm_paths(mutated_shapes(op, position))

@@ -8,9 +8,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.batch_norm import BatchNorm
+from proxyless_jax.nn.layers.channels import channel_shuffle
 from proxyless_jax.nn.layers.declare import he_fan_out
 from proxyless_jax.nn.layers.depthwise import depthwise_conv
-from proxyless_jax.nn.layers.linear import Conv1x1, channel_shuffle
+from proxyless_jax.nn.layers.linear import Conv1x1
 from proxyless_jax.nn.ops.base import make
 from proxyless_jax.space import Edge, ShuffleUnit
 

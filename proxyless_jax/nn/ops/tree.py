@@ -8,10 +8,10 @@ from __future__ import annotations
 import flax.linen as nn
 
 from proxyless_jax.nn.layers.batch_norm import BatchNorm
+from proxyless_jax.nn.layers.channels import channel_shuffle
 from proxyless_jax.nn.layers.linear import (
   Conv,
   Conv1x1,
-  channel_shuffle,
   depthwise,
 )
 from proxyless_jax.nn.ops.base import make

@@ -4,7 +4,8 @@ Row [i, j] of a bank f[n, k, length] holds the variables of candidate j of edge
 i: the leaves of their tree one after the other, then zeros up to the longest
 candidate. Architectures have named trees instead; `inherit` picks them.
 
-Edges of nearly the same width can share a bank too: `Bank` says how.
+Edges of nearly the same width can share a bank too: see `Bank`. Why banks: the
+compile time of XLA grows with the number of arrays, and a space has a thousand.
 """
 
 from __future__ import annotations
@@ -22,18 +23,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from proxyless_jax.nn.layers.batch_norm import MOMENTS
-from proxyless_jax.nn.ops.shapes import boxed_shapes, norms_at, told_in_training
+from proxyless_jax.nn.ops.shapes import (
+  candidate_norm_paths,
+  declared_shapes,
+  mutated_shapes,
+)
 from proxyless_jax.space import Edge, Network, Op
 from proxyless_jax.space.networks.network import check_network
 
+# Rows of parameters are multiples of so many numbers: as many devices as divide
+# it can each keep a part of every row.
+ROW = 512
+
 
 def alike_runs(edges: tuple[Edge, ...]) -> list[list[Edge]]:
-  """Consecutive edges that differ in nothing but their names."""
+  """Groups of consecutive edges that differ in nothing but their names."""
   return [list(group) for _, group in itertools.groupby(edges, key=nameless)]
 
 
 def nameless(edge: Edge) -> Edge:
-  """The edge as a place: where a candidate stands, whatever it is called."""
+  """The edge without its name: a position, which alike edges share.
+
+  Functions that are cached by position serve all edges that are alike.
+  """
   return dataclasses.replace(edge, name="any")
 
 
@@ -42,8 +54,8 @@ class Layout:
   """How one candidate's variables of one collection lie in a vector.
 
   Attributes:
-    structure: of their tree.
-    shapes: of its leaves, in order.
+    structure: tree structure of the variables.
+    shapes: shapes of the leaves, in the structure's order.
   """
 
   structure: Any
@@ -74,37 +86,44 @@ class Layout:
 
 
 @functools.lru_cache(maxsize=4096)
-def layout(op: Op, place: Edge, collection: str) -> Layout:
-  """Where the variables of `op` at `place` lie in a row of a bank.
+def layout(op: Op, position: Edge, collection: str) -> Layout:
+  """Where a candidate's variables lie in a row of a bank.
 
   Args:
     op: the candidate.
-    place: where it stands.
-    collection: 'params', 'batch_stats', or the `MOMENTS` of a batch.
+    position: edge without a name.
+    collection: 'params', 'batch_stats' or `MOMENTS`.
   """
-  shapes = nn.meta.unbox(boxed_shapes(op, place))
+  shapes = nn.meta.unbox(declared_shapes(op, position))
   if collection == MOMENTS:
-    shapes = {MOMENTS: {}, **told_in_training(op, place)}
+    shapes = {MOMENTS: {}, **mutated_shapes(op, position)}
   leaves, structure = jax.tree.flatten(shapes[collection])
   return Layout(structure, tuple(leaf.shape for leaf in leaves))
 
 
 @functools.lru_cache(maxsize=4096)
-def own_parts(op: Op, place: Edge) -> tuple[tuple[int, int], ...]:
-  """Where in a row gradients are one device's own, not the sum of all.
+def unsummed_spans(op: Op, position: Edge) -> tuple[tuple[int, int], ...]:
+  """The spans of a row whose gradients still have to be summed over devices.
+
+  They are those of all parameters but batch norms', whose gradients
+  `batch_norm` sums itself.
+
+  Args:
+    op: the candidate.
+    position: edge without a name.
 
   Returns:
-    Starts and ends, in order: of all parameters but those of batch norms.
+    (start, end) of each span, in order; adjacent ones are joined.
   """
-  shapes = nn.meta.unbox(boxed_shapes(op, place))["params"]
-  norms, parts, start = norms_at(op, place), [], 0
+  shapes = nn.meta.unbox(declared_shapes(op, position))["params"]
+  norms, spans, start = candidate_norm_paths(op, position), [], 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
     end = start + leaf.size
     if tuple(key.key for key in path[:-1]) not in norms:
-      before = parts.pop() if parts and parts[-1][1] == start else (start,)
-      parts.append((before[0], end))
+      before = spans.pop() if spans and spans[-1][1] == start else (start,)
+      spans.append((before[0], end))
     start = end
-  return tuple(parts)
+  return tuple(spans)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,29 +131,38 @@ class Bank:
   """The variables of edges that run as if they were alike.
 
   Attributes:
-    name: under which its arrays lie among a module's variables.
-    edges: one for each row.
-    place: what all rows are stored as: an edge without a name, with the
-      candidates of all. Its widths may be larger than those of an edge, whose
-      row then has zeros for the channels that the edge lacks.
-    parts: in how many parts the channels of the place's input and output come,
-      each of which ends with such zeros of its own.
+    name: name of its arrays among a module's variables.
+    edges: edge of each row.
+    form: edge without a name that every row is stored as, with the candidates
+      of all. Its widths may be larger than those of an edge, whose row then has
+      zeros for the channels that the edge lacks.
+    parts: numbers of parts that the channels of the form's input and output
+      consist of, each of which ends with such zeros of its own.
   """
 
   name: str
   edges: tuple[Edge, ...]
-  place: Edge
+  form: Edge
   parts: tuple[int, int] = (1, 1)
 
   def length(self, collection: str) -> int:
-    """Of a row: that of the longest candidate, of parameters a multiple."""
-    lengths = (layout(op, self.place, collection) for op in self.place.ops)
+    """Length of a row: that of the longest candidate.
+
+    Rows of parameters are rounded up to a multiple of `ROW`.
+    """
+    lengths = (layout(op, self.form, collection) for op in self.form.ops)
     longest = max(one.length for one in lengths)
     return longest if collection != "params" else -(-longest // ROW) * ROW
 
   def pack(self, op: Op, collection: str, tree) -> np.ndarray:
-    """The variables of an edge's candidate, NumPy's -> f[length]."""
-    stored = layout(op, self.place, collection)
+    """A row f[length] from the variables of an edge's candidate.
+
+    Args:
+      op: the candidate.
+      collection: 'params' or 'batch_stats'.
+      tree: its variables, NumPy arrays of the edge's own widths.
+    """
+    stored = layout(op, self.form, collection)
     leaves = stored.structure.flatten_up_to(tree)
     wide = [
       _widen(leaf, shape, self._parts(shape))
@@ -144,9 +172,16 @@ class Bank:
     return stored.pack(tree, self.length(collection))
 
   def unpack(self, op: Op, edge: Edge, collection: str, row):
-    """f[length] -> the variables of a candidate of `edge`."""
+    """The variables of an edge's candidate from a row f[length].
+
+    Args:
+      op: the candidate.
+      edge: edge of the row.
+      collection: 'params' or 'batch_stats'.
+      row: array of JAX or NumPy; the result has the same kind of arrays.
+    """
     own = layout(op, nameless(edge), collection)
-    leaves = layout(op, self.place, collection).cut(row)
+    leaves = layout(op, self.form, collection).cut(row)
     narrow = [
       _narrow(leaf, shape, self._parts(shape))
       for leaf, shape in zip(leaves, own.shapes)
@@ -154,12 +189,16 @@ class Bank:
     return own.structure.unflatten(narrow)
 
   def _parts(self, shape: tuple[int, ...]) -> int:
-    """Of the last axis: vectors are of a norm, kernels have outputs last."""
+    """Number of parts of the last axis.
+
+    Vectors belong to a norm, of the input's channels; kernels have the output's
+    channels last.
+    """
     return self.parts[len(shape) > 1]
 
 
 def _widen(leaf: np.ndarray, shape: tuple[int, ...], parts: int) -> np.ndarray:
-  """Appends zeros to all axes; to each part of the last."""
+  """Appends zeros to all axes; on the last axis, to each part of it."""
   if leaf.shape == shape:
     return leaf
   *others, last = shape
@@ -179,25 +218,37 @@ def _narrow(leaf, shape: tuple[int, ...], parts: int):
   return leaf[own].reshape(shape)
 
 
-# Rows of parameters are multiples of so many numbers: as many devices as divide
-# it can each keep a part of every row.
-ROW = 512
-
-
 @functools.singledispatch
 def banks(network: Network) -> tuple[Bank, ...]:
-  """The banks of a network's module; all other edges have named trees."""
+  """The banks of a network's module; all other edges have named trees.
+
+  Dispatches on the type of network. A family whose searched edges do not form
+  one line registers a function of its own, such as one that joins `line_banks`
+  of several lines.
+
+  Args:
+    network: a space or an architecture.
+  """
+  return line_banks(network.layers)
+
+
+def line_banks(edges: tuple[Edge, ...]) -> tuple[Bank, ...]:
+  """The banks of edges that run one after the other.
+
+  Args:
+    edges: searched and fixed edges, in the order in which they run.
+  """
   return tuple(
     Bank(run[0].name, tuple(run), nameless(run[0]))
-    for run in alike_runs(network.layers)
+    for run in alike_runs(edges)
     if len(run[0].ops) > 1
   )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _cut(shapes, length, vector):
-  """The leaves that lie in a vector f[length]."""
-  del length
+  """The leaves that lie in a vector f[length]; its gradient is one copy."""
+  del length  # The backward pass needs it.
   return _slices(shapes, vector)
 
 
@@ -210,6 +261,7 @@ def _slices(shapes, vector) -> list:
 
 
 def _cut_forward(shapes, length, vector):
+  # Of the vector, the backward pass needs its type alone.
   return _cut(shapes, length, vector), vector[:0]
 
 
@@ -228,15 +280,15 @@ def inherit(space: Network, variables: dict, network: Network) -> dict:
   """The variables of an architecture, picked from those of its space.
 
   Args:
-    space: from which `network` was chosen.
+    space: search space that `network` was chosen from.
     variables: {'params', 'batch_stats'} of the space's module.
-    network: the architecture.
+    network: architecture, as `space.choose` gives.
 
   Returns:
     {'params', 'batch_stats'} of the architecture's module.
 
   Raises:
-    ValueError: `network` is not of `space`, or `variables` are not its own.
+    ValueError: `network` is not of `space`, or `variables` are not the space's.
   """
   _check_chosen(space, network)
   own = banks(space)
@@ -255,7 +307,7 @@ def inherit(space: Network, variables: dict, network: Network) -> dict:
       trees.pop(bank.name, None)
       for row, edge in zip(tree[bank.name], bank.edges):
         op = ops[edge.name]
-        candidate = row[bank.place.ops.index(op)]
+        candidate = row[bank.form.ops.index(op)]
         mine = bank.unpack(op, edge, collection, candidate)
         if jax.tree.leaves(mine):
           trees[edge.name] = {op.name: mine}
@@ -264,7 +316,7 @@ def inherit(space: Network, variables: dict, network: Network) -> dict:
 
 
 def _entry(variables, *names: str):
-  """What lies in nested dicts under some names; None where nothing does."""
+  """The value in nested dicts under some names; None where there is none."""
   for name in names:
     if not isinstance(variables, Mapping):
       return None

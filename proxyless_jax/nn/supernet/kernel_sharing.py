@@ -1,61 +1,66 @@
-"""Families: candidates that share their code, compiled once for all of them.
+"""Kernel groups: candidates that share their code, compiled once for all.
 
 Most MBConv candidates differ in nothing but the kernel of their depthwise
 convolution; and so do all separable convolutions of trees. A supernet compiles
-one program for the family, with a switch over the kernels inside: half the
-compile time. Every other operation is a family of its own.
+one program for such a group, with a switch over the kernels inside: half the
+compile time. Every other operation is a group of its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from proxyless_jax.nn.layers.batch_norm import (
-  GIVEN,
   MOMENTS,
-  TOLD,
-  agreed_statistics,
+  MUTATED,
+  REUSED_MOMENTS,
+  synced_batch_stats,
 )
 from proxyless_jax.nn.ops.base import make
 from proxyless_jax.nn.ops.mobile import MBConvModule
 from proxyless_jax.nn.ops.tree import NormSepConvModule
 from proxyless_jax.nn.supernet import bank
-from proxyless_jax.nn.supernet.mixed import Family
+from proxyless_jax.nn.supernet.mixed import KernelGroup
 from proxyless_jax.space import Edge, MBConv, NormSepConv, Op
 
 
-def families_of(
-  ops: tuple[Op, ...], place: Edge, options, train: bool
-) -> list[Family]:
-  """The families of an edge's candidates, over rows of its banks.
+def kernel_groups(
+  ops: tuple[Op, ...],
+  position: Edge,
+  options: tuple[tuple[str, Any], ...],
+  train: bool,
+) -> list[KernelGroup]:
+  """The kernel groups of an edge's candidates, over rows of its banks.
 
   Args:
     ops: candidates.
-    place: where they stand: an edge without a name, so that all edges alike
-      share their functions, and what JAX has traced of them.
+    position: edge without a name, so that alike edges share their functions,
+      and what JAX has traced of them.
     options: keyword arguments of `make`, as pairs.
-    train: as in a module's call.
+    train: whether to use the batch's statistics, as in a module's call.
   """
-  groups: dict[object, list[int]] = {}
+  by_code: dict[Op, list[int]] = {}
   for i, op in enumerate(ops):
-    groups.setdefault(_shared(op), []).append(i)
-  width = max(bank.layout(op, place, MOMENTS).length for op in ops)
-  families = []
-  for positions in groups.values():
-    members = tuple(ops[i] for i in positions)
+    by_code.setdefault(_shared(op), []).append(i)
+  # A switch wants outputs of one shape: moments as long as the longest.
+  width = max(bank.layout(op, position, MOMENTS).length for op in ops)
+  groups = []
+  for candidates in by_code.values():
+    members = tuple(ops[i] for i in candidates)
     make_run = _alone if len(members) == 1 else _together
-    run = make_run(members, place, options, train, width)
-    families.append(Family(run, tuple(positions)))
-  return families
+    run = make_run(members, position, options, train, width)
+    groups.append(KernelGroup(run, tuple(candidates)))
+  return groups
 
 
 def _shared(op: Op) -> Op:
-  """The operation without what members of a family differ in."""
+  """The operation without the fields in which members of a group differ."""
   if type(op) is MBConv:
     return dataclasses.replace(op, kernel=1)
   if type(op) is NormSepConv:
@@ -63,49 +68,51 @@ def _shared(op: Op) -> Op:
   return op
 
 
+# Cached: JAX's own caches are by function, so that a new function for each call
+# would be traced, and compiled where it runs eagerly, every time.
 @functools.lru_cache(maxsize=4096)
-def _alone(ops: tuple[Op], place: Edge, options, train: bool, width: int):
+def _alone(ops: tuple[Op], position: Edge, options, train: bool, width: int):
   (op,) = ops
-  module = make(op, place, name=None, **dict(options))
-  of_params = bank.layout(op, place, "params")
+  module = make(op, position, name=None, **dict(options))
+  of_params = bank.layout(op, position, "params")
 
   def apply(variables, x, member):
     del member
-    return module.apply(variables, x, train, mutable=TOLD)
+    return module.apply(variables, x, train, mutable=MUTATED)
 
   def unpack(row, member):
     del member
     return of_params.unpack(row)
 
-  return _over_rows(apply, unpack, op, place, width)
+  return _over_rows(apply, unpack, op, position, width)
 
 
 @functools.lru_cache(maxsize=4096)
 def _together(
-  ops: tuple[Op, ...], place: Edge, options, train: bool, width: int
+  ops: tuple[Op, ...], position: Edge, options, train: bool, width: int
 ):
   module_of = MBConvModule if type(ops[0]) is MBConv else NormSepConvModule
-  module = module_of(ops, place, dict(options)["bn_momentum"])
-  of_params = [bank.layout(op, place, "params") for op in ops]
+  module = module_of(ops, position, dict(options)["bn_momentum"])
+  of_params = [bank.layout(op, position, "params") for op in ops]
 
   def apply(variables, x, member):
-    return module.apply(variables, x, train, member, mutable=TOLD)
+    return module.apply(variables, x, train, member, mutable=MUTATED)
 
   unpack = functools.partial(_unpack_member, of_params)
-  return _over_rows(apply, unpack, ops[0], place, width)
+  return _over_rows(apply, unpack, ops[0], position, width)
 
 
-def _over_rows(apply, unpack, op: Op, place: Edge, width: int):
-  """A `Family.run`: a module over rows of banks instead of named trees.
+def _over_rows(apply, unpack, op: Op, position: Edge, width: int):
+  """A `KernelGroup.run`: a module over rows of banks instead of named trees.
 
   Args:
-    apply: (variables, x, member) -> (y, what the batch told, by `TOLD`).
-    unpack: (row of parameters, member) -> their tree.
-    op: a member; all have statistics of the same shapes.
-    place: where it stands.
-    width: of a row of moments.
+    apply: function (variables, x, member) -> (y, the collections `MUTATED`).
+    unpack: function (row of parameters, member) -> tree of parameters.
+    op: any member; all have statistics of the same shapes.
+    position: edge without a name.
+    width: length of a row of moments.
   """
-  of_stats, of_moments = (bank.layout(op, place, name) for name in TOLD)
+  of_stats, of_moments = (bank.layout(op, position, name) for name in MUTATED)
 
   @jax.jit
   def run(member, params, stats, x, moments=None):
@@ -114,15 +121,16 @@ def _over_rows(apply, unpack, op: Op, place: Edge, width: int):
       "batch_stats": of_stats.unpack(stats),
     }
     if moments is not None:
-      variables[GIVEN] = of_moments.unpack(moments)
-    y, told = apply(variables, x, member)
-    told = {**variables, **told}
-    new = of_stats.pack(agreed_statistics(told), len(stats))
+      variables[REUSED_MOMENTS] = of_moments.unpack(moments)
+    y, mutated = apply(variables, x, member)
+    # An operation without batch norm gives no collection back.
+    mutated = {**variables, **mutated}
+    new = of_stats.pack(synced_batch_stats(mutated), len(stats))
     if moments is None:
       dtype = jnp.promote_types(x.dtype, jnp.float32)
       moments = jnp.zeros(width, dtype)
-      if MOMENTS in told:
-        moments = of_moments.pack(told[MOMENTS], width).astype(dtype)
+      if MOMENTS in mutated:
+        moments = of_moments.pack(mutated[MOMENTS], width).astype(dtype)
     # Linen's own layers give float32 for bfloat16, by their parameters.
     return y.astype(x.dtype), new.astype(stats.dtype), moments
 
@@ -132,8 +140,9 @@ def _over_rows(apply, unpack, op: Op, place: Edge, width: int):
 def _unpack_member(layouts: list[bank.Layout], row, member):
   """The tree in the row of a member, its depthwise kernel as a vector.
 
-  The members' trees are equal but for it. The vector is as long as the longest
-  kernel of the family: what follows the member's own is not its to use.
+  The members' trees are equal but for that kernel. The vector is as long as the
+  longest kernel of the group, since the member is known only when the program
+  runs: what follows the member's own kernel is of other leaves, and unused.
   """
   structure, shapes = layouts[0].structure, layouts[0].shapes
   names = structure.unflatten(range(len(shapes)))

@@ -5,21 +5,20 @@
 (Cai, Zhu, Han, ICLR 2019, section 3.2.) Forward runs the drawn candidate
 alone, and saves its input and its batch-norm moments, nothing else. Backward
 runs it again, and gives dx, the gradient of its weights (zeros for the others),
-and, where the gate wants a gradient,
+and, where a gate's gradient is used,
 
     dL/dgate_j = <o_j(x), dL/dm>
 
 for each involved candidate j, one after the other, so that memory stays that
-of one path. What wants a gradient is read off the call: a weight step compiles
-no gate gradients, an architecture step no weight gradients.
+of one path. The rule sees which gradients its caller uses: a weight step
+compiles no gate gradients, an architecture step no weight gradients.
 
-Two things keep programs small, for a supernet compiles some hundred candidates.
-Edges that are alike run under one `lax.scan`, so their candidates are compiled
-once; how they are joined is said by a wiring
-(`proxyless_jax.nn.supernet.wiring`). And their parameters are one array, a bank
-f[n, k, length]: row [i, j] holds candidate j of edge i, so drawing a path, its
-gradient and its optimizer step are array operations, not a program line per
-kernel.
+Two things keep programs small, for a supernet compiles hundreds of candidates.
+Edges that are alike run under one `lax.scan`, so their candidates are
+compiled once; a wiring (`proxyless_jax.nn.supernet.wiring`) describes how they
+are joined. And their parameters are one array, a bank f[n, k, length]: row
+[i, j] holds candidate j of edge i, so drawing a path, its gradient and its
+optimizer step are array operations, not an instruction per kernel.
 """
 
 from __future__ import annotations
@@ -37,28 +36,28 @@ from jax import lax
 from proxyless_jax.nn.supernet.wiring import Graph, Line
 
 
-class Family(NamedTuple):
-  """Candidates that are compiled together, since most of their code is one.
+class KernelGroup(NamedTuple):
+  """Candidates that are compiled together, since they share most of their code.
 
   Attributes:
-    run: (member i32[], params f[length], stats f[length'], x, moments=None) ->
-      (o_j(x), new stats f[length'], moments f[width] of the batch), where
-      j = positions[member]. Where it is given the moments, it takes them for
-      the batch's.
-    positions: of the members among an edge's candidates.
+    run: function (member i32[], params f[length], stats f[length'], x,
+      moments=None) -> (o_j(x), new stats f[length'], moments f[width]) of
+      candidate j = candidates[member]. The moments are those of the batch, or
+      the given ones, which it then uses instead of computing them.
+    candidates: indices of the members among an edge's candidates.
   """
 
   run: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
-  positions: tuple[int, ...]
+  candidates: tuple[int, ...]
 
 
 class EdgeGates(NamedTuple):
-  """What n alike edges need to know of a draw.
+  """The part of a draw that n alike edges see.
 
   Attributes:
-    index: i32[n], the drawn candidates.
+    index: i32[n], drawn candidates.
     gate: f[n, k], one-hot at `index`; carries the straight-through gradient.
-    involved: bool[n, k], the candidates whose gates get a gradient.
+    involved: bool[n, k], whether a candidate's gate gets a gradient.
   """
 
   index: jax.Array
@@ -69,14 +68,23 @@ class EdgeGates(NamedTuple):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class _Wanted:
-  """Which gradients the caller of the backward pass will use."""
+  """Which gradients the caller of the backward pass uses.
+
+  Static, so that the backward pass is traced without the others. It travels
+  from the forward to the backward rule among the residuals, which have to be
+  pytrees: hence the registration.
+
+  Attributes:
+    params: whether the gradient of the parameters is used.
+    gate: whether the gradient of the gates is used.
+  """
 
   params: bool
   gate: bool
 
 
 def mixed_edges(
-  families: Sequence[Family],
+  groups: Sequence[KernelGroup],
   params: jax.Array,
   stats: jax.Array,
   x: jax.Array,
@@ -86,21 +94,22 @@ def mixed_edges(
   """Runs the drawn candidates of n edges that are alike.
 
   Args:
-    families: all k candidates, each in one family; all give the same shape.
-    params: f[n, k, length], the bank of parameters; or f[n, 1, length], the
-      drawn rows alone, where gates want no gradient.
-    stats: f[n, k, length'], the bank of batch-norm statistics.
-    x: what the wiring begins with: f[b, h, w, c], input of the first edge of a
-      line; f[inputs, b, h, w, c] of a graph.
-    gates: of these edges.
-    wiring: how the edges are joined.
+    groups: kernel groups that hold each of the k candidates once; all
+      candidates give the same shape.
+    params: bank of parameters f[n, k, length]; or f[n, 1, length], the drawn
+      rows alone, where gates need no gradient.
+    stats: bank of batch-norm statistics f[n, k, length'].
+    x: input f[b, h, w, c] of a line's first edge, or inputs
+      f[inputs, b, h, w, c] of a graph.
+    gates: index i32[n], gate f[n, k] and involved bool[n, k] of these edges.
+    wiring: description of how the edges are joined.
 
   Returns:
-    What the wiring ends with: the output of a line's last edge, or those of a
-    graph f[outputs, b, h, w, c]; and the bank of statistics, of which only
+    The output f[b, h, w, c] of a line's last edge, or the outputs
+    f[outputs, b, h, w, c] of a graph; and the bank of statistics, of which only
     the drawn rows have changed.
   """
-  static = (tuple(families), wiring)
+  static = (tuple(groups), wiring)
   y, new = _run(static, params, stats, x, *gates)
   return y, _put_drawn(gates.index, new, stats)
 
@@ -113,25 +122,27 @@ def _run(static, params, stats, x, index, gate, involved):
 
 
 def _scan_forward(static, params, stats, x, index):
-  families, wiring = static
+  groups, wiring = static
 
   def edge(carry, drawn):
-    place, index, *variables = drawn
-    family, member = _locate(families, index)
-    runs = [family.run for family in families]
-    x = wiring.read(carry, place)
-    y, new, moments = lax.switch(family, runs, member, *variables, x)
-    return wiring.write(carry, place, y), (x, new, moments)
+    ends, index, *variables = drawn
+    number, member = _locate(groups, index)
+    runs = [group.run for group in groups]
+    x = wiring.read(carry, ends)
+    y, new, moments = lax.switch(number, runs, member, *variables, x)
+    return wiring.write(carry, ends, y), (x, new, moments)
 
   drawn = (index, _get_drawn(index, params), _get_drawn(index, stats))
   carry, (inputs, new, moments) = scan(
-    edge, wiring.begin(x), (wiring.places(), *drawn)
+    edge, wiring.begin(x), (wiring.ends(), *drawn)
   )
   saved = wiring.save(carry, inputs)
   return (wiring.end(carry), new), (saved, *drawn, moments)
 
 
 def _forward(static, params, stats, x, index, gate, involved):
+  # `symbolic_zeros` wraps every argument; `perturbed` says that somebody
+  # differentiates with respect to it.
   wanted = _Wanted(params=params.perturbed, gate=gate.perturbed)
   params, stats = params.value, stats.value
   out, saved = _scan_forward(static, params, stats, x.value, index.value)
@@ -139,29 +150,34 @@ def _forward(static, params, stats, x, index, gate, involved):
 
 
 def _backward(static, residuals, cotangents):
-  families, wiring = static
+  groups, wiring = static
   (inputs, *drawn), params, stats, involved, wanted = residuals
+  # Running statistics carry no gradient; `cotangents[1]` is theirs.
   dy = cotangents[0]
+  # Zero where the loss does not depend on the output.
   if not isinstance(dy, jax.Array):
     dy = jnp.zeros(dy.aval.shape, dy.aval.dtype)
-  branches = [functools.partial(_pull_back, f.run, wanted) for f in families]
+  branches = [
+    functools.partial(_pull_back, group.run, wanted) for group in groups
+  ]
 
   def edge(carry, own):
-    i, place, (index, *variables), candidates, involved = own
-    x, dy = wiring.saved_of(inputs, i, place), wiring.read_back(carry, place)
-    family, member = _locate(families, index)
-    dx, dp, product = lax.switch(family, branches, member, x, *variables, dy)
+    i, ends, (index, *variables), candidates, involved = own
+    x, dy = wiring.saved_of(inputs, i, ends), wiring.read_back(carry, ends)
+    number, member = _locate(groups, index)
+    dx, dp, product = lax.switch(number, branches, member, x, *variables, dy)
     dgate = None
     if wanted.gate:
+      # The drawn candidate's product comes from the run that gives dx.
       is_drawn = jnp.arange(len(involved)) == index
       asked = involved & ~is_drawn
-      others = _inner_products(families, *candidates, asked, x, dy)
+      others = _inner_products(groups, *candidates, asked, x, dy)
       dgate = jnp.where(is_drawn, jnp.where(involved, product, 0.0), others)
-    return wiring.write_back(carry, place, dx), (dp, dgate)
+    return wiring.write_back(carry, ends, dx), (dp, dgate)
 
   candidates = (params, stats) if wanted.gate else None
   order = jnp.arange(len(involved), dtype=jnp.int32)
-  own = (order, wiring.places(), tuple(drawn), candidates, involved)
+  own = (order, wiring.ends(), tuple(drawn), candidates, involved)
   carry, (dp, dgate) = scan(edge, wiring.begin_back(dy), own, reverse=True)
   dparams = None
   if wanted.params:
@@ -170,7 +186,12 @@ def _backward(static, residuals, cotangents):
 
 
 def _pull_back(run, wanted: _Wanted, member, x, p, s, moments, dy):
-  """(dx, d params, <o_j(x), dy>) along the drawn candidate j."""
+  """(dx, d params, <o_j(x), dy>) along the drawn candidate j.
+
+  The candidate is run again, with the saved batch moments: without them every
+  recomputation would be a pass over the maps more, and an exchange between
+  devices that share a batch.
+  """
 
   def output(x, p):
     return run(member, p, s, x, moments)[0]
@@ -184,15 +205,15 @@ def _pull_back(run, wanted: _Wanted, member, x, p, s, moments, dy):
   return dx, dp, _inner(y, dy) if wanted.gate else None
 
 
-def _inner_products(families, params, stats, asked, x, dy) -> jax.Array:
+def _inner_products(groups, params, stats, asked, x, dy) -> jax.Array:
   """<o_j(x), dy> of each candidate j that is asked for, else zero: f[k].
 
   One after the other, so that only one o_j is in memory at a time.
   """
   products, order = [], []
-  for family in families:
+  for group in groups:
 
-    def one(_, inputs, run=family.run):
+    def one(_, inputs, run=group.run):
       member, p, s, asked = inputs
       product = lax.cond(
         asked,
@@ -201,22 +222,23 @@ def _inner_products(families, params, stats, asked, x, dy) -> jax.Array:
       )
       return None, product
 
-    positions = np.array(family.positions)
-    members = jnp.arange(len(positions), dtype=jnp.int32)
-    rows = (members, params[positions], stats[positions], asked[positions])
+    own = np.array(group.candidates)
+    members = jnp.arange(len(own), dtype=jnp.int32)
+    rows = (members, params[own], stats[own], asked[own])
     products.append(scan(one, None, rows)[1])
-    order.extend(family.positions)
+    order.extend(group.candidates)
+  # From the order of the groups back to that of the candidates.
   return jnp.concatenate(products)[np.argsort(order)]
 
 
-def _locate(families, index):
-  """Which family a candidate is of, and which of its members: i32[], i32[]."""
-  places = {
-    position: (number, member)
-    for number, family in enumerate(families)
-    for member, position in enumerate(family.positions)
+def _locate(groups, index):
+  """A candidate's group and its number among the members: i32[], i32[]."""
+  found = {
+    candidate: (number, member)
+    for number, group in enumerate(groups)
+    for member, candidate in enumerate(group.candidates)
   }
-  table = jnp.array([places[i] for i in range(len(places))], jnp.int32)
+  table = jnp.array([found[i] for i in range(len(found))], jnp.int32)
   return table[index, 0], table[index, 1]
 
 

@@ -1,10 +1,13 @@
-"""Wirings: from where mixed edges read, and where their outputs go.
+"""Wirings: what mixed edges read, and where their outputs go.
 
-A `Line` is a chain of edges, each with its shortcut where they have one. A
-`Graph` is any acyclic one: a node is the sum of the edges that lead to it.
+A `Line` is a chain of edges, with a shortcut beside each or beside none. A
+`Graph` is any acyclic graph, whose nodes are sums of the edges that lead to
+them.
 
-Both say it for the forward loop over edges, whose carry holds what later edges
-read, and for the backward loop, whose carry holds those arrays' gradients.
+A wiring serves two loops: the forward loop over edges, whose carry holds what
+later edges read, and the backward loop, whose carry holds the gradients of
+those arrays. Each has a `begin`, a read and a write for every edge, and an
+`end`. `save` picks what the backward loop needs of the forward one.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from proxyless_jax.space.networks.tree import EdgeGraph
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,18 +32,18 @@ class Line:
 
   shortcut: bool
 
-  def places(self) -> None:
-    """What the loops need to know of each edge: nothing."""
+  def ends(self) -> None:
+    """What tells the edges apart for the loops: nothing, in a line."""
 
   def begin(self, x):
     return x
 
-  def read(self, carry, place):
-    del place
+  def read(self, carry, ends):
+    del ends
     return carry
 
-  def write(self, carry, place, y):
-    del place
+  def write(self, carry, ends, y):
+    del ends
     return carry + y if self.shortcut else y
 
   def end(self, carry):
@@ -49,28 +54,33 @@ class Line:
     del carry
     return inputs
 
-  def saved_of(self, saved, i, place):
+  def saved_of(self, saved, i, ends):
     """The input of edge i."""
-    del place
+    del ends
     return lax.dynamic_index_in_dim(saved, i, keepdims=False)
 
   def begin_back(self, dy):
     return dy
 
-  def read_back(self, carry, place):
-    del place
+  def read_back(self, carry, ends):
+    del ends
     return carry
 
-  def write_back(self, carry, place, dx):
-    del place
+  def write_back(self, carry, ends, dx):
+    del ends
     return carry + dx if self.shortcut else dx
 
   def end_back(self, carry):
     return carry
 
 
-class Place(NamedTuple):
-  """Nodes of an edge, i32[]."""
+class Ends(NamedTuple):
+  """The nodes of an edge.
+
+  Attributes:
+    source: i32[], node that the edge reads.
+    target: i32[], node that it leads to.
+  """
 
   source: jax.Array
   target: jax.Array
@@ -78,96 +88,61 @@ class Place(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-  """Edges between nodes: inputs first, then inner ones, then outputs.
+  """Edges between the nodes of a graph.
 
-  What is saved for the backward pass is one array for each node that edges
-  read, however many they are.
+  The backward pass needs one array for each node that edges read, however many
+  edges there are.
 
   Attributes:
-    inputs, inner, outputs: how many nodes there are of each kind.
-    sources, targets: nodes of each edge. An edge reads no node that it, or an
-      edge after it, leads to.
+    edges: nodes that each edge reads and leads to.
   """
 
-  inputs: int
-  inner: int
-  outputs: int
-  sources: tuple[int, ...]
-  targets: tuple[int, ...]
+  edges: EdgeGraph
 
-  @property
-  def nodes(self) -> int:
-    return self._read + self.outputs
-
-  @property
-  def _read(self) -> int:
-    """How many nodes edges read."""
-    return self.inputs + self.inner
-
-  def places(self) -> Place:
-    return Place(
-      jnp.array(self.sources, jnp.int32), jnp.array(self.targets, jnp.int32)
+  def ends(self) -> Ends:
+    """The nodes of all edges: i32[edges] each."""
+    return Ends(
+      jnp.array(self.edges.sources, jnp.int32),
+      jnp.array(self.edges.targets, jnp.int32),
     )
 
   def begin(self, x):
     """f[inputs, ...] -> all nodes f[inputs + inner + outputs, ...]."""
-    more = (self.inner + self.outputs, *x.shape[1:])
+    more = (self.edges.inner + self.edges.outputs, *x.shape[1:])
     return jnp.concatenate([x, jnp.zeros(more, x.dtype)])
 
-  def read(self, carry, place: Place):
-    return lax.dynamic_index_in_dim(carry, place.source, keepdims=False)
+  def read(self, carry, ends: Ends):
+    return lax.dynamic_index_in_dim(carry, ends.source, keepdims=False)
 
-  def write(self, carry, place: Place, y):
-    return _add_to(carry, place.target, y)
+  def write(self, carry, ends: Ends, y):
+    return _add_to(carry, ends.target, y)
 
   def end(self, carry):
     """f[outputs, ...]."""
-    return carry[self._read :]
+    return carry[self.edges.read :]
 
   def save(self, carry, inputs):
     del inputs
-    return carry[: self._read]
+    return carry[: self.edges.read]
 
-  def saved_of(self, saved, i, place: Place):
+  def saved_of(self, saved, i, ends: Ends):
     del i
-    return lax.dynamic_index_in_dim(saved, place.source, keepdims=False)
+    return lax.dynamic_index_in_dim(saved, ends.source, keepdims=False)
 
   def begin_back(self, dy):
-    more = (self._read, *dy.shape[1:])
+    more = (self.edges.read, *dy.shape[1:])
     return jnp.concatenate([jnp.zeros(more, dy.dtype), dy])
 
-  def read_back(self, carry, place: Place):
-    return lax.dynamic_index_in_dim(carry, place.target, keepdims=False)
+  def read_back(self, carry, ends: Ends):
+    return lax.dynamic_index_in_dim(carry, ends.target, keepdims=False)
 
-  def write_back(self, carry, place: Place, dx):
-    return _add_to(carry, place.source, dx)
+  def write_back(self, carry, ends: Ends, dx):
+    return _add_to(carry, ends.source, dx)
 
   def end_back(self, carry):
-    return carry[: self.inputs]
+    return carry[: self.edges.inputs]
 
 
 def _add_to(nodes, i, y):
   old = lax.dynamic_index_in_dim(nodes, i)
   return lax.dynamic_update_index_in_dim(nodes, old + y[None], i, 0)
-
-
-def tree_graph(trees: int, branches: int, count: int) -> Graph:
-  """Trees of equal levels, each with one input and one output.
-
-  Args:
-    trees: how many.
-    branches: edges below each node.
-    count: edges of all trees, level by level from the top; in a level, those
-      of the first tree first.
-  """
-  sources, targets, above, nodes = [], [], range(trees), trees
-  while True:
-    level = len(above) * branches
-    sources += [above[i // branches] for i in range(level)]
-    if len(sources) >= count:
-      break
-    above = range(nodes, nodes + level)
-    nodes += level
-    targets += above
-  targets += [nodes + i * trees // level for i in range(level)]
-  return Graph(trees, nodes - trees, trees, tuple(sources), tuple(targets))

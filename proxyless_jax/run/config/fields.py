@@ -6,47 +6,66 @@ import contextlib
 import dataclasses
 import math
 import re
+import types
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from proxyless_jax.space.suggest import did_you_mean
 
+Section = TypeVar("Section")
+_SECTION = "a section of fields"
 
-def read(cls, section: Any, path: str = ""):
+
+def read(cls: type[Section], section: object, path: str = "") -> Section:
   """Makes a dataclass of nested dicts, field by field.
 
   Args:
     cls: frozen dataclass; a field may be a dataclass, bool, int, float, str, a
       tuple, a union, or a Mapping, whose values may be dataclasses.
-    section: has every field of it, and nothing else.
-    path: dotted, of the section.
+    section: nested dicts; fields that are left out have their defaults.
+    path: dotted path of the section in the config, '' for the config itself.
 
   Raises:
     ValueError: unknown, missing or wrong fields, named by their dotted path.
   """
   if not isinstance(section, Mapping):
-    raise ValueError(f"{path} = {section!r}: expected a section of fields")
+    raise ValueError(f"{path} = {section!r}: expected {_SECTION}")
   hints = get_type_hints(cls)
-  names = [field.name for field in dataclasses.fields(cls)]
-  check_names(path, section, names, names)
-  values = {}
-  for name in names:
-    where = f"{path}.{name}" if path else name
-    values[name] = _value(hints[name], section[name], where)
+  check_names(path, section, hints, _required(cls))
+  values = {
+    name: _value(hint, section[name], f"{path}.{name}" if path else name)
+    for name, hint in hints.items()
+    if name in section
+  }
   with in_section(path, cls):
     return cls(**values)
 
 
-@contextlib.contextmanager
-def in_section(path: str, cls) -> Iterator[None]:
-  """Gives errors that name a field of a section the section's own name too.
+def _required(cls: type) -> list[str]:
+  """Names of the fields without a default."""
+  return [
+    field.name
+    for field in dataclasses.fields(cls)
+    if field.default is dataclasses.MISSING
+    and field.default_factory is dataclasses.MISSING
+  ]
 
-  What reads a section, such as the data's options, knows nothing of the config
-  that it is a part of.
+
+def is_union(hint: object) -> bool:
+  """Whether a type hint is a union, such as `int | tuple[int, int]`."""
+  return get_origin(hint) in (Union, types.UnionType)
+
+
+@contextlib.contextmanager
+def in_section(path: str, cls: type) -> Iterator[None]:
+  """Puts the path of a section before errors that name one of its fields.
+
+  Code that reads a section, such as the data's options, knows nothing of the
+  config that it is a part of.
 
   Args:
-    path: dotted, of the section.
-    cls: its dataclass.
+    path: dotted path of the section.
+    cls: dataclass of the section.
   """
   try:
     yield
@@ -59,28 +78,35 @@ def in_section(path: str, cls) -> Iterator[None]:
     raise ValueError(f"{path}.{error}") from error
 
 
-def _value(hint, value, where: str):
+def _value(hint: Any, value: Any, where: str) -> Any:
   if dataclasses.is_dataclass(hint):
     return read(hint, value, where)
   if get_origin(hint) is Mapping:
     return _mapping(get_args(hint)[1], value, where)
   if any(get_origin(kind) is tuple for kind in (hint, *get_args(hint))):
-    # What is in it, or may stand in its place, the dataclass checks.
+    # The dataclass checks the items, and what a union allows instead.
     return tuple(value) if isinstance(value, list) else value
   if hint is float and isinstance(value, int) and not isinstance(value, bool):
     value = float(value)
   bool_as_int = hint is int and isinstance(value, bool)
   if not isinstance(value, hint) or bool_as_int:
-    expected = getattr(hint, "__name__", hint)
-    raise ValueError(f"{where} = {value!r}: expected {expected}")
+    raise ValueError(f"{where} = {value!r}: expected {_expected(hint)}")
   if hint is float and not math.isfinite(value):
     raise ValueError(f"{where} = {value!r}: expected a finite number")
   return value
 
 
-def _mapping(hint, value, where: str):
+def _expected(hint: Any) -> str:
+  """What a type hint asks for, in words."""
+  if is_union(hint):
+    *kinds, last = (_expected(kind) for kind in get_args(hint))
+    return f"{', '.join(kinds)} or {last}"
+  return _SECTION if hint is Mapping else hint.__name__
+
+
+def _mapping(hint: Any, value: Any, where: str) -> Mapping:
   if not isinstance(value, Mapping):
-    raise ValueError(f"{where} = {value!r}: expected a section of fields")
+    raise ValueError(f"{where} = {value!r}: expected {_SECTION}")
   if not dataclasses.is_dataclass(hint):
     return value
   return {
@@ -90,9 +116,19 @@ def _mapping(hint, value, where: str):
 
 
 def check_names(
-  path: str, section: Collection[str], known, required=()
+  path: str,
+  section: Collection[str],
+  known: Collection[str],
+  required: Collection[str] = (),
 ) -> None:
-  """Raises a ValueError for names in `section` not known, or missing there."""
+  """Raises a ValueError for unknown or missing names.
+
+  Args:
+    path: dotted path of the section.
+    section: names that it has.
+    known: names that it may have.
+    required: names that it must have.
+  """
   unknown = sorted(set(section) - set(known), key=str)
   missing = sorted(set(required) - set(section))
   problems = []
@@ -108,8 +144,8 @@ def check_names(
     raise ValueError(f"{where}: {', '.join(problems)}{meant}")
 
 
-def one_of(field: str, value, choices) -> None:
-  """Raises a ValueError that names the field; so do those below."""
+def one_of(field: str, value: object, choices: Collection[str]) -> None:
+  """Raises a ValueError, which names the field, for none of the choices."""
   if value not in choices:
     raise ValueError(
       f"{field} = {value!r}: expected one of {choices}"
@@ -117,33 +153,27 @@ def one_of(field: str, value, choices) -> None:
     )
 
 
-def positive(field: str, value) -> None:
-  """For a value that is not above 0."""
+def positive(field: str, value: float) -> None:
+  """Raises a ValueError for a value that is not above 0."""
   if not value > 0:
     raise ValueError(f"{field} = {value!r}: expected a positive number")
 
 
-def not_negative(field: str, value) -> None:
-  """For a value below 0."""
+def not_negative(field: str, value: float) -> None:
+  """Raises a ValueError for a value below 0."""
   if not value >= 0:
     raise ValueError(f"{field} = {value!r}: expected 0 or more")
 
 
 def divides(field: str, value: int, of: str, whole: int) -> None:
-  """For a value that is no positive divisor of the field `of`."""
+  """Raises a ValueError for no positive divisor of the field `of`."""
   if value < 1 or whole % value:
     raise ValueError(
       f"{field} = {value!r}: expected a positive divisor of {of} = {whole}"
     )
 
 
-def fraction(field: str, value) -> None:
-  """For a value below 0, or of 1 or more."""
+def fraction(field: str, value: float) -> None:
+  """Raises a ValueError for a value below 0, or of 1 or more."""
   if not 0 <= value < 1:
     raise ValueError(f"{field} = {value!r}: expected at least 0 and below 1")
-
-
-def at_most(field: str, value, limit, what: str) -> None:
-  """For a value above a limit, which `what` explains."""
-  if value > limit:
-    raise ValueError(f"{field} = {value!r}: expected at most {limit}, {what}")

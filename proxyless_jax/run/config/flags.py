@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import NoReturn
 
 from absl import flags, logging
 
 from proxyless_jax.run.config import mistakes
+from proxyless_jax.run.config.named import config_file, config_names
 from proxyless_jax.run.hosts.joining import Place, find_place
 
-PROGRAM = "python -m proxyless_jax.main"
+PROGRAM = "python -m proxyless_jax"
 USAGE = (
-  f"usage: {PROGRAM} --config=FILE[:VARIANT] --workdir=DIR "
+  f"usage: {PROGRAM} --config=NAME[:VARIANT] --workdir=DIR "
   "[--config.FIELD=VALUE ...]"
 )
-EXAMPLE = f"example: {PROGRAM} --config=configs/mnist.py --workdir=runs/mnist"
-NEEDED = {"config": "a config file", "workdir": "the folder of the run"}
+EXAMPLE = f"example: {PROGRAM} --config=mnist --workdir=runs/mnist"
+CONFIG_FLAGS = ("--config", "-config")
+NEEDED = {"config": "a config", "workdir": "the folder of the run"}
 
 _DISTRIBUTED = flags.DEFINE_bool(
   "distributed", False, "One of several hosts; what started it says which."
@@ -35,13 +36,14 @@ def fail(message: str) -> NoReturn:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """Parses the flags, `--config` among them; gives what is no flag."""
+  """Parses the flags, `--config` among them; returns what is no flag."""
   if not argv[1:]:
-    sys.exit(f"{USAGE}\n{EXAMPLE}")
+    names = ", ".join(config_names())
+    sys.exit(f"{USAGE}\n{EXAMPLE}\nconfigs: {names}, or a file of your own")
   # ml_collections warns of what is an error here.
   logging.set_verbosity(logging.ERROR)
   try:
-    rest = flags.FLAGS([_expanded(arg) for arg in argv])
+    rest = flags.FLAGS(_with_files(argv))
     _check_given()
     flags.FLAGS.config.get("job")  # A file that is not there raises only here.
     return rest
@@ -58,15 +60,21 @@ def _check_given() -> None:
       fail(f"no --{name}: expected {what}; {EXAMPLE}")
 
 
-def _expanded(arg: str) -> str:
-  """`--config=~/FILE` with the home folder, as shells leave it."""
-  name, equals, value = arg.partition("=")
-  is_config = name.lstrip("-") == "config"
-  return name + equals + os.path.expanduser(value) if is_config else arg
+def _with_files(argv: list[str]) -> list[str]:
+  """The arguments with the file of a config that is given by its name."""
+  arguments = []
+  for before, argument in zip(["", *argv], argv):
+    name, equals, value = argument.partition("=")
+    if equals and name in CONFIG_FLAGS:
+      argument = name + equals + config_file(value)
+    elif before in CONFIG_FLAGS:
+      argument = config_file(argument)
+    arguments.append(argument)
+  return arguments
 
 
 def place() -> Place | None:
-  """Of this host among several, as flags and environment say."""
+  """The place of this host among several, as flags and environment say."""
   return find_place(
     _DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
   )

@@ -13,32 +13,35 @@ DTYPES = ("float32", "bfloat16")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeasureOptions:
-  """A measured table of costs.
+  """The measurement of a table of costs.
 
   Attributes:
-    runtime: 'xla' on the device at hand, or 'onnx' for ONNX Runtime on its CPU.
-    quantity: 'latency' in ms, or 'energy' in mJ; of a whole batch.
-    batch: images at once.
-    dtype: of activations, 'float32' or, by XLA, 'bfloat16'.
-    classes: of the networks; 0 for those of the data, which are then read.
-    calibration: whole networks that the table is fitted to.
-    held_out: others that it is checked on.
-    tolerance: relative standard error of a reading that is enough.
-    max_rounds: of visits to a network; after these its reading is taken as it
-      is.
+    runtime: 'xla' for the device at hand, or 'onnx' for ONNX Runtime on its
+      CPU.
+    quantity: 'latency' in ms, or 'energy' in mJ, both for a whole batch.
+    batch: images per forward pass.
+    dtype: type of activations, 'float32' or, by XLA, 'bfloat16'.
+    classes: number of classes of the networks, so that no data are read; 0 for
+      the classes of the data, which are then read.
+    calibration: number of networks that the table is fitted to.
+    held_out: number of other networks that the table is checked on.
+    tolerance: relative standard error at which a network's reading is good
+      enough.
+    max_rounds: most measurements of a network; its reading is then taken
+      whatever its error.
   """
 
-  runtime: str
-  quantity: str
-  batch: int
-  dtype: str
-  classes: int
-  calibration: int
-  held_out: int
-  tolerance: float
-  max_rounds: int
+  runtime: str = "xla"
+  quantity: str = "latency"
+  batch: int = 1
+  dtype: str = "float32"
+  classes: int = 1000
+  calibration: int = 60
+  held_out: int = 30
+  tolerance: float = 0.004
+  max_rounds: int = 100
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     fields.one_of("measure.runtime", self.runtime, RUNTIMES)
     fields.one_of("measure.quantity", self.quantity, QUANTITIES)
     dtypes = DTYPES[:1] if self.runtime == "onnx" else DTYPES

@@ -16,18 +16,20 @@ from typing import Any
 
 from absl import flags
 
+from proxyless_jax.run.config.named import (
+  config_file,
+  config_names,
+  configs_in,
+)
 from proxyless_jax.space.suggest import did_you_mean, nearest
 
-# By the type of a field.
+# Parsers of absl by the type of a field, and what they expect.
 PARSERS = {
   bool: (flags.BooleanParser(), "True or False"),
   int: (flags.IntegerParser(), "an integer"),
   float: (flags.FloatParser(), "a number"),
 }
-# Where configs are in a clone.
-CONFIGS = "configs"
-GET_CONFIG = "def get_config("  # Others are helpers of configs.
-# Of a name that is in several sections, how many are suggested.
+# Most suggestions for a name that several sections have.
 LISTED = 5
 
 
@@ -68,52 +70,54 @@ def _given(arguments: list[str]) -> Iterator[tuple[str, str | None]]:
       yield match[1], value
 
 
-def _wrong_file(file: str) -> str:
-  """Of a config file that is not there, or that is none."""
-  path = file.partition(":")[0]
-  folder, name = os.path.split(path)
+def _wrong_file(given: str) -> str:
+  """What is wrong with a config that is not there, or that is none."""
+  path = given.partition(":")[0]
+  if path in config_names():
+    return ""
   if os.path.isdir(path):
-    return f"expected a Python file, got a folder{_listed(path)}"
+    return f"expected a config, got a folder{_known(path)}"
   if not os.path.exists(path):
-    folder = folder if _configs_in(folder) else CONFIGS
-    meant = nearest(name, _configs_in(folder))
-    question = f"; did you mean {os.path.join(folder, meant)}?" if meant else ""
-    return f"there is no such file{_listed(folder)}{question}"
+    missing = "config of this name" if _is_name(path) else "such file"
+    return f"there is no {missing}{_known(os.path.dirname(path), path)}"
   if not path.endswith(".py"):
-    return f"expected a Python file with a get_config(){_listed(CONFIGS)}"
+    return f"expected a Python file with a get_config(){_known()}"
   return ""
 
 
-def _listed(folder: str) -> str:
-  names = _configs_in(folder)
-  where = os.path.abspath(folder or ".")
-  return f"; in {where} there are {', '.join(names)}" if names else ""
+def _is_name(path: str) -> bool:
+  return bool(path) and path == os.path.basename(path).removesuffix(".py")
 
 
-def _configs_in(folder: str) -> list[str]:
-  """The config files of a folder; none where there is no such folder."""
-  folder = folder or "."
-  names = os.listdir(folder) if os.path.isdir(folder) else []
-  return sorted(
-    name
-    for name in names
-    if name.endswith(".py") and GET_CONFIG in _text(os.path.join(folder, name))
-  )
+def _known(folder: str = "", path: str = "") -> str:
+  """The end of an error: the configs that there are, and the one meant.
+
+  Args:
+    folder: folder of the user's own configs; '' for those of the package.
+    path: name or path of a config that is not there.
+  """
+  known, where = config_names(), "known are"
+  if folder and (files := configs_in(folder)):
+    known = [os.path.join(folder, file) for file in files]
+    where = f"in {os.path.abspath(folder)} there are"
+  names = {_name(one): one for one in known}
+  meant = nearest(_name(path), names)
+  question = f"; did you mean {names[meant]}?" if meant else ""
+  return f"; {where} {', '.join(map(os.path.basename, known))}{question}"
 
 
-def _text(path: str) -> str:
-  with open(path, encoding="utf-8", errors="replace") as file:
-    return file.read()
+def _name(path: str) -> str:
+  return os.path.basename(path).removesuffix(".py")
 
 
-def _load(file: str) -> dict:
-  """What the config file gives, as nested dicts."""
-  path, colon, variant = file.partition(":")
+def _load(given: str) -> dict[str, Any]:
+  """What a config's file gives, as nested dicts."""
+  path, colon, variant = config_file(given).partition(":")
   get_config = runpy.run_path(path).get("get_config")
   if get_config is None:
     raise ValueError(
       "expected a function get_config() in it that returns a ConfigDict, found "
-      f"none{_listed(CONFIGS)}"
+      f"none{_known()}"
     )
   arguments = [variant] if colon else []
   try:
@@ -131,17 +135,18 @@ def _load(file: str) -> dict:
 
 
 def _unknown_flag(error: Exception, config: Mapping[str, Any]) -> str:
+  """What is wrong with a flag that there is not; '' for other errors."""
   if not isinstance(error, flags.UnrecognizedFlagError):
     return ""
   name = error.flagname
   if name.startswith("config."):
-    return f"--{name}: expected --config=FILE before it"
+    return f"--{name}: expected --config=NAME before it"
   meant = did_you_mean(name, flags.FLAGS) or _meant(name, config)
   return f"--{name}: there is no such flag (--help lists all){meant}"
 
 
 def _wrong_value(given: Iterable[tuple[str, str | None]]) -> str:
-  """Of a flag outside the config that cannot be read."""
+  """What is wrong with a flag outside the config."""
   for name, value in given:
     kind = flags.FLAGS[name].flag_type() if name in flags.FLAGS else ""
     for of_type, (parser, expected) in PARSERS.items():
@@ -157,8 +162,10 @@ def _reads(parser, value: str | None) -> bool:
     return False
 
 
-def _wrong_field(given, config: Mapping[str, Any]) -> str:
-  """Of the first `--config.FIELD=VALUE` that cannot be taken."""
+def _wrong_field(
+  given: Iterable[tuple[str, str | None]], config: Mapping[str, Any]
+) -> str:
+  """What is wrong with the first `--config.FIELD=VALUE` that is refused."""
   for name, value in given:
     start, _, field = name.partition(".")
     # Elements of a tuple are not looked into.
@@ -173,10 +180,18 @@ def _wrong_field(given, config: Mapping[str, Any]) -> str:
 def _problem(
   start: str, field: str, value: str | None, config: Mapping[str, Any]
 ) -> str:
+  """What is wrong with one `--config.FIELD=VALUE`; '' where nothing is.
+
+  Args:
+    start: 'config', or 'noconfig' as in `--noconfig.data.flip`.
+    field: dotted name of the field.
+    value: text of the value, or None where there is none.
+    config: what the config's file gives.
+  """
   fields = _flat(config)
   if field not in fields:
     section, known = _section(field, config)
-    meant = _meant(field, config) or _left_out(field, config)
+    meant = _left_out(field, config) or _meant(field, config)
     meant = meant or f"; its fields are {known}"
     return f"config{section} has no such field{meant}"
   now = fields[field]
@@ -217,16 +232,15 @@ def _meant(field: str, config: Mapping[str, Any]) -> str:
 
 
 def _left_out(field: str, config: Mapping[str, Any]) -> str:
-  """The end of an error, where it is an argument that the file leaves out."""
-  from proxyless_jax.run.config.options import (
-    space_defaults,  # Slow: imports JAX.
-  )
+  """The end of an error, where it is an option that the file leaves out."""
+  # Slow: they import JAX.
+  from proxyless_jax.run.config.options import Options, as_json
+  from proxyless_jax.run.config.space import space_defaults
 
-  section, _, name = field.rpartition(".")
   space = config.get("space")
-  if section != "space" or not isinstance(space, Mapping):
-    return ""
-  if name not in space_defaults(space.get("family")):
+  family = space.get("family") if isinstance(space, Mapping) else None
+  known = as_json(Options()) | {"space": space_defaults(family)}
+  if field not in _flat(known):
     return ""
   return f" as the file leaves it out: write config.{field} = VALUE in the file"
 

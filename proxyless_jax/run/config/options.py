@@ -1,17 +1,18 @@
 """The options of a run: a config as frozen dataclasses, checked before use.
 
-Every field of a config must be there and nothing else: defaults live in
-`configs/`. The sections are `data` (`proxyless_jax.data.DataOptions`), `space`,
-`search`, `train`, `evaluate`, `measure` and `run`.
+A config may leave out what has a default here; what it names must be there. The
+sections are `data` (`proxyless_jax.data.DataOptions`), `space`, `search`,
+`train`, `evaluate`, `measure` and `run`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
+import functools
+import json
 import os
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import field
 from typing import Any
 
 import jax
@@ -26,12 +27,10 @@ from proxyless_jax.run.config.sections import (
   SearchOptions,
   TrainOptions,
 )
-from proxyless_jax.space import Network, mobile_space, tree_space
+from proxyless_jax.run.config.space import make_space, read_space
+from proxyless_jax.space import Network, Op
 
 JOBS = ("search", "train", "evaluate", "measure")
-SPACES = {"mobile": mobile_space, "tree": tree_space}
-# The arguments of spaces that the data give, the classes last.
-FROM_DATA = ("image_size", "channels", "classes")
 DTYPES = ("auto", "float32", "bfloat16")
 # The streams of a run are seeded by the numbers from the seed on, below 2**32.
 MAX_SEED = 2**32 - 16
@@ -43,39 +42,51 @@ class Options:
 
   Attributes:
     job: 'search', 'train', 'evaluate' or 'measure'.
-    seed: of everything random but the split.
-    dtype: of activations, 'float32' or 'bfloat16'; 'auto' is bfloat16 on
+    seed: seed of everything random but the split of the data.
+    dtype: type of activations, 'float32' or 'bfloat16'; 'auto' is bfloat16 on
       accelerators, float32 on a CPU.
-    network: what to train or evaluate: a name of `pj.zoo`, or the path of a
-      network's JSON or of a `net.config` (`pj.load_network`); '' for the
+    network: architecture to train or evaluate: a name of `pj.zoo`, or the path
+      of a network's JSON or of a `net.config` (`pj.load_network`); '' for the
       workdir's architecture.json.
     weights: path of PyTorch weights (.pth) to evaluate, or to start training
       from, where they may be for other classes or input channels; '' for those
       of the workdir, or for fresh ones. 'FILE#PART' takes a part of a file that
       holds several, see `exchange.read_torch`.
-    space: its family, 'mobile' or 'tree', and the arguments of `mobile_space`
-      or `tree_space` but those that the data give.
-    data, search, train, evaluate, measure, run: see there.
+    data: images and labels.
+    space: search space: a family, 'mobile' or 'tree', with those arguments of
+      `mobile_space` or `tree_space` that the data do not give; or a network of
+      your own with several candidates on its edges, or the path of its JSON.
+    search: search for an architecture.
+    train: training of the architecture.
+    evaluate: evaluation of the architecture.
+    measure: measurement of a table of costs.
+    run: logs, checkpoints and placement of a run.
   """
 
-  job: str
-  seed: int
-  dtype: str
-  network: str
-  weights: str
-  space: Mapping[str, Any]
-  data: DataOptions
-  search: SearchOptions
-  train: TrainOptions
-  evaluate: EvaluateOptions
-  measure: MeasureOptions
-  run: RunOptions
+  job: str = "search"
+  seed: int = 0
+  dtype: str = "auto"
+  network: str = ""
+  weights: str = ""
+  data: DataOptions = field(default_factory=DataOptions)
+  space: Mapping | Network | str = field(default_factory=dict)
+  search: SearchOptions = field(default_factory=SearchOptions)
+  train: TrainOptions = field(default_factory=TrainOptions)
+  evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
+  measure: MeasureOptions = field(default_factory=MeasureOptions)
+  run: RunOptions = field(default_factory=RunOptions)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     fields.one_of("job", self.job, JOBS)
     fields.one_of("dtype", self.dtype, DTYPES)
     if not 0 <= self.seed <= MAX_SEED:
       raise ValueError(f"seed = {self.seed}: expected 0 to {MAX_SEED}")
+    object.__setattr__(self, "space", read_space(self.space))
+    self._check_training()
+    self._check_network()
+
+  def _check_training(self) -> None:
+    """Raises a ValueError for a way of training that the job has not."""
     if self.job == "train" and self.train.inherit:
       raise ValueError(
         "train.inherit = True: expected False for job 'train', since weights "
@@ -89,6 +100,9 @@ class Options:
         f"weights = {self.weights!r}: weights that stay as they are must be "
         "trained ones: use job 'train' with their file in config.weights"
       )
+
+  def _check_network(self) -> None:
+    """Raises a ValueError for what the job does not read."""
     if self.job == "search" and self.network:
       raise ValueError(
         f"network = {self.network!r}: expected '' for job 'search', which "
@@ -110,55 +124,24 @@ class Options:
     return jnp.dtype("float32" if on_cpu else "bfloat16")
 
   def make_space(self, classes: int) -> Network:
-    """The space for the data.
-
-    Raises:
-      ValueError: the space does not fit the image size, or has unknown fields.
-    """
-    family = self.space.get("family")
-    fields.one_of("space.family", family, tuple(SPACES))
-    make = SPACES[family]
-    arguments = {k: v for k, v in self.space.items() if k != "family"}
-    known = set(space_defaults(family))
-    fields.check_names("space", arguments, known, required=())
-    try:
-      return make(
-        **arguments,
-        image_size=self.data.image_size,
-        channels=self.data.channels,
-        classes=classes,
-      )
-    except (TypeError, ValueError) as error:
-      raise ValueError(_dotted(str(error), known)) from error
-
-
-def space_defaults(family: object) -> dict[str, Any]:
-  """The fields of a space of a family, with the values where they are left out.
-
-  None for a family that is not one of `SPACES`.
-  """
-  if family not in SPACES:
-    return {}
-  parameters = inspect.signature(SPACES[family]).parameters
-  return {n: p.default for n, p in parameters.items() if n not in FROM_DATA}
-
-
-def _dotted(problem: str, of_space: Collection[str]) -> str:
-  """An error of a space's function, with the section of the field it names."""
-  field = re.match(r"\w*", problem)[0]
-  if field in of_space:
-    return f"space.{problem}"
-  return f"data.{problem}" if field in FROM_DATA[:2] else f"space: {problem}"
+    """The search space for the data, see `space.make_space`."""
+    return make_space(
+      self.space,
+      image_size=self.data.image_size,
+      channels=self.data.channels,
+      classes=classes,
+    )
 
 
 def parse(config: Mapping[str, Any]) -> Options:
   """Checks a config and turns it into options, with `~` in paths expanded.
 
   Args:
-    config: an `ml_collections.ConfigDict`, or nested dicts.
+    config: an `ml_collections.ConfigDict`, or nested dicts; sections and fields
+      that are left out have their defaults.
 
   Raises:
-    ValueError: unknown, missing or wrong fields, named by their dotted path.
+    ValueError: unknown or wrong fields, named by their dotted path.
   """
   return _expanded(fields.read(Options, as_dict(config)))
 
@@ -199,5 +182,38 @@ def as_dict(config: Any) -> dict:
     got = f"the path {os.fspath(config)!r}"
   raise ValueError(
     f"config is {got}: expected a ConfigDict, such as get_config() of a file "
-    "of configs/ gives: `from configs import mnist`, then mnist.get_config()"
+    "of a config gives: `pj.configs.mnist.get_config()`"
   )
+
+
+def as_json(options: Options) -> dict[str, Any]:
+  """All options as JSON can hold them.
+
+  A network is its JSON; operations and functions are their names. Defaults are
+  written out: where another release has others, a run does not go on with them
+  unnoticed.
+  """
+  names = [one.name for one in dataclasses.fields(options)]
+  return {name: _plain(getattr(options, name)) for name in names}
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, Network):
+    return json.loads(value.to_json())
+  if isinstance(value, Op):
+    return value.name
+  if dataclasses.is_dataclass(value) and not callable(value):
+    names = [one.name for one in dataclasses.fields(value)]
+    return {name: _plain(getattr(value, name)) for name in names}
+  if isinstance(value, Mapping):
+    return {name: _plain(item) for name, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [_plain(item) for item in value]
+  return _name(value) if callable(value) else value
+
+
+def _name(function: Callable) -> str:
+  """Name of a function: of the one it wraps; of an object's type."""
+  while isinstance(function, functools.partial):
+    function = function.func
+  return getattr(function, "__qualname__", type(function).__qualname__)

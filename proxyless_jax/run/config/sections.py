@@ -1,4 +1,9 @@
-"""The sections of a config: of a search, a training, an evaluation, a run."""
+"""The sections of a config: of a search, a training, an evaluation, a run.
+
+The defaults are the published recipe for ImageNet: Cai, Zhu, Han, ProxylessNAS,
+ICLR 2019, and the search that its authors released. They are written down here
+and in `data.options` alone; a file of `configs/` says what differs from them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ from collections.abc import Callable, Mapping
 from proxyless_jax.nas.gates import MODES
 from proxyless_jax.run.config import fields
 
-# Of costs, by the algorithm that trains the architecture.
+# Forms of a cost, by the algorithm that trains the architecture.
 FORMS = {
   "gradient": ("linear", "log", "at_most", "exactly"),
   "reinforce": ("multiplicative", "absolute", "at_most", "exactly"),
@@ -20,24 +25,25 @@ class CostOptions:
   """One cost of a search.
 
   Attributes:
-    kind: of the table, or its path, see `hardware.cost_table`; or a function
-      of your own from a network to its cost in the unit of `reference`, which
-      REINFORCE calls once for each network.
-    form: see `search.objective`; 'at_most' and 'exactly' are targets.
-    reference: a quantity such as '20 ms' or '40 M MACs': the target, or the
-      reference of the published forms.
-    weight: of the linear and absolute forms; scale of the log form; rate of
-      the multiplier of a target.
-    exponent: of the log and multiplicative forms.
+    kind: name or path of a cost table, see `hardware.cost_table`; or a Python
+      function from a network to its cost in the unit of `reference`, which
+      REINFORCE calls once for each network that it draws.
+    reference: quantity with its unit, such as '20 ms' or '40 M MACs': the
+      target, or the reference cost of the published forms.
+    form: term of the loss or the reward that the cost becomes, see
+      `nas.objective`; 'at_most' and 'exactly' are targets.
+    weight: factor of the linear and absolute forms, scale of the log form,
+      learning rate of a target's multiplier.
+    exponent: exponent of the log and multiplicative forms.
   """
 
   kind: str | Callable
-  form: str
   reference: str
-  weight: float
-  exponent: float
+  form: str = "log"
+  weight: float = 0.2
+  exponent: float = 0.3
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     forms = dict.fromkeys(form for forms in FORMS.values() for form in forms)
     fields.one_of("form", self.form, tuple(forms))
     if self.form != "multiplicative":
@@ -48,43 +54,48 @@ class CostOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ArchOptions:
-  """The architecture's part of a search.
+  """The training of the architecture parameters in a search.
 
   Attributes:
     algorithm: 'gradient' through the gates, or 'reinforce'.
-    lr, b1, b2, weight_decay: of Adam.
-    init_scale: standard deviation of the first alpha.
-    mode: of the gates by gradient, 'full' or 'two'.
-    samples: drawn by REINFORCE for an update.
-    baseline_decay: of REINFORCE's moving average of rewards.
-    entropy_weight: of REINFORCE's bonus for the entropy of the draws.
+    lr: learning rate of Adam.
+    b1: decay rate of Adam's first moment.
+    b2: decay rate of Adam's second moment.
+    weight_decay: factor of the parameters that is added to their gradient.
+    init_scale: standard deviation of the initial parameters.
+    mode: gates of the gradient's paths, 'full' (all candidates) or 'two'.
+    samples: paths that REINFORCE draws for one update.
+    baseline_decay: decay rate of REINFORCE's moving average of rewards.
+    entropy_weight: weight of REINFORCE's bonus for the entropy of the
+      distribution that paths are drawn from.
     every: weight steps from one architecture step to the next.
-    after_epochs: of the weights' split, before the first one.
+    after_epochs: epochs of the weights' split between the warm-up and the
+      first architecture step.
     batch: images per architecture step.
-    grad_accum: parts of a batch, in memory one after the other.
+    grad_accum: number of parts in which a batch is processed, one after the
+      other, to save memory.
   """
 
-  algorithm: str
-  lr: float
-  b1: float
-  b2: float
-  weight_decay: float
-  init_scale: float
-  mode: str
-  samples: int
-  baseline_decay: float
-  entropy_weight: float
-  every: int
-  after_epochs: float
-  batch: int
-  grad_accum: int
+  algorithm: str = "gradient"
+  lr: float = 1e-3
+  b1: float = 0.0
+  b2: float = 0.999
+  weight_decay: float = 0.0
+  init_scale: float = 1e-3
+  mode: str = "full"
+  samples: int = 10
+  baseline_decay: float = 0.95
+  entropy_weight: float = 0.0
+  every: int = 5
+  after_epochs: float = 1.0
+  batch: int = 256
+  grad_accum: int = 1
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     fields.one_of("search.arch.algorithm", self.algorithm, tuple(FORMS))
     fields.one_of("search.arch.mode", self.mode, MODES)
-    fields.positive("search.arch.samples", self.samples)
-    fields.positive("search.arch.lr", self.lr)
-    fields.positive("search.arch.every", self.every)
+    for field in ("samples", "lr", "every"):
+      fields.positive(f"search.arch.{field}", getattr(self, field))
     fields.divides(
       "search.arch.grad_accum", self.grad_accum, "search.arch.batch", self.batch
     )
@@ -105,34 +116,41 @@ class SearchOptions:
 
   Attributes:
     batch: images per weight step.
-    grad_accum: parts of a batch, in memory one after the other.
-    lr_batch: the batch that the learning rates are for: those used are
-      batch / lr_batch times as high (Goyal et al. 2017).
-    warmup_epochs, epochs: of the weights' split.
-    warmup_lr, lr: at the start of each stage; a cosine takes each to zero.
-    momentum, nesterov, weight_decay: of SGD.
-    label_smoothing: of the labels.
-    path_per_device: each device draws paths of its own, instead of all one.
-    arch: see there.
-    costs: by names of your own; none for accuracy alone.
+    grad_accum: number of parts in which a batch is processed, one after the
+      other, to save memory.
+    lr_batch: batch size that the learning rates are given for: the ones used
+      are batch / lr_batch times as high (Goyal et al. 2017).
+    warmup_epochs: length of the warm-up, in epochs of the weights' split.
+    epochs: length of the search that follows it, likewise.
+    warmup_lr: learning rate at the start of the warm-up; a cosine takes it to
+      zero.
+    lr: learning rate at the start of the search that follows, likewise.
+    momentum: momentum of SGD.
+    nesterov: whether the momentum is Nesterov's.
+    weight_decay: factor of the weights that is added to their gradient.
+    label_smoothing: share of the labels that is spread over all classes.
+    path_per_device: whether each device draws paths of its own, instead of one
+      path for all.
+    arch: training of the architecture parameters.
+    costs: costs by names of your own; empty to search for accuracy alone.
   """
 
-  batch: int
-  grad_accum: int
-  lr_batch: int
-  warmup_epochs: float
-  epochs: float
-  warmup_lr: float
-  lr: float
-  momentum: float
-  nesterov: bool
-  weight_decay: float
-  label_smoothing: float
-  path_per_device: bool
-  arch: ArchOptions
-  costs: Mapping[str, CostOptions]
+  batch: int = 256
+  grad_accum: int = 1
+  lr_batch: int = 256
+  warmup_epochs: float = 40.0
+  epochs: float = 120.0
+  warmup_lr: float = 0.05
+  lr: float = 0.025
+  momentum: float = 0.9
+  nesterov: bool = True
+  weight_decay: float = 4e-5
+  label_smoothing: float = 0.1
+  path_per_device: bool = False
+  arch: ArchOptions = dataclasses.field(default_factory=ArchOptions)
+  costs: Mapping[str, CostOptions] = dataclasses.field(default_factory=dict)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field in ("batch", "lr_batch", "epochs", "lr"):
       fields.positive(f"search.{field}", getattr(self, field))
     fields.divides(
@@ -145,7 +163,7 @@ class SearchOptions:
     for name, cost in self.costs.items():
       self._check_cost(name, cost)
 
-  def _check_cost(self, name: str, cost: CostOptions):
+  def _check_cost(self, name: str, cost: CostOptions) -> None:
     where, algorithm = f"search.costs.{name}", self.arch.algorithm
     if not name.isidentifier():
       raise ValueError(
@@ -169,47 +187,54 @@ class TrainOptions:
   """The training of an architecture.
 
   Attributes:
-    enabled: whether a search goes on to train what it derived.
-    freeze: train the classifier alone, from `config.weights`. All else stays
-      bit for bit: batch norm runs as in evaluation, paths are not dropped.
-    inherit: start from the space's weights instead of from scratch.
+    enabled: whether a search goes on to train the architecture that it found.
+    freeze: whether the classifier alone is trained, from `config.weights`. All
+      other layers stay bit for bit: batch norm runs as in evaluation, paths
+      are not dropped.
+    inherit: whether the training starts from the weights of the search instead
+      of from scratch.
     batch: images per step.
-    grad_accum: parts of a batch, in memory one after the other.
-    lr_batch: the batch that the learning rate is for: the one used is
+    grad_accum: number of parts in which a batch is processed, one after the
+      other, to save memory.
+    lr_batch: batch size that the learning rate is given for: the one used is
       batch / lr_batch times as high (Goyal et al. 2017).
-    epochs: of the training split.
-    lr: at its highest; a cosine takes it to zero.
-    lr_warmup_epochs: of a linear ramp at the start.
-    momentum, nesterov, weight_decay: of SGD.
-    kernels_only: no decay of biases and of batch norm.
-    label_smoothing: of the labels.
-    dropout: rate before the classifier.
+    epochs: length of the training, in epochs of the training split.
+    lr: highest learning rate; a cosine takes it to zero.
+    lr_warmup_epochs: epochs at the start in which the learning rate rises
+      linearly; none as published at batch 256, some for large batches.
+    momentum: momentum of SGD.
+    nesterov: whether the momentum is Nesterov's.
+    weight_decay: factor of the weights that is added to their gradient.
+    kernels_only: whether weight decay leaves out batch norm, as published, and
+      biases, of which only the classifier has one.
+    label_smoothing: share of the labels that is spread over all classes.
+    dropout: dropout rate before the classifier.
     drop_path: rate at which paths beside shortcuts, and branches of cells,
       are dropped at the end of training; it grows from 0 in proportion to the
       steps.
-    ema_decay: decay of the moving average of the weights that is evaluated; 0
-      evaluates the last ones.
+    ema_decay: decay rate of the moving average of the weights, which is what
+      is evaluated; 0 evaluates the last weights.
   """
 
-  enabled: bool
-  freeze: bool
-  inherit: bool
-  batch: int
-  grad_accum: int
-  lr_batch: int
-  epochs: float
-  lr: float
-  lr_warmup_epochs: float
-  momentum: float
-  nesterov: bool
-  weight_decay: float
-  kernels_only: bool
-  label_smoothing: float
-  dropout: float
-  drop_path: float
-  ema_decay: float
+  enabled: bool = False
+  freeze: bool = False
+  inherit: bool = False
+  batch: int = 256
+  grad_accum: int = 1
+  lr_batch: int = 256
+  epochs: float = 300.0
+  lr: float = 0.05
+  lr_warmup_epochs: float = 0.0
+  momentum: float = 0.9
+  nesterov: bool = True
+  weight_decay: float = 4e-5
+  kernels_only: bool = True
+  label_smoothing: float = 0.1
+  dropout: float = 0.2
+  drop_path: float = 0.0
+  ema_decay: float = 0.0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field in ("batch", "lr_batch", "epochs", "lr"):
       fields.positive(f"train.{field}", getattr(self, field))
     fields.divides(
@@ -233,19 +258,17 @@ class EvaluateOptions:
   """The evaluation of an architecture.
 
   Attributes:
-    batch: images at once.
-    recalibration_batches: of training images, from which inherited weights
-      get batch-norm statistics of their own path.
+    batch: images per step.
+    recalibration_batches: number of batches of training images from which
+      inherited weights get the batch-norm statistics of their own path.
   """
 
-  batch: int
-  recalibration_batches: int
+  batch: int = 500
+  recalibration_batches: int = 100
 
-  def __post_init__(self):
-    fields.positive("evaluate.batch", self.batch)
-    fields.positive(
-      "evaluate.recalibration_batches", self.recalibration_batches
-    )
+  def __post_init__(self) -> None:
+    for field in ("batch", "recalibration_batches"):
+      fields.positive(f"evaluate.{field}", getattr(self, field))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -253,17 +276,18 @@ class RunOptions:
   """How a run is watched and kept; may change from start to start.
 
   Attributes:
-    log_every, checkpoint_every: in steps.
-    keep: how many checkpoints stay.
-    shard_state: each device keeps a part of weights and optimizers, instead
-      of all of them.
+    log_every: steps from one line of metrics to the next.
+    checkpoint_every: steps from one checkpoint to the next.
+    keep: number of newest checkpoints that are kept.
+    shard_state: whether each device keeps a part of weights and optimizer
+      states, instead of all of them.
   """
 
-  log_every: int
-  checkpoint_every: int
-  keep: int
-  shard_state: bool
+  log_every: int = 100
+  checkpoint_every: int = 1000
+  keep: int = 3
+  shard_state: bool = False
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field in ("log_every", "checkpoint_every", "keep"):
       fields.positive(f"run.{field}", getattr(self, field))

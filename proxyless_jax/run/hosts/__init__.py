@@ -1,1 +1,1 @@
-"""Several hosts, and signals that end a run."""
+"""Several hosts as one run, and the signals that end a run."""

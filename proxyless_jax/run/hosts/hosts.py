@@ -1,8 +1,8 @@
 """Several hosts as one run: joined, in agreement, and ended together.
 
-A host is a process of JAX's distributed system, and the first one is process 0.
-What one of them does for all, the others learn through JAX's key-value store;
-`watch` ends them all when one has gone.
+A host is a process of JAX's distributed system; the first one is process 0.
+Results of the first host reach the others through JAX's key-value store;
+`watch` ends all hosts when one has gone.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import secrets
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn, TypeVar
 
 import jax
 
@@ -31,13 +31,14 @@ from proxyless_jax.run.hosts.preemption import Interrupted
 
 T = TypeVar("T")
 
-# Seconds to hear why another host has gone, where its end was felt first.
+# Seconds to wait for the reason of another host's end, after an error that its
+# end has caused here.
 GRACE = 3.0
-# Seconds until a file of the first host has to be seen by all.
+# Seconds until all hosts have to see a file of the first one.
 SEEN = 20.0
-# As long as JAX's store can wait: who waits in vain is ended by the watch.
+# The longest that JAX's store can wait; the watch ends hosts that wait in vain.
 FOREVER = 2**31 - 1  # Milliseconds, 24 days.
-# In the errors of what lost another host: the libraries have no class for it.
+# Words in the errors of libraries that lost another host: there is no class.
 LOST = ("Gloo", "NCCL", "UNAVAILABLE", "Barrier", "coordination service")
 
 _calls = itertools.count()
@@ -48,10 +49,10 @@ def start(place: Place | None) -> None:
   """Joins the hosts of a run; before any device is used.
 
   Args:
-    place: of this host among the others; None for a run of one host.
+    place: place of this host among the others; None for a run of one host.
 
   Raises:
-    ValueError: no cluster that JAX knows.
+    ValueError: JAX finds no cluster.
     ConnectionError: the other hosts cannot be reached.
   """
   global _watch
@@ -64,7 +65,7 @@ def start(place: Place | None) -> None:
 
 
 def _lines(state):
-  """The lines of this host, when all hosts have theirs."""
+  """The lines of this host; returns when all hosts have theirs."""
   key = "proxyless_jax/watch"
   if state.process_id == 0:
     server = watch.listen()
@@ -81,58 +82,65 @@ def first() -> bool:
 
 
 def on_first(function: Callable[[], T]) -> T:
-  """Lets the first host call a function; the others wait for its end.
+  """Calls a function on the first host only; the others wait for its end.
 
   All hosts make the same calls in the same order.
 
   Args:
-    function: gives what JSON can hold.
+    function: function without arguments, whose result JSON can hold.
 
   Returns:
-    What it gave on the first host, on all hosts; tuples become lists.
+    On all hosts, the result on the first one; tuples become lists.
 
   Raises:
-    What the function raised on the first host: on the others the nearest
-    built-in class of it, with the same text.
+    Exception: the error of the function on the first host; on the others, its
+      nearest built-in class with the same text.
   """
   if jax.process_count() == 1:
     return function()
   client, key = distributed.global_state.client, f"proxyless_jax/{next(_calls)}"
   if not first():
-    return _opened(client.blocking_key_value_get(key, FOREVER))
+    return _unpacked(client.blocking_key_value_get(key, FOREVER))
   try:
     result = function()
-    said = json.dumps({"result": result})
+    message = json.dumps({"result": result})
   except Exception as error:
     kinds = [kind.__name__ for kind in type(error).__mro__]
-    said = json.dumps({"kinds": kinds, "text": str(error)})
-    client.key_value_set(key, said)
+    message = json.dumps({"kinds": kinds, "text": str(error)})
+    client.key_value_set(key, message)
     raise
-  client.key_value_set(key, said)
-  return _opened(said)
+  client.key_value_set(key, message)
+  return _unpacked(message)
 
 
-def _opened(said: str):
-  """The result that the first host told, or its error."""
-  said = json.loads(said)
-  if "result" in said:
-    return said["result"]
-  for kind in said["kinds"]:
-    # Some cannot be made of a text alone, such as UnicodeDecodeError.
+def _unpacked(message: str):
+  """The result in a message of the first host; raises if it has an error."""
+  content = json.loads(message)
+  if "result" in content:
+    return content["result"]
+  for kind in content["kinds"]:
+    # Some need more than a text, such as UnicodeDecodeError.
     with contextlib.suppress(TypeError, AttributeError):
-      raise getattr(builtins, kind)(said["text"])
-  raise RuntimeError(said["text"])
+      raise getattr(builtins, kind)(content["text"])
+  raise RuntimeError(content["text"])
 
 
-def check_same(what: str, value) -> None:
+def say(notes: Iterable[str]) -> None:
+  """Prints lines for the user on standard error, on the first host only."""
+  if first():
+    for note in notes:
+      print(note, file=sys.stderr, flush=True)
+
+
+def check_same(what: str, value: Any) -> None:
   """Checks that a value is the same on all hosts.
 
   Args:
-    what: the value is, for people.
-    value: that JSON can hold.
+    what: name of the value, for people.
+    value: value that JSON can hold.
 
   Raises:
-    ValueError: on this host it is another one than on the first.
+    ValueError: this host has another value than the first one.
   """
   value = json.dumps(value)
   of_first = on_first(lambda: value)
@@ -151,10 +159,10 @@ def check_shared(folder: str | os.PathLike) -> None:
   """Checks that all hosts see one and the same folder.
 
   Args:
-    folder: is there on the first host.
+    folder: folder that exists on the first host.
 
   Raises:
-    ValueError: this host does not see what the first one wrote there.
+    ValueError: this host does not see a file that the first one wrote there.
   """
   if jax.process_count() == 1:
     return
@@ -173,7 +181,7 @@ def check_shared(folder: str | os.PathLike) -> None:
         "same path on a file system that all hosts share"
       )
     time.sleep(0.2)
-    # A network's file system may remember that a file was not there.
+    # Refreshes a network file system, which may cache that there is no file.
     with contextlib.suppress(OSError):
       os.listdir(folder)
   client.wait_at_barrier(f"saw {name}", FOREVER)
@@ -185,7 +193,7 @@ def refuse_several(what: str) -> None:
   """Raises a ValueError in a run of several hosts.
 
   Args:
-    what: is for one host alone.
+    what: name of the job that runs on one host only.
   """
   if jax.process_count() > 1:
     raise ValueError(
@@ -196,11 +204,11 @@ def refuse_several(what: str) -> None:
 
 @contextlib.contextmanager
 def leaving() -> Iterator[None]:
-  """Around all that a process does: ends it together with the other hosts.
+  """Around all work of a process: ends it together with the other hosts.
 
-  What succeeds waits for the others. What fails tells them, and ends the
-  process at once: JAX would wait for the others at the exit, which wait in a
-  collective for this one.
+  After success, it waits for the others. After an error, it informs them and
+  ends the process at once: on a normal exit JAX would wait for the others,
+  which wait in a collective for this one.
   """
   try:
     yield
@@ -236,23 +244,23 @@ def _end() -> None:
 
 
 def _fail(error: BaseException) -> NoReturn:
-  """Says why, on this host and to the others, and ends the process."""
+  """Reports an error here and to the other hosts, and ends the process."""
   sys.stdout.flush()
   if _has_lost(error):
-    # The watch may hear why, and end the process.
+    # The watch may receive the reason, and end the process.
     _watch.join(GRACE)
     why = _line(error)
     _watch.leave(1, watch.another(why), why)
   code, text = 1, "".join(traceback.format_exception(error))
   if isinstance(error, SystemExit):
-    said = isinstance(error.code, int)
-    code, text = (error.code, "") if said else (1, error.code)
+    is_code = isinstance(error.code, int)
+    code, text = (error.code, "") if is_code else (1, error.code)
   process = distributed.global_state.process_id
   _watch.leave(code, text, f"host {process}: {_line(error)}")
 
 
 def _has_lost(error: BaseException | None) -> bool:
-  """Whether an error, or one behind it, comes of another host's end."""
+  """Whether another host's end caused an error, or one of its causes."""
   while error is not None:
     kinds = RuntimeError, ValueError, OSError
     if isinstance(error, kinds) and any(word in str(error) for word in LOST):

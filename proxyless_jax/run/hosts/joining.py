@@ -1,4 +1,4 @@
-"""How a host finds the others: flags, or what started it."""
+"""How a host finds the others: by flags, or by its cluster's launcher."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 
 import jax
 
 from proxyless_jax.run.hosts.preemption import leaving_by_sigterm
 
-# Seconds for all hosts to come: a cluster may start them minutes apart.
+# Seconds for all hosts to join: a cluster may start them minutes apart.
 WAIT = 300
-# After which JAX aborts all hosts for one that is silent, as stopped ones are.
+# Seconds of silence of one host after which JAX aborts all hosts.
 HEARTBEAT = 50
-# What torchrun and its like tell every process they start.
+# Environment variables that torchrun and its like set for each process.
 TORCHRUN = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK")
 COORDINATOR = "JAX_COORDINATOR_ADDRESS"
-# Where torchrun itself listens at the port that it names.
+# Set where torchrun itself listens at MASTER_PORT.
 AGENT = "TORCHELASTIC_USE_AGENT_STORE"
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-  """Of a host among the others; what is None, JAX finds out.
+  """The place of a host among the others; JAX finds what is None.
 
   Attributes:
     coordinator: HOST:PORT where the first host listens.
-    processes: how many there are.
-    process: which this one is, from 0.
+    processes: number of hosts.
+    process: number of this host, from 0.
     device: the only local device that it uses; None for all.
   """
 
@@ -50,13 +51,13 @@ def find_place(
   """The place that flags and environment give; None for a run of one host.
 
   Args:
-    detect: take what Slurm, Kubernetes, Cloud TPU, Open MPI or `torchrun`
-      says; JAX knows all but the last.
-    coordinator, processes, process: as in `Place`, given together; the
+    detect: whether to ask Slurm, Kubernetes, Cloud TPU, Open MPI or `torchrun`;
+      JAX knows all but the last.
+    coordinator, processes, process: fields of `Place`, given together; the
       coordinator may be in JAX_COORDINATOR_ADDRESS.
 
   Raises:
-    ValueError: some are missing, or wrong.
+    ValueError: some of the values are missing, or wrong.
   """
   given = coordinator, processes, process
   if given == (None, None, None):
@@ -112,7 +113,7 @@ def join(place: Place) -> None:
   """Starts JAX's distributed system.
 
   Args:
-    place: of this host.
+    place: place of this host.
 
   Raises:
     ValueError: no cluster was detected.
@@ -127,7 +128,7 @@ def join(place: Place) -> None:
         place.processes,
         place.process,
         place.device,
-        # Later than ours: JAX would abort with pages of C++.
+        # Longer than ours, since JAX would abort with pages of C++.
         initialization_timeout=2 * WAIT,
         heartbeat_timeout_seconds=HEARTBEAT,
       )
@@ -140,7 +141,7 @@ def join(place: Place) -> None:
 
 
 def _check_port(port: int) -> None:
-  """Refuses a port that is taken, where JAX would crash."""
+  """Refuses a port that is in use, with which JAX would crash."""
   try:
     socket.create_server(("", port)).close()
   except OSError as error:
@@ -151,10 +152,10 @@ def _check_port(port: int) -> None:
 
 
 @contextlib.contextmanager
-def _patience(place: Place):
-  """Ends the process where the others do not come."""
+def _patience(place: Place) -> Iterator[None]:
+  """Ends the process if the other hosts do not join in time."""
 
-  def give_up():
+  def give_up() -> None:
     asked = place.coordinator or "the first host"
     count = place.processes or "all"
     print(

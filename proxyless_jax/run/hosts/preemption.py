@@ -1,17 +1,17 @@
-"""SIGTERM and SIGINT (Ctrl-C): a run that is told to stop saves first.
+"""SIGTERM and SIGINT (Ctrl-C): a run that is asked to stop saves first.
 
 Clusters send SIGTERM some seconds before they take a machine away. A loop that
-takes steps puts the notice off: it ends its step, saves, and only then stops.
-Where nothing is put off, the program ends at once, since what it has on disk is
-whole at any moment. Either way it exits 0: it did as it was told.
+takes steps defers the signal: it ends its step, saves, and only then stops.
+Outside of such a loop the program ends at once, since its files are whole at
+any moment. Either way it exits with 0, since stopping was no error.
 
-Ctrl-C does the same, and exits 130, as a shell expects; in Python it raises
-KeyboardInterrupt. The second Ctrl-C does not wait.
+Ctrl-C does the same, and exits with 130, as a shell expects; in Python it
+raises KeyboardInterrupt. The second Ctrl-C does not wait.
 
-On several hosts the steps need all of them, so all have to stop after the same
-one, whichever was told. JAX's preemption service brings that about: its own
-handler of SIGTERM passes the notice on, and the hosts agree on a step. Outside
-a loop a notice then waits for the next loop.
+On several hosts each step needs all of them, so that all have to stop after the
+same step, whichever host got the signal. JAX's preemption service does this:
+its own handler of SIGTERM passes the signal on, and the hosts agree on a step.
+Outside of a loop, a signal then waits for the next loop.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ INTERRUPTED = "interrupted: the same command goes on from here"
 SAVING = (
   "Ctrl-C: ending this step and saving; again, it stops at once without saving"
 )
-# As a shell says that Ctrl-C ended a program.
+# The exit code by which shells report that Ctrl-C ended a program.
 INTERRUPTED_CODE = 130
 
-# JAX's service wants a number that grows by one a call, in all loops together.
+# JAX's service needs a number that grows by one per call, over all loops.
 _calls = itertools.count(1)
 
 
 class Preempted(SystemExit):
-  """The run stopped as SIGTERM asked; what it needs to go on is on disk.
+  """SIGTERM stopped the run; a checkpoint to go on from is on disk.
 
-  No `Exception`, so that nobody takes it for an error, and a program that does
-  not catch it exits 0.
+  It is no `Exception`, so that no handler of errors catches it; a program that
+  does not catch it exits with 0.
   """
 
   def __init__(self):
@@ -53,21 +53,21 @@ class Preempted(SystemExit):
 
 
 class Interrupted(KeyboardInterrupt):
-  """The run stopped as Ctrl-C asked; what it needs to go on is on disk."""
+  """Ctrl-C stopped the run; a checkpoint to go on from is on disk."""
 
   def __init__(self):
     super().__init__("saved: the same call, or command, goes on from here")
 
 
 class _Handler:
-  """Raises `Preempted` at the first SIGTERM, or notes it where that waits."""
+  """Raises `Preempted` at the first SIGTERM, or only notes it (`waits`)."""
 
   def __init__(self, waits: bool = False):
     self.waits = waits
-    self.told = False
+    self.noted = False
 
   def __call__(self, signum, frame) -> None:
-    first, self.told = not self.told, True
+    first, self.noted = not self.noted, True
     if first and not self.waits:
       raise Preempted
 
@@ -76,25 +76,25 @@ class _Interrupts:
   """Handles Ctrl-C in a loop: notes the first one, and raises at the next."""
 
   def __init__(self, program: bool):
-    """Not yet in place.
+    """Does not install the handler.
 
     Args:
       program: whether the second one ends the process, even while Python waits
         for a compiler; else it raises, since the process is a notebook's.
     """
-    self.told = False
+    self.noted = False
     self._program, self._heard = program, 0
 
   def __call__(self, signum, frame) -> None:
-    if self.told:
+    if self.noted:
       raise KeyboardInterrupt
-    self.told = True
+    self.noted = True
     if jax.distributed.is_initialized():
-      # The service that makes all hosts stop listens to this signal alone.
+      # The service that makes all hosts stop listens only to this signal.
       os.kill(os.getpid(), signal.SIGTERM)
 
   def hear(self, signum: int) -> None:
-    """Called in another thread at once, where `__call__` may have to wait."""
+    """Called at once in another thread, while `__call__` may have to wait."""
     if signum != signal.SIGINT:
       return
     self._heard += 1
@@ -111,9 +111,10 @@ class _Interrupts:
 def handled() -> Iterator[None]:
   """For a program: SIGTERM raises `Preempted` inside, and prints `STOPPED`.
 
-  At once, or where a loop inside has put it off, when that lets it through. A
-  handler of the user's, or another thread than the main one, is left alone.
-  Ctrl-C that a loop has put off exits with 130, and prints `INTERRUPTED`.
+  It raises at once or, where a loop inside has deferred the signal, at the end
+  of the loop. A handler of the user's stays, and so do the handlers where this
+  is not the main thread. Ctrl-C that a loop has deferred exits with 130, and
+  prints `INTERRUPTED`.
   """
   earlier, free = signal.getsignal(signal.SIGTERM), _is_free(signal.SIGTERM)
   ends = False
@@ -138,34 +139,34 @@ def handled() -> Iterator[None]:
 def deferred() -> Iterator[Callable[[], bool]]:
   """For a loop: SIGTERM and Ctrl-C wait until the end of the block.
 
-      with deferred() as told:
+      with deferred() as stop_asked:
         while step < steps and not stop:
           ...
-          stop = told()
+          stop = stop_asked()
           if stop or step % every == 0:
             save(step)
 
-  Gives a function to call after every step, on all hosts alike: whether to
-  save and leave the loop, the same on all hosts. The end of the block raises
-  `Preempted` or `Interrupted` where it was told to. The second Ctrl-C raises
-  KeyboardInterrupt at once, or ends the process where it is a program's.
-  Another thread than the main one, and handlers of the user's, are left alone.
+  Gives a function that all hosts have to call after every step: whether to save
+  and leave the loop, with the same answer on all hosts. The end of the block
+  raises `Preempted` or `Interrupted` after such a signal. The second Ctrl-C
+  raises KeyboardInterrupt at once, or ends the process where it is a program's.
+  Threads other than the main one, and handlers of the user's, are left alone.
   """
   with _interrupts() as interrupts:
     if jax.distributed.is_initialized():
       yield from _agreed(interrupts)
       return
     with _terms() as terms:
-      yield lambda: terms.told or interrupts.told
-    if terms.told:
+      yield lambda: terms.noted or interrupts.noted
+    if terms.noted:
       raise Preempted
-    if interrupts.told:
+    if interrupts.noted:
       raise Interrupted
 
 
 @contextlib.contextmanager
 def _interrupts() -> Iterator[_Interrupts]:
-  """Ctrl-C is noted inside."""
+  """Notes Ctrl-C inside."""
   program = isinstance(signal.getsignal(signal.SIGTERM), _Handler)
   interrupts = _Interrupts(program)
   if not _is_free(signal.SIGINT):
@@ -181,7 +182,7 @@ def _interrupts() -> Iterator[_Interrupts]:
 
 @contextlib.contextmanager
 def _terms() -> Iterator[_Handler]:
-  """SIGTERM is noted inside."""
+  """Notes SIGTERM inside."""
   earlier = signal.getsignal(signal.SIGTERM)
   handler = earlier if isinstance(earlier, _Handler) else _Handler()
   free = _is_free(signal.SIGTERM)
@@ -200,7 +201,7 @@ def _terms() -> Iterator[_Handler]:
 def leaving_by_sigterm() -> Iterator[None]:
   """Around a call that Python's handlers cannot interrupt, under `handled`.
 
-  SIGTERM then ends the process from another thread, at once and with exit 0.
+  SIGTERM then ends the process from another thread, at once and with code 0.
   """
   handler = signal.getsignal(signal.SIGTERM)
   in_main = threading.current_thread() is threading.main_thread()
@@ -208,7 +209,7 @@ def leaving_by_sigterm() -> Iterator[None]:
     yield
     return
 
-  def hear(signum):
+  def hear(signum: int) -> None:
     if signum == signal.SIGTERM:
       print(STOPPED, file=sys.stderr, flush=True)
       os._exit(0)
@@ -221,36 +222,36 @@ def leaving_by_sigterm() -> Iterator[None]:
 def _listening(hear: Callable[[int], None]) -> Iterator[None]:
   """Calls a function in another thread with every signal, as it comes.
 
-  Python's own handlers wait for the main thread to come back from a call, such
-  as a compilation of a minute.
+  Python's own handlers wait for the main thread to return from a call, such as
+  a compilation of a minute.
   """
-  heard, told = socket.socketpair()
-  told.setblocking(False)
+  reader, writer = socket.socketpair()
+  writer.setblocking(False)
 
-  def listen():
-    with heard:
-      while signals := heard.recv(64):
+  def listen() -> None:
+    with reader:
+      while signals := reader.recv(64):
         for signum in signals:
           hear(signum)
 
   threading.Thread(target=listen, daemon=True).start()
-  earlier = signal.set_wakeup_fd(told.fileno())
+  earlier = signal.set_wakeup_fd(writer.fileno())
   try:
     yield
   finally:
     signal.set_wakeup_fd(earlier)
-    told.close()
+    writer.close()
 
 
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
-  """Threads and processes that are started inside see no SIGTERM, no Ctrl-C.
+  """Hides SIGTERM and Ctrl-C from threads and processes started inside.
 
   Slurm and others send SIGTERM to all processes of a job, terminals SIGINT, and
-  a step cannot end without the processes that prepare its data. Close what is
-  started here: it does not end by these signals.
+  a step cannot end without the processes that prepare its data. Whoever starts
+  something here has to close it: it does not end by these signals.
   """
-  # A new thread, and the processes that it starts, have the mask of its maker.
+  # New threads and processes inherit the mask of the thread that starts them.
   signals = {signal.SIGTERM, signal.SIGINT}
   mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
   try:
@@ -273,14 +274,15 @@ def _is_free(signum: int) -> bool:
 
 
 def _agreed(interrupts: _Interrupts) -> Iterator[Callable[[], bool]]:
+  """As `deferred`, in agreement with the other hosts."""
   stop = False
 
-  def told() -> bool:
+  def stop_asked() -> bool:
     nonlocal stop
     number = next(_calls)
     stop = multihost_utils.reached_preemption_sync_point(number) or stop
     return stop
 
-  yield told
+  yield stop_asked
   if stop:
-    raise Interrupted if interrupts.told else Preempted
+    raise Interrupted if interrupts.noted else Preempted

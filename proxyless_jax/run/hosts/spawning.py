@@ -1,7 +1,7 @@
 """Scripts that worker processes would run a second time.
 
-Python's spawned processes import the script that started them. What stands in
-it outside of `if __name__ == "__main__":` runs again there, a search included.
+Python's spawned processes import the script that started them. All code outside
+of `if __name__ == "__main__":` runs again there, including a search.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ def check_main(workers: int) -> None:
   """Refuses a script whose worker processes would start a run of their own.
 
   Args:
-    workers: processes that are to be started, as in `data.workers`.
+    workers: number of processes to start, as in `data.workers`.
 
   Raises:
-    ValueError: names the line of the script that has to move.
+    ValueError: a line outside of the guard starts the run; names it.
   """
   main = sys.modules["__main__"]
   path, frame = getattr(main, "__file__", None), sys._getframe()
@@ -38,12 +38,12 @@ def check_main(workers: int) -> None:
 
 
 def _is_guarded(path: str, line: int) -> bool:
-  """Whether a line of a script runs in the script itself alone."""
+  """Whether a line does not run where the script is imported."""
   try:
     with open(path, "rb") as file:
       tree = ast.parse(file.read())
   except (OSError, SyntaxError, ValueError):
-    return True  # It is no source, and nothing can be said of it.
+    return True  # It is no source, so that nothing is known of it.
   return any(
     isinstance(node, ast.If)
     and "__name__" in ast.dump(node.test)

@@ -1,8 +1,9 @@
-"""A line from every host to the first, by which the end of one ends all.
+"""A connection from every host to the first, by which the end of one ends all.
 
-Whoever waits for a host that has gone waits in a collective for ever, or until
-JAX misses it and aborts the process with pages of C++. Here the kernel tells:
-a killed process closes its line at once, a lost machine stops answering.
+A host that waits for one that has gone waits in a collective for ever, or until
+JAX notices and aborts the process with pages of C++. The kernel notices sooner:
+a killed process closes its connection (its "line" here) at once, and a lost
+machine stops answering.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import threading
 import time
 from typing import NoReturn
 
-# Seconds until a machine that does not answer is lost: 10 + 3 x 10.
+# A machine that does not answer is lost after 10 + 3 x 10 seconds.
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-# Seconds by which the first host outlives the others: with it goes JAX's
-# service, and they would be aborted before they have spoken.
+# Seconds by which the first host outlives the others: JAX's service ends with
+# it, and the others would be aborted before they have printed why.
 LAST_WORDS = 1.0
-# What the first host says when all hosts are done.
+# The message of the first host when all hosts are done.
 ENDED = "ended"
 
 
@@ -30,26 +31,26 @@ class Watch(threading.Thread):
   """Listens to the other hosts, and ends the process when one has gone."""
 
   def __init__(self, process: int, lines: dict[socket.socket, str]):
-    """Call `start` then.
+    """Does not yet listen: call `start`.
 
     Args:
-      process: which host this is.
-      lines: to the others, with their names: of the first host to all others,
-        of these to the first.
+      process: number of this host.
+      lines: names of the other hosts by their lines: the first host has a line
+        to each other host, the others have one to the first.
     """
     super().__init__(name="watch", daemon=True)
     self._process, self._lines = process, lines
     self._leaving, self._ended = threading.Lock(), False
 
   def leave(self, code: int, text: str, why: str) -> NoReturn:
-    """Ends the process, and by it all others; waits for nothing they do.
+    """Ends the process and thereby all others, without waiting for them.
 
     Args:
       code: exit status.
-      text: for standard error.
-      why: what the others say.
+      text: text for standard error.
+      why: reason that the others print.
     """
-    self._leaving.acquire()  # Of two threads, one speaks.
+    self._leaving.acquire()  # Only one thread prints and ends the process.
     if text:
       # Another thread may be inside a print, and hold its lock.
       os.write(sys.__stderr__.fileno(), f"{text.rstrip()}\n".encode())
@@ -63,7 +64,7 @@ class Watch(threading.Thread):
     os._exit(code)
 
   def end(self) -> None:
-    """Returns when all hosts watch no more; all have to call it."""
+    """Ends the watch on all hosts, which all have to call it."""
     if self._process == 0:
       self._ended = True
       for line in self._lines:
@@ -71,30 +72,30 @@ class Watch(threading.Thread):
     self.join()
 
   def run(self) -> None:
-    """Returns when the run has ended, and never from one that has stopped."""
+    """Listens until the run has ended; ends the process if a host has gone."""
     with selectors.DefaultSelector() as selector:
       for line in self._lines:
         selector.register(line, selectors.EVENT_READ)
       while selector.get_map():
         for key, _ in selector.select():
-          said = self._hear(key.fileobj)
-          if said != ENDED:
-            self.leave(1, another(said), said)
+          message = self._receive(key.fileobj)
+          if message != ENDED:
+            self.leave(1, another(message), message)
           selector.unregister(key.fileobj)
           key.fileobj.close()
 
-  def _hear(self, line: socket.socket) -> str:
-    """What a host says, or that it has gone."""
-    said = b""
+  def _receive(self, line: socket.socket) -> str:
+    """The message of a host, or that it has gone."""
+    message = b""
     with contextlib.suppress(OSError):
-      said = line.recv(4096)
-    # Of the others, each closes its line when it has heard of the end.
+      message = line.recv(4096)
+    # The other hosts close their lines when they have received `ENDED`.
     gone = ENDED if self._ended else f"{self._lines[line]} has gone"
-    return said.decode(errors="replace") or gone
+    return message.decode(errors="replace") or gone
 
 
 def another(why: str) -> str:
-  """The line of a host that stops since another one has."""
+  """The error message of a host that stops because another one has."""
   return (
     f"error: another host of this run has stopped ({why}): the same command on "
     "all hosts goes on from the last checkpoint"
@@ -113,10 +114,15 @@ def listen() -> socket.socket:
 def accept(
   server: socket.socket, processes: int, seconds: float
 ) -> dict[socket.socket, str]:
-  """The lines of the first host, when all others have called.
+  """The lines of the first host, after all others have called.
+
+  Args:
+    server: socket of `listen`; it is closed.
+    processes: number of hosts.
+    seconds: how long to wait for the next call.
 
   Raises:
-    TimeoutError: some have not called within so many seconds.
+    TimeoutError: some have not called in time.
   """
   lines = {}
   with server:
@@ -132,6 +138,11 @@ def call(
 ) -> dict[socket.socket, str]:
   """The line of another host to the first.
 
+  Args:
+    host, port: address of the first host's `listen`.
+    process: number of this host.
+    seconds: how long to wait for the connection.
+
   Raises:
     OSError: it cannot be reached.
   """
@@ -144,6 +155,6 @@ def _kept(line: socket.socket) -> socket.socket:
   line.setblocking(True)
   line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
   for name, value in KEEPALIVE.items():
-    if hasattr(socket, name):  # Not on every system.
+    if hasattr(socket, name):  # Not every system has them.
       line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
   return line

@@ -1,1 +1,1 @@
-"""What a run keeps on disk."""
+"""Storage: workdir, checkpoints, and the cache of compiled programs."""

@@ -4,11 +4,11 @@ A checkpoint is one Orbax composite, written in the background and committed
 by a rename: the process may be killed at any moment. Orbax does not notice a
 flipped bit in an array, so a manifest holds the checksum of every array, and
 restoring falls back from a damaged checkpoint to the one before it. When a
-checkpoint is on disk, one array of it is read back as a restore reads them.
+checkpoint is on disk, one array of it is read back, as a restore would do.
 
 Arrays are saved whole, however they are spread over devices and hosts, and a
-position of the data is the same for all hosts: what was saved on some number
-of devices and hosts is restored on any other.
+position of the data is the same for all hosts: a checkpoint can be restored on
+any number of devices and hosts.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import pathlib
 import shutil
 import warnings
 import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,7 +37,7 @@ from proxyless_jax.run.storage.snapshot import (
   to_host,
 )
 
-# Of what is in a checkpoint; one number more with each change of it.
+# Version of the contents of a checkpoint; one more with each change.
 FORMAT = 2
 
 
@@ -45,8 +47,8 @@ class Checkpoints(contextlib.AbstractContextManager):
   All hosts of a run share the folder, and make the same calls.
 
   Attributes:
-    moved: after `restore`, in words, the other devices or hosts that the
-      checkpoint was saved on; '' where they are as many.
+    moved: text, after `restore` of a checkpoint that was saved on another
+      number of devices or hosts, that names both numbers; else ''.
   """
 
   def __init__(
@@ -55,10 +57,11 @@ class Checkpoints(contextlib.AbstractContextManager):
     """Opens the folder, made where it is missing.
 
     Args:
-      directory: local path; what a killed run left half written in it goes.
-      keep: how many of the newest stay; with 2, there is one to fall back to.
-      writes: False to restore alone: nothing in the folder changes then, so
-        that a run may be writing there.
+      directory: local path; half-written checkpoints in it are removed.
+      keep: number of checkpoints that stay, the newest ones; with 2, there is
+        one to fall back to.
+      writes: False to only restore: nothing in the folder changes then, so
+        that another run may be writing there.
 
     Raises:
       ValueError: `keep` is below 1.
@@ -78,61 +81,52 @@ class Checkpoints(contextlib.AbstractContextManager):
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       cleanup_tmp_directories=writes,
-      # Else, where a folder cannot be made, threads that wait for it keep the
+      # Otherwise, if a folder cannot be made, threads that wait for it keep the
       # program from ending for minutes.
       async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
     )
     folder = _LiteralPath(self._directory)
-    # Of the last save, until an array of it has been read back.
+    # Step and checksums of the last save, until an array has been read back.
     self._unread: tuple[int, dict[str, int]] | None = None
     self.moved = ""
     with _quiet():
       self._manager = ocp.CheckpointManager(folder, options=options)
 
-  def save(self, step: int, state, iterators: dict[str, object]) -> None:
-    """Saves in the background; what changes after the call is not in it.
+  def save(self, step: int, state: Any, iterators: Mapping[str, Any]) -> None:
+    """Saves in the background, as things are at the call.
 
-    So the caller may donate `state` and move the iterators at once. Waits for
-    the save before, and raises if that one failed or cannot be read back.
+    The caller may donate `state` and move the iterators at once. Waits for the
+    previous save, and raises if that one failed or cannot be read back.
 
     Args:
-      step: 0 or more, not in `steps()`.
+      step: number of steps taken, not in `steps()`.
       state: pytree of arrays and PRNG keys: global arrays, however they are
         sharded, or the same on every host.
-      iterators: by name; `get_state` gives what JSON holds, the same on every
-        host.
+      iterators: iterators of the data, by name; `get_state` gives a value that
+        JSON can hold, the same on every host.
 
     Raises:
-      TypeError: a leaf that is not an array, or a position that JSON has not.
+      TypeError: a leaf is not an array, or JSON cannot hold a position.
       ValueError: the step is there already.
       OSError: as `wait`.
     """
     self.wait()
     leaves = named_leaves(state)
     arrays = to_host(leaves)
-    manifest = {
-      "format": FORMAT,
-      "structure": _structure(leaves, iterators),
-      "crc32": {name: _crc32(array) for name, array in arrays.items()},
-      "key_impl": {
-        name: str(jax.random.key_impl(leaf))
-        for name, leaf in leaves.items()
-        if is_key(leaf)
-      },
-      "positions": {name: x.get_state() for name, x in iterators.items()},
-      "saved_on": _counted_devices(),
-    }
+    manifest = _manifest(leaves, arrays, iterators)
     args = ocp.args.Composite(
       manifest=ocp.args.JsonSave({"sealed": _seal(manifest)}),
       state=ocp.args.PyTreeSave(arrays),
     )
-    # Without force, Orbax skips a step below the newest, and says nothing.
+    # Without force, Orbax silently skips a step below the newest.
     self._manager.save(int(step), args=args, force=True)
     if arrays:
       smallest = min(arrays, key=lambda name: arrays[name].nbytes)
       self._unread = int(step), {smallest: manifest["crc32"][smallest]}
 
-  def restore(self, state_like, iterators: dict[str, object]):
+  def restore(
+    self, state_like: Any, iterators: Mapping[str, Any]
+  ) -> tuple[int, Any] | None:
     """Restores the newest checkpoint that is whole.
 
     Damaged newer ones are named in a warning and renamed to `STEP.damaged`.
@@ -141,7 +135,8 @@ class Checkpoints(contextlib.AbstractContextManager):
       state_like: pytree of arrays, or of `jax.ShapeDtypeStruct`, with the
         structure, shapes, dtypes and shardings to restore to, on any number
         of devices and hosts.
-      iterators: as those that were saved, or None; set to their positions.
+      iterators: iterators by the names that were saved, which are set to their
+        positions, or None instead of an iterator.
 
     Returns:
       `(step, state)`, or None where there is no checkpoint.
@@ -152,43 +147,26 @@ class Checkpoints(contextlib.AbstractContextManager):
       OSError: there are checkpoints, and all are damaged.
     """
     self.wait()
-    asked = _structure(named_leaves(state_like), iterators)
-    damages: dict[int, str] = {}
-    for step in reversed(self.steps()):
-      try:
-        found, damage = self._read(step, asked, iterators), ""
-      except _DamagedError as error:
-        damage = str(error)
-      # A host may have read what another one has not, and all have to agree.
-      if not np.all(multihost_utils.process_allgather(np.array(not damage))):
-        damages[step] = damage or "on another host"
-        continue
-      arrays, manifest = found
-      self._set_aside(damages, step)
-      for name, iterator in iterators.items():
-        if iterator is not None:
-          iterator.set_state(manifest["positions"][name])
-      now = _counted_devices()
-      if (before := manifest.get("saved_on", now)) != now:
-        self.moved = f", on {now} instead of {before}"
-      return step, from_host(arrays, state_like, manifest["key_impl"])
-    if damages:
-      found = "; ".join(f"step {step}: {why}" for step, why in damages.items())
-      raise OSError(
-        f"every checkpoint in {self._directory} is damaged ({found}): bring "
-        "one back from a copy, or delete the folder to start anew"
-      )
-    return None
+    if (found := self._read_newest(state_like, iterators)) is None:
+      return None
+    step, arrays, manifest = found
+    for name, iterator in iterators.items():
+      if iterator is not None:
+        iterator.set_state(manifest["positions"][name])
+    now = _counted_devices()
+    if (before := manifest.get("saved_on", now)) != now:
+      self.moved = f", on {now} instead of {before}"
+    return step, from_host(arrays, state_like, manifest["key_impl"])
 
   def steps(self) -> list[int]:
     """The steps that are saved or being saved, in order."""
     return sorted(self._manager.all_steps())
 
   def wait(self) -> None:
-    """Returns when the last save is on disk, and an array of it readable.
+    """Returns when the last save is on disk and an array of it can be read.
 
     Raises:
-      OSError: it cannot be read back, so that a resume would find nothing.
+      OSError: it cannot be read back: a resume would find nothing.
     """
     self._manager.wait_until_finished()
     if self._unread is None:
@@ -210,7 +188,29 @@ class Checkpoints(contextlib.AbstractContextManager):
   def __exit__(self, *exception) -> None:
     self.close()
 
-  def _read(self, step: int, asked: dict, iterators):
+  def _read_newest(self, state_like, iterators):
+    """Step, arrays and manifest of the newest checkpoint that is whole."""
+    asked = _structure(named_leaves(state_like), iterators)
+    damages: dict[int, str] = {}
+    for step in reversed(self.steps()):
+      try:
+        found, damage = self._read(step, asked), ""
+      except _DamagedError as error:
+        damage = str(error)
+      # A host may have read what another one could not, and all have to agree.
+      if np.all(multihost_utils.process_allgather(np.array(not damage))):
+        self._set_aside(damages, step)
+        return step, *found
+      damages[step] = damage or "on another host"
+    if damages:
+      found = "; ".join(f"step {step}: {why}" for step, why in damages.items())
+      raise OSError(
+        f"every checkpoint in {self._directory} is damaged ({found}): bring "
+        "one back from a copy, or delete the folder to start anew"
+      )
+    return None
+
+  def _read(self, step: int, asked: dict[str, str]):
     """The arrays of a checkpoint by leaf, and its manifest."""
     if not (self._directory / str(step) / "manifest").is_dir():
       raise _DamagedError("no checkpoint of this package: it has no manifest")
@@ -234,7 +234,7 @@ class Checkpoints(contextlib.AbstractContextManager):
   def _arrays(
     self, step: int, checksums: dict[str, int]
   ) -> dict[str, np.ndarray]:
-    """The arrays of a checkpoint that have these names and checksums."""
+    """The arrays of a checkpoint with these names, if the checksums agree."""
     kinds = dict.fromkeys(checksums, ocp.RestoreArgs(restore_type=np.ndarray))
     state = ocp.args.PyTreeRestore(
       item=checksums, restore_args=kinds, partial_restore=True
@@ -248,13 +248,14 @@ class Checkpoints(contextlib.AbstractContextManager):
     return arrays
 
   def _set_aside(self, damages: dict[int, str], used: int) -> None:
+    """Warns of damaged checkpoints and renames them."""
     for step, damage in damages.items():
       aside = self._directory / f"{step}.damaged"
       now = f"; the damaged one is now {aside}" if self._writes else ""
       warnings.warn(
         f"the checkpoint of step {step} is damaged ({damage}): using that of "
         f"step {used}{now}",
-        stacklevel=3,
+        stacklevel=4,
       )
       if self._writes and jax.process_index() == 0:
         shutil.rmtree(aside, ignore_errors=True)
@@ -265,13 +266,13 @@ class Checkpoints(contextlib.AbstractContextManager):
 
 
 class _LiteralPath(type(epath.Path("/"))):
-  """A local path whose `*`, `?`, `[` and `]` mean themselves.
+  """A local path whose `*`, `?`, `[` and `]` are ordinary characters.
 
   Orbax finds the arrays that it has written by a glob below their folder, and
-  the paths of `epath` take the folder's own name for a pattern as well.
+  the paths of `epath` treat the folder's own name as a pattern as well.
   """
 
-  def glob(self, pattern: str):
+  def glob(self, pattern: str) -> Iterator[epath.Path]:
     for name in glob.glob(pattern, root_dir=self):
       yield self / name
 
@@ -286,7 +287,7 @@ def _damage_in(item: str):
     yield
   except (MemoryError, PermissionError):
     raise
-  # What a damaged file raises is anything: KeyError, ValueError, OSError...
+  # A damaged file may raise anything: KeyError, ValueError, OSError...
   except Exception as error:
     problem, *_ = f"{type(error).__name__}: {error}".splitlines()
     raise _DamagedError(f"{item}: {problem}") from error
@@ -299,7 +300,7 @@ def _counted_devices() -> str:
 
 @contextlib.contextmanager
 def _quiet():
-  """Keeps Orbax's warnings of damaged files back: what they mean is raised."""
+  """Suppresses Orbax's warnings of damaged files, which errors report."""
   log = logging.getLogger("absl")
   before = log.level
   log.setLevel(logging.ERROR)
@@ -309,8 +310,24 @@ def _quiet():
     log.setLevel(before)
 
 
-def _structure(leaves: dict[str, object], iterators) -> dict[str, str]:
-  """What has to be the same for a checkpoint to be restored, as text."""
+def _manifest(leaves, arrays: dict[str, np.ndarray], iterators) -> dict:
+  """All of a checkpoint that is not in its arrays."""
+  return {
+    "format": FORMAT,
+    "structure": _structure(leaves, iterators),
+    "crc32": {name: _crc32(array) for name, array in arrays.items()},
+    "key_impl": {
+      name: str(jax.random.key_impl(leaf))
+      for name, leaf in leaves.items()
+      if is_key(leaf)
+    },
+    "positions": {name: x.get_state() for name, x in iterators.items()},
+    "saved_on": _counted_devices(),
+  }
+
+
+def _structure(leaves: dict[str, Any], iterators) -> dict[str, str]:
+  """The names, shapes and types that a restore must agree on, as text."""
   structure = {
     f"state{k}": f"{x.dtype}{list(x.shape)}" for k, x in leaves.items()
   }
@@ -329,7 +346,7 @@ def _differences(saved: dict[str, str], asked: dict[str, str]) -> str:
 
 
 def _crc32(array: np.ndarray) -> int:
-  # As bytes, since buffers know no bfloat16.
+  # As bytes, since the buffer protocol has no bfloat16.
   return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
 

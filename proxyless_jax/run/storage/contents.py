@@ -1,9 +1,9 @@
-"""What a workdir knows of its images: the classes by label, and which they are.
+"""The files of a workdir that describe its images: classes and digests.
 
-`classes.json` lists the names of the classes by label; a network's outputs have
-no other meaning. `data.json` says how many images each stage began with, and
-holds a digest of their names: with others, a stage that goes on would be
-another experiment, and a test part might hold images that were trained on.
+`classes.json` lists the names of the classes by label, which give a network's
+outputs their meaning. `data.json` has the number of images that each stage
+began with and a digest of their names: with other images, a stage that goes on
+would be another experiment, and a test part might contain training images.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from proxyless_jax.run.storage.workdir import read_json, write_json
+from proxyless_jax.run.storage.workdir import reached, read_json, write_json
 
 CLASSES_FILE, DATA_FILE = "classes.json", "data.json"
 STAGES = ("search", "train")
@@ -41,15 +41,15 @@ def keep_contents(
   contents: Mapping[str, Mapping],
   stages: Sequence[str],
 ) -> list[str]:
-  """Writes what the images are, or compares with what was written.
+  """Writes the classes and digests, or compares them with those written.
 
   Of several hosts, one calls.
 
   Args:
-    workdir: of the run; exists.
-    names: of the classes, by label.
-    contents: of the images, as `Dataset.contents`.
-    stages: those of `STAGES` that the job runs; none for an evaluation.
+    workdir: folder of the run, which exists.
+    names: names of the classes, by label.
+    contents: number and digest of the images, as `Dataset.contents`.
+    stages: the stages that the job runs; none for an evaluation.
 
   Returns:
     What a user should know, a line each.
@@ -60,20 +60,10 @@ def keep_contents(
   """
   path = os.path.join(workdir, DATA_FILE)
   kept = read_json(path) if os.path.exists(path) else {}
-  now = dict(kept)
-  # Split from the same images, the test part is another one of others.
+  # A test part that is split from the training images changes with them.
   split = "test" not in contents
-  for stage in STAGES if split else stages:
-    begun = stage in kept and _has_begun(workdir, stage)
-    if begun and kept[stage] != contents["train"]:
-      raise ValueError(
-        f"{os.path.abspath(workdir)}: expected the images that stage {stage} "
-        f"began with, got {_difference(kept[stage], contents['train'])}; bring "
-        "them back, or use a new workdir"
-      )
-    if stage in stages:
-      now[stage] = contents["train"]
-  notes = []
+  _check_begun(workdir, kept, contents, STAGES if split else stages)
+  now, notes = kept | dict.fromkeys(stages, contents["train"]), []
   if not split:
     now["test"] = contents["test"]
     if "test" in kept and kept["test"] != now["test"]:
@@ -86,10 +76,16 @@ def keep_contents(
   return notes
 
 
-def _has_begun(workdir, stage: str) -> bool:
-  """Whether there is a checkpoint to go on from."""
-  folder = os.path.join(workdir, "checkpoints", stage)
-  return os.path.isdir(folder) and any(map(str.isdigit, os.listdir(folder)))
+def _check_begun(workdir, kept: Mapping, contents, stages) -> None:
+  """Refuses other images than a stage with a checkpoint began with."""
+  for stage in stages:
+    begun = stage in kept and stage in reached(workdir)
+    if begun and kept[stage] != contents["train"]:
+      raise ValueError(
+        f"{os.path.abspath(workdir)}: expected the images that stage {stage} "
+        f"began with, got {_difference(kept[stage], contents['train'])}; bring "
+        "them back, or use a new workdir"
+      )
 
 
 def _difference(then: Mapping, now: Mapping) -> str:

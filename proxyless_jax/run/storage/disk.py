@@ -1,4 +1,4 @@
-"""A workdir that cannot be written any more: what is said, and what to do."""
+"""The error of a workdir that can no longer be written, with a remedy."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _LOCKED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 @contextlib.contextmanager
 def explained(workdir: str | os.PathLike) -> Iterator[None]:
-  """Turns what a failed write in a workdir raises into an `OSError` that helps.
+  """Turns the error of a failed write in a workdir into a helpful `OSError`.
 
-  Orbax raises what its storage gives it, a ValueError of many lines.
+  Orbax passes on the error of its storage, a ValueError of many lines.
 
   Args:
-    workdir: of a run; what it wrote before is whole.
+    workdir: folder of a run; files written before the failure are whole.
   """
   workdir = os.path.abspath(workdir)
   try:
@@ -43,7 +43,7 @@ def explained(workdir: str | os.PathLike) -> Iterator[None]:
 
 
 def _code(error: Exception, workdir: str) -> int | None:
-  """Of the operating system's error, where a write in the workdir met it."""
+  """The `errno` of a failed write in the workdir; None for other errors."""
   text = str(error)
   if isinstance(error, OSError):
     code, path = error.errno, error.filename
@@ -58,9 +58,9 @@ def _code(error: Exception, workdir: str) -> int | None:
 
 
 def _kept(workdir: str) -> str:
-  """What the same command will find."""
+  """Where the same command will go on."""
   newest = reached(workdir)
   if not newest:
-    return "the same command then starts anew"
+    return "the same command then starts from the beginning"
   steps = " and ".join(f"{step} of {stage}" for stage, step in newest.items())
   return f"the same command then goes on from step {steps}"

@@ -1,10 +1,13 @@
-"""The arrays of a state on the host, whole, and back where they belong.
+"""A state as whole arrays on the host, and back on its devices.
 
-On the device a leaf may be spread over a mesh, and over hosts none of which has
-all of it. On the host it is one NumPy array, whatever it was on the device.
+On devices a leaf may be spread over a mesh, and over hosts none of which has
+all of it. On the host it is one NumPy array, whatever it was on the devices.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 
-def named_leaves(state) -> dict[str, object]:
+def named_leaves(state: Any) -> dict[str, Any]:
   """The leaves of a pytree by their paths.
 
   Raises:
@@ -27,15 +30,15 @@ def named_leaves(state) -> dict[str, object]:
   return leaves
 
 
-def is_key(leaf) -> bool:
+def is_key(leaf: Any) -> bool:
   """Whether a leaf holds PRNG keys."""
   return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def to_host(leaves: dict[str, object]) -> dict[str, np.ndarray]:
+def to_host(leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """Arrays by name, keys as integers; leaves without elements are left out.
 
-  On several hosts all have to call: it may exchange data.
+  All hosts have to call it: it may exchange data.
   """
   data = {
     name: _within_reach(jax.random.key_data(leaf) if is_key(leaf) else leaf)
@@ -44,34 +47,39 @@ def to_host(leaves: dict[str, object]) -> dict[str, np.ndarray]:
     if leaf.size
   }
   # On a CPU these are views of buffers that the caller donates next. Orbax
-  # copies NumPy arrays before its `save` returns, of JAX arrays it may not.
+  # copies NumPy arrays before its `save` returns; JAX arrays it may not copy.
   return jax.device_get(data)
 
 
 def _within_reach(leaf):
-  """All of an array, where a part of it may be on other hosts only."""
+  """The whole array, a part of which may be on other hosts only."""
   if getattr(leaf, "is_fully_addressable", True):
     return leaf
   if leaf.is_fully_replicated:
     return leaf.addressable_data(0)
-  # One by one: together they may not fit a device.
+  # Gathered one by one: together the leaves may not fit a device.
   return multihost_utils.process_allgather(leaf, tiled=True)
 
 
-def from_host(arrays: dict[str, np.ndarray], state_like, key_impl):
-  """The arrays of `to_host` as the pytree `state_like`, where its leaves are.
+def from_host(
+  arrays: Mapping[str, np.ndarray],
+  state_like: Any,
+  key_impl: Mapping[str, str],
+) -> Any:
+  """Puts the arrays of `to_host` where the leaves of `state_like` are.
 
   Args:
-    arrays: by name.
-    state_like: pytree of arrays, or of `jax.ShapeDtypeStruct`.
-    key_impl: of the leaves that are keys, their kinds by name.
+    arrays: arrays by the names of the leaves.
+    state_like: pytree of arrays, or of `jax.ShapeDtypeStruct`, whose structure
+      and shardings the result has.
+    key_impl: implementations of the PRNG keys, by the names of the leaves.
   """
 
   def place(path, leaf):
     name = jax.tree_util.keystr(path)
     sharding = getattr(leaf, "sharding", None)
     if not getattr(leaf, "committed", True):
-      sharding = None  # Else it would not go with arrays on several devices.
+      sharding = None  # Otherwise it could not meet arrays on several devices.
     if name not in arrays:  # It has no elements.
       return _put(np.zeros(leaf.shape, leaf.dtype), sharding)
     array = _put(arrays[name], sharding)
@@ -85,7 +93,7 @@ def from_host(arrays: dict[str, np.ndarray], state_like, key_impl):
 def _put(array: np.ndarray, sharding) -> jax.Array:
   if getattr(sharding, "is_fully_addressable", True):
     return jax.device_put(array, sharding)
-  # `device_put` would compare the arrays of all hosts first.
+  # `device_put` would first compare the arrays of all hosts.
   return jax.make_array_from_callback(
     array.shape, sharding, lambda index: array[index]
   )

@@ -1,8 +1,8 @@
 """The folder of a run: claimed for one config, with JSON that is always whole.
 
 A run that is started again resumes from its workdir. With another config it
-would mix two experiments without a word, so that is refused, but for fields
-whose change has a clear meaning: these are said, and kept in a file.
+would silently mix two experiments, so that this is refused, except for fields
+whose change has a clear meaning: these changes are printed and kept in a file.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 CONFIG_FILE, CHANGES_FILE = "config.json", "config_changes.jsonl"
-# Parts of a local path that Orbax and TensorStore take for something else.
+# Parts of a local path that Orbax and TensorStore misinterpret.
 _MISREAD = {
   "\\": "a separator of folders",
   "gs:/": "an address of Google Cloud Storage",
@@ -29,7 +30,7 @@ def checked(workdir: str | os.PathLike) -> str:
   """The path of a run's folder, with `~` expanded; touches no file.
 
   Raises:
-    ValueError: no path, or one where checkpoints could not be restored.
+    ValueError: it is no path, or checkpoints could not be restored from it.
   """
   _check_named(workdir)
   path = os.path.expanduser(workdir)
@@ -65,24 +66,25 @@ def claim(
 ) -> list[str]:
   """Makes the folder of a run, or checks that it is of the same config.
 
-  The first call writes `config.json`; later ones compare with it. What may
-  change and has changed is replaced there, and becomes a line of
-  `config_changes.jsonl`. Of several hosts, one calls.
+  The first call writes `config.json`; later ones compare with it. Allowed
+  changes are written to it, and as a line to `config_changes.jsonl`. Of several
+  hosts, one calls.
 
   Args:
     workdir: folder, made where it is missing.
     config: nested dicts with str keys, of bool, int, float, str, None, and
       lists and tuples of them, which compare as lists.
-    may_differ: dotted names of fields, or of groups of them, that a run may
-      change as it goes on, such as `("log_every", "data.workers")`.
-    keeps: False leaves the files as they are, where there is a config.
+    may_differ: dotted names of fields, or of groups of fields, that may change
+      from start to start, such as `("log_every", "data.workers")`.
+    keeps: whether to write changes; False only compares, where there is a
+      config.
 
   Returns:
-    What has changed since the last call, such as "epochs: 3 -> 5".
+    The changes since the last call, such as "epochs: 3 -> 5".
 
   Raises:
     ValueError: the config is not the one in the workdir; names each field
-      that differs. Or a value that JSON cannot hold.
+      that differs. Or it has a value that JSON cannot hold.
     NotADirectoryError: `workdir`, or a parent of it, is a file.
     OSError: `workdir` cannot be made or written.
   """
@@ -94,26 +96,21 @@ def claim(
     write_json(path, config)
     return []
   changes = _changes(read_fields(path), config)
-  refused = [
-    f"{name}: {_shown(old)} in the workdir, {_shown(new)} now"
-    for name, (old, new) in changes.items()
-    if not any(f"{name}.".startswith(f"{prefix}.") for prefix in may_differ)
-  ]
-  if refused:
-    raise ValueError(
-      f"{workdir} is the workdir of another config: "
-      + "; ".join(refused)
-      + ". Use another workdir, or restore the values to go on with this one"
-    )
+  _check_changes(workdir, changes, may_differ)
   if changes and keeps:
     _append(workdir, changes)
     write_json(path, config)
   return [f"{k}: {_shown(a)} -> {_shown(b)}" for k, (a, b) in changes.items()]
 
 
+def checkpoint_folder(workdir: str | os.PathLike, stage: str = "") -> str:
+  """The folder of the checkpoints of a stage, or of those of all stages."""
+  return os.path.join(workdir, "checkpoints", stage)
+
+
 def reached(workdir: str | os.PathLike) -> dict[str, int]:
   """The step of the newest checkpoint of each stage that has one."""
-  folder, newest = os.path.join(workdir, "checkpoints"), {}
+  folder, newest = checkpoint_folder(workdir), {}
   for stage in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
     path = os.path.join(folder, stage)
     names = os.listdir(path) if os.path.isdir(path) else ()
@@ -126,11 +123,11 @@ def reached(workdir: str | os.PathLike) -> dict[str, int]:
 def alone(workdir: str | os.PathLike) -> Iterator[None]:
   """Keeps two processes from taking steps in one workdir; made where missing.
 
-  The lock goes with the process, however it ends. File systems without locks
-  let everybody in.
+  The lock ends with the process, however that ends. On a file system without
+  locks, nothing is refused.
 
   Raises:
-    ValueError: another process is at it.
+    ValueError: another process is running in the workdir.
   """
   os.makedirs(workdir, exist_ok=True)
   with open(os.path.join(workdir, "lock"), "w") as file:
@@ -146,16 +143,16 @@ def alone(workdir: str | os.PathLike) -> Iterator[None]:
     yield
 
 
-def write_json(path: str | os.PathLike, obj) -> None:
+def write_json(path: str | os.PathLike, obj: Any) -> None:
   """Writes `obj` as JSON; a kill leaves the old file or the new one.
 
   Args:
-    path: of the file; its folder exists.
-    obj: as the config of `claim`, or any value that it may hold.
+    path: path of the file, in a folder that exists.
+    obj: a config as in `claim`, or a value that such a config may have.
 
   Raises:
-    ValueError: a NaN, an infinity, or a type that JSON has not; named by its
-      dotted path.
+    ValueError: a NaN, an infinity, or a value of a type that JSON does not
+      have; names its dotted path.
   """
   path = os.fspath(path)
   text = json.dumps(_plain(obj, os.path.basename(path)), indent=2)
@@ -167,8 +164,8 @@ def write_json(path: str | os.PathLike, obj) -> None:
   os.replace(temporary, path)
 
 
-def read_json(path: str | os.PathLike):
-  """What `write_json` wrote, tuples as lists.
+def read_json(path: str | os.PathLike) -> Any:
+  """The value that `write_json` wrote, tuples as lists.
 
   Raises:
     FileNotFoundError: there is no such file.
@@ -186,10 +183,11 @@ def read_json(path: str | os.PathLike):
 
 
 def read_fields(path: str | os.PathLike) -> dict:
-  """As `read_json`, of a file whose JSON is an object.
+  """The JSON object in a file.
 
   Raises:
-    FileNotFoundError, ValueError: as `read_json`; or it is another value.
+    FileNotFoundError: there is no such file.
+    ValueError: it is not JSON, or another value than an object.
   """
   fields = read_json(path)
   if not isinstance(fields, dict):
@@ -201,7 +199,7 @@ def read_fields(path: str | os.PathLike) -> dict:
 
 
 def _check_named(workdir: object) -> None:
-  """Raises a ValueError for what names no folder."""
+  """Raises a ValueError for a value that names no folder."""
   if isinstance(workdir, str | os.PathLike):
     if os.fspath(workdir):
       return
@@ -227,14 +225,13 @@ def make_folder(workdir: str) -> None:
       f"workdir = {workdir}: expected a folder, got a file, or a path through "
       "one; name another workdir"
     ) from error
-  except OSError as error:  # Such as of /proc, where nothing can be made.
+  except OSError as error:  # For example in /proc.
     raise type(error)(
       f"workdir = {workdir}: cannot be made ({error.strerror or error}); name "
       "another workdir"
     ) from error
   try:
-    # What the permissions say of it is not all: root may write anywhere, and
-    # yet nobody can write in /proc.
+    # Permissions do not tell: root may write anywhere, but nobody in /proc.
     tempfile.TemporaryFile(dir=workdir).close()
   except OSError as error:
     raise type(error)(
@@ -245,7 +242,7 @@ def make_folder(workdir: str) -> None:
 
 
 def _plain(value, name: str):
-  """`value` as what JSON reads back, or an error that names the field."""
+  """`value` as JSON reads it back, or an error that names the field."""
   if isinstance(value, Mapping):
     for key in value:
       if not isinstance(key, str):
@@ -274,12 +271,29 @@ def _changes(saved: dict, config: dict) -> dict[str, tuple]:
   return {name: pair for name, pair in pairs.items() if not _same(*pair)}
 
 
+def _check_changes(
+  workdir: str, changes: Mapping[str, tuple], may_differ: Sequence[str]
+) -> None:
+  """Raises a ValueError that names all changes that are not allowed."""
+  refused = [
+    f"{name}: {_shown(old)} in the workdir, {_shown(new)} now"
+    for name, (old, new) in changes.items()
+    if not any(f"{name}.".startswith(f"{prefix}.") for prefix in may_differ)
+  ]
+  if refused:
+    raise ValueError(
+      f"{workdir} is the workdir of another config: "
+      + "; ".join(refused)
+      + ". Use another workdir, or restore the values to go on with this one"
+    )
+
+
 def _shown(value) -> str:
   return "absent" if value is _ABSENT else repr(value)
 
 
 def _append(workdir: str, changes: dict[str, tuple]) -> None:
-  """Keeps what has changed, and after which steps."""
+  """Appends the changes, and the steps after which they were made."""
   fields = {
     name: {
       word: value
@@ -294,15 +308,22 @@ def _append(workdir: str, changes: dict[str, tuple]) -> None:
 
 
 def _flat(tree, prefix: str = "") -> dict[str, object]:
-  """Leaves by dotted name; lists and empty dicts are leaves."""
+  """Leaves by dotted name; empty dicts and lists of values are leaves.
+
+  Lists of dicts, such as the edges of a network, are not.
+  """
+  leaves = {}
+  if isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
+    for i, item in enumerate(tree):
+      leaves |= _flat(item, f"{prefix}[{i}]")
+    return leaves
   if not isinstance(tree, dict) or (prefix and not tree):
     return {prefix: tree}
-  leaves = {}
   for key, value in tree.items():
     leaves |= _flat(value, f"{prefix}.{key}" if prefix else key)
   return leaves
 
 
 def _same(a, b) -> bool:
-  # Python takes True for 1, and an option that became a number is another.
+  # To Python, True == 1; but an option that became a number has changed.
   return a == b and isinstance(a, bool) == isinstance(b, bool)

@@ -17,7 +17,7 @@ from proxyless_jax.space.net_config.layers import (
   plain,
 )
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import ConvBN, MBConv, Zero
+from proxyless_jax.space.ops.mobile import ConvBN, MBConv, Zero
 
 ORDER = ORDERS[0]
 IMAGE_SIZE = 224

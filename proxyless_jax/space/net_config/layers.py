@@ -11,7 +11,6 @@ from typing import NamedTuple
 from proxyless_jax.space.edge import Edge
 from proxyless_jax.space.net_config.fields import Fields
 from proxyless_jax.space.networks.chain import ChainBuilder
-from proxyless_jax.space.ops import Classifier
 
 ORDERS = ("weight_bn_act", "bn_act_weight")
 CONVOLUTIONS = ("ConvLayer", "DepthConvLayer")
@@ -133,4 +132,4 @@ def classifier(
       stacklevel=2,
     )
   width = own if classes is None else classes
-  return chain.add("classifier", (Classifier(),), width)
+  return chain.add_classifier(width)

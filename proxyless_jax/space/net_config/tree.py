@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from proxyless_jax.space.edge import Edge, Size
+from proxyless_jax.space.edge import Edge, Op, Size
 from proxyless_jax.space.net_config.fields import Fields
 from proxyless_jax.space.net_config.layers import (
   ORDERS,
@@ -19,17 +19,14 @@ from proxyless_jax.space.net_config.layers import (
 )
 from proxyless_jax.space.networks.chain import ChainBuilder
 from proxyless_jax.space.networks.tree import Block, Tree
-from proxyless_jax.space.ops import (
+from proxyless_jax.space.ops.common import (
   AvgPool,
   Identity,
   MaxPool,
   Norm,
-  NormConv,
-  NormSepConv,
-  Op,
   PlainConv,
 )
-from proxyless_jax.space.ops.tree import DILATION
+from proxyless_jax.space.ops.tree import DILATION, NormConv, NormSepConv
 
 ORDER = ORDERS[1]
 IMAGE_SIZE = 32

@@ -13,14 +13,14 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-from proxyless_jax.space.edge import Edge, Size, check_tuple, expect
+from proxyless_jax.space.checks import check_tuple, expect
+from proxyless_jax.space.edge import Edge, Size, optional
 from proxyless_jax.space.networks.network import (
   Network,
   check_joint,
   check_momentum,
   check_names,
 )
-from proxyless_jax.space.ops import optional
 
 
 class Shape(NamedTuple):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
-from proxyless_jax.space.edge import Edge, Size, as_size, check_tuple
+from proxyless_jax.space.checks import check_tuple
+from proxyless_jax.space.edge import Edge, Op, Size, as_size, optional
 from proxyless_jax.space.networks.network import (
   Network,
   check_joint,
   check_momentum,
   check_names,
 )
-from proxyless_jax.space.ops import Op, optional
+from proxyless_jax.space.ops.mobile import Classifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,8 @@ class ChainBuilder:
   """Follows width and size through the edges of a chain as they are added.
 
   Attributes:
-    features, size: of what the last edge gives, or of the images.
+    features, size: width and size of the last edge's output; before the first
+      edge, channels and size of the images.
   """
 
   def __init__(self, features: int, size: Size):
@@ -78,3 +80,7 @@ class ChainBuilder:
     )
     self.features, self.size = features_out, edge.size_out
     return edge
+
+  def add_classifier(self, classes: int) -> Edge:
+    """The classifier that follows the last edge."""
+    return self.add("classifier", (Classifier(),), classes)

@@ -9,20 +9,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from proxyless_jax.space.edge import Edge, Size, expect
+from proxyless_jax.space.checks import expect
+from proxyless_jax.space.edge import Edge, Op, Size
 from proxyless_jax.space.networks.cells import Cell, CellNetwork, Path, Shape
 from proxyless_jax.space.networks.chain import ChainBuilder
-from proxyless_jax.space.ops import (
-  AvgPool,
+from proxyless_jax.space.ops.cell import (
   BlockMaxPool,
   CellConv,
-  Classifier,
   FactorizedReduce,
-  MaxPool,
-  Op,
-  Relu,
   SepConv,
 )
+from proxyless_jax.space.ops.common import AvgPool, MaxPool, Relu
+from proxyless_jax.space.ops.mobile import Classifier
 
 POOLS = {"avg_3": AvgPool(3), "max_3": MaxPool(3), "max_2": BlockMaxPool()}
 # Separable convolutions: kernel, dilation, how many of them in a row.

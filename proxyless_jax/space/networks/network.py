@@ -19,14 +19,10 @@ import os
 from collections.abc import Sequence
 from typing import ClassVar
 
+from proxyless_jax.space.checks import check_path, check_sequence, expect
 from proxyless_jax.space.codec import to_plain
-from proxyless_jax.space.edge import (
-  Edge,
-  Size,
-  check_path,
-  check_sequence,
-  expect,
-)
+from proxyless_jax.space.edge import Edge, Size
+from proxyless_jax.space.table import edge_table
 
 VERSION = 1
 
@@ -115,6 +111,23 @@ class Network(abc.ABC):
     )
     return self.with_edges(chosen)
 
+  def __str__(self) -> str:
+    """A short table: a summary, then a line per edge."""
+    h, w, c = self.image_shape
+    first = (
+      f"{type(self).__name__} of {h}x{w}x{c} images, {self.classes} classes"
+    )
+    if self.is_architecture:
+      first += f": {parameters(self):,} parameters, {macs(self):,} MACs"
+    else:
+      count = sum(len(edge.ops) > 1 for edge in self.edges)
+      first += f": {count} searched edges, {self._size_text()} architectures"
+    return f"{first}\n{edge_table(self.layers)}"
+
+  def _size_text(self) -> str:
+    size = math.prod(len(edge.ops) for edge in self.edges)
+    return f"{size:,}" if size < 10**9 else f"10^{self.log10_size:.1f}"
+
   def to_json(self, path: str | os.PathLike | None = None) -> str:
     """The description as JSON text, also written to `path` where given."""
     header = {"version": VERSION, "family": self.family}
@@ -124,6 +137,20 @@ class Network(abc.ABC):
       with open(os.path.expanduser(path), "w", encoding="utf-8") as file:
         file.write(text + "\n")
     return text
+
+
+def families() -> dict[str, type[Network]]:
+  """All families of networks, by their names in JSON.
+
+  These are the subclasses of `Network` that have a `family` of their own; of
+  two with one name the later one, as where a notebook defines a class again.
+  """
+  found, kinds = {}, [Network]
+  for kind in kinds:  # Grows: subclasses of subclasses too.
+    kinds += kind.__subclasses__()
+    if "family" in vars(kind):
+      found[kind.family] = kind
+  return found
 
 
 def parameters(network: Network) -> int:

@@ -18,14 +18,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
-from proxyless_jax.space.edge import Edge, check_tuple, expect
+from proxyless_jax.space.checks import check_tuple, expect
+from proxyless_jax.space.edge import Edge, optional
 from proxyless_jax.space.networks.network import (
   Network,
   check_joint,
   check_momentum,
   check_names,
 )
-from proxyless_jax.space.ops import optional
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,3 +178,54 @@ class Tree(Network):
       for block in self.blocks
     )
     return dataclasses.replace(self, blocks=blocks)
+
+
+@dataclasses.dataclass(frozen=True)
+class EdgeGraph:
+  """Edges between numbered nodes: inputs first, then inner ones, then outputs.
+
+  A node is the sum of what the edges that lead to it give.
+
+  Attributes:
+    inputs, inner, outputs: number of nodes of each kind.
+    sources, targets: node that each edge reads, and node that it leads to. An
+      edge reads no node that it, or an edge after it, leads to.
+  """
+
+  inputs: int
+  inner: int
+  outputs: int
+  sources: tuple[int, ...]
+  targets: tuple[int, ...]
+
+  @property
+  def read(self) -> int:
+    """Number of nodes that edges read: all but the outputs."""
+    return self.inputs + self.inner
+
+  @property
+  def nodes(self) -> int:
+    """Number of all nodes."""
+    return self.read + self.outputs
+
+
+def tree_graph(trees: int, branches: int, count: int) -> EdgeGraph:
+  """The graph of trees of equal levels, each with one input and one output.
+
+  Args:
+    trees: number of trees.
+    branches: number of edges below each node.
+    count: number of edges of all trees, level by level from the top; in a
+      level, those of the first tree first.
+  """
+  sources, targets, above, nodes = [], [], range(trees), trees
+  while True:
+    level = len(above) * branches
+    sources += [above[i // branches] for i in range(level)]
+    if len(sources) >= count:
+      break
+    above = range(nodes, nodes + level)
+    nodes += level
+    targets += above
+  targets += [nodes + i * trees // level for i in range(level)]
+  return EdgeGraph(trees, nodes - trees, trees, tuple(sources), tuple(targets))

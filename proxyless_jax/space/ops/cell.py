@@ -8,13 +8,11 @@ separable convolutions are two `SepConv`s.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
-from proxyless_jax.space.ops.base import Op, check_epsilon, check_odd
+from proxyless_jax.space.checks import check_odd
+from proxyless_jax.space.edge import Edge, Op
+from proxyless_jax.space.ops.checks import check_epsilon
 from proxyless_jax.space.ops.common import Free
-
-if TYPE_CHECKING:
-  from proxyless_jax.space.edge import Edge
 
 EPSILON = 1e-3
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
-from proxyless_jax.space.ops.base import (
-  Op,
+from proxyless_jax.space.checks import check_odd
+from proxyless_jax.space.edge import Edge, Op, optional
+from proxyless_jax.space.ops.checks import (
   check_epsilon,
-  check_odd,
   check_same_size,
   check_same_width,
-  optional,
 )
-
-if TYPE_CHECKING:
-  from proxyless_jax.space.edge import Edge
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
-from proxyless_jax.space.ops.base import (
-  Op,
-  check_activation,
-  check_epsilon,
-  check_odd,
-  optional,
-)
-
-if TYPE_CHECKING:
-  from proxyless_jax.space.edge import Edge
+from proxyless_jax.space.checks import check_odd
+from proxyless_jax.space.edge import Edge, Op, optional
+from proxyless_jax.space.ops.checks import check_activation, check_epsilon
 
 
 @dataclasses.dataclass(frozen=True)

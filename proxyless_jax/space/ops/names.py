@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 
-from proxyless_jax.space.ops.base import Op
+from proxyless_jax.space.edge import Op
 from proxyless_jax.space.ops.cell import (
   EPSILON,
   BlockMaxPool,

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
-from proxyless_jax.space.ops.base import Op, check_own_shortcut
+from proxyless_jax.space.edge import Edge, Op
+from proxyless_jax.space.ops.checks import check_own_shortcut
 from proxyless_jax.space.ops.common import AvgPool, MaxPool, Norm
 from proxyless_jax.space.ops.tree import NormConv, NormSepConv
-
-if TYPE_CHECKING:
-  from proxyless_jax.space.edge import Edge
 
 EXPAND = 4
 MERGES = ("mean", "concat")

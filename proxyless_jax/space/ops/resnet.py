@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
-from proxyless_jax.space.ops.base import Op, check_own_shortcut
-
-if TYPE_CHECKING:
-  from proxyless_jax.space.edge import Edge
+from proxyless_jax.space.edge import Edge, Op
+from proxyless_jax.space.ops.checks import check_own_shortcut
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
-from proxyless_jax.space.ops.base import (
-  Op,
-  check_odd,
-  check_own_shortcut,
-  check_same_width,
-)
-
-if TYPE_CHECKING:
-  from proxyless_jax.space.edge import Edge
+from proxyless_jax.space.checks import check_odd
+from proxyless_jax.space.edge import Edge, Op
+from proxyless_jax.space.ops.checks import check_own_shortcut, check_same_width
 
 
 @dataclasses.dataclass(frozen=True)

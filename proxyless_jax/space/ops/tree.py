@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
-from proxyless_jax.space.ops.base import Op, check_epsilon, check_odd, optional
-
-if TYPE_CHECKING:
-  from proxyless_jax.space.edge import Edge
+from proxyless_jax.space.checks import check_odd
+from proxyless_jax.space.edge import Edge, Op, optional
+from proxyless_jax.space.ops.checks import check_epsilon
 
 DILATION = 2
 

@@ -1,31 +1,24 @@
 """The ImageNet space of ProxylessNAS: a chain of searched MBConv blocks.
 
-Cai, Zhu, Han, ICLR 2019, with the released settings as defaults. Every part
-is a parameter, so the same function gives small spaces for small images.
+Cai, Zhu, Han, ICLR 2019, with the released settings as defaults. Everything is
+a parameter, so the same function makes small spaces for small images.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from proxyless_jax.space.edge import (
-  Edge,
-  Size,
-  as_size,
-  check_sequence,
+from proxyless_jax.space.checks import (
+  check_natural,
+  check_per_stage,
+  check_positive,
   expect,
-  height_width,
 )
+from proxyless_jax.space.edge import Edge, Op, Size, as_size, height_width
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import (
-  Classifier,
-  ConvBN,
-  MBConv,
-  Op,
-  Zero,
-  parse_candidates,
-)
+from proxyless_jax.space.ops.mobile import ConvBN, MBConv, Zero
+from proxyless_jax.space.ops.names import parse_candidates
 
 CANDIDATES = (
   "mbconv3_k3",
@@ -64,56 +57,43 @@ def mobile_space(
   """The space of all choices of one candidate per block.
 
   Args:
-    width_mult: multiplies every width (the head's only where above 1), each
+    width_mult: factor of every width (of the head's only where above 1), each
       rounded to a multiple of 8.
-    image_size: of the data, in pixels: an integer, or (height, width).
+    image_size: size of the images in pixels, an integer or (height, width).
     channels, classes: of the data.
-    stem_width, stem_stride: the 3x3 convolution that comes first.
+    stem_width, stem_stride: of the 3x3 convolution that comes first.
     first_width: width of the first block, which is not searched; 0 for none.
-    first_expand, first_kernel: its expansion and kernel.
-    widths, depths, strides: per stage; the stride is its first block's.
+    first_expand, first_kernel: expansion and kernel of the first block.
+    widths, depths, strides: per stage: width, number of blocks, and stride of
+      the first block.
     candidates: names or operations. 'zero' becomes a candidate only of blocks
       that keep size and width.
-    head_width: of the 1x1 convolution before the classifier.
+    head_width: width of the 1x1 convolution before the classifier.
 
   Raises:
     ValueError: the parts do not fit each other or the image.
   """
-  _check_stages(widths, depths, strides)
+  check_per_stage(widths=widths, depths=depths, strides=strides)
   image_size = as_size("image_size", image_size)
-  _check_positive(
-    channels=channels,
-    classes=classes,
-    stem_width=stem_width,
-    stem_stride=stem_stride,
-    head_width=head_width,
-  )
-  natural = type(first_width) is int and first_width >= 0
-  expect(natural, "first_width", first_width, "an integer of 0 or more")
+  check_positive(channels=channels, classes=classes, stem_width=stem_width)
+  check_positive(stem_stride=stem_stride, head_width=head_width)
+  check_natural("first_width", first_width)
   number = isinstance(width_mult, int | float) and 0.0 < width_mult < math.inf
   expect(number, "width_mult", width_mult, "a positive number")
   _check_image(image_size, (stem_stride, *strides))
   ops = _parse_candidates(candidates)
   chain = ChainBuilder(channels, image_size)
-  stem = chain.add(
-    "stem", (ConvBN(3),), round_width(stem_width * width_mult), stem_stride
-  )
-  before = [stem]
+  width = round_width(stem_width * width_mult)
+  before = [chain.add("stem", (ConvBN(3),), width, stem_stride)]
   if first_width:
     first = (_first(first_expand, first_kernel),)
     width = round_width(first_width * width_mult)
     before.append(_add_block(chain, "block00", first, width, 1))
-  edges = []
-  for width, depth, stride in zip(widths, depths, strides):
-    width = round_width(width * width_mult)
-    for i in range(depth):
-      name = f"block{len(edges) + 1:02d}"
-      step = stride if i == 0 else 1
-      edges.append(_add_block(chain, name, ops, width, step))
+  widths = [round_width(width * width_mult) for width in widths]
+  edges = _add_stages(chain, ops, zip(widths, depths, strides))
   head_width = round_width(head_width * max(1.0, width_mult))
   head = chain.add("head", (ConvBN(1),), head_width)
-  classifier = chain.add("classifier", (Classifier(),), classes)
-  return Chain(tuple(before), tuple(edges), (head, classifier))
+  return Chain(tuple(before), edges, (head, chain.add_classifier(classes)))
 
 
 def _first(expand: int, kernel: int) -> MBConv:
@@ -123,28 +103,7 @@ def _first(expand: int, kernel: int) -> MBConv:
     raise ValueError(f"first_{error}") from error
 
 
-def _check_stages(widths, depths, strides):
-  for field, values in (
-    *(("widths", widths), ("depths", depths), ("strides", strides)),
-  ):
-    check_sequence(field, values, "integers, one per stage")
-  if not len(widths) == len(depths) == len(strides) > 0:
-    raise ValueError(
-      f"widths {tuple(widths)}, depths {tuple(depths)} and strides "
-      f"{tuple(strides)}: expected one entry per stage in each"
-    )
-  for i, (width, depth, stride) in enumerate(zip(widths, depths, strides)):
-    stage = {"widths": width, "depths": depth, "strides": stride}
-    _check_positive(**{f"{field}[{i}]": v for field, v in stage.items()})
-
-
-def _check_positive(**fields):
-  for field, value in fields.items():
-    positive = type(value) is int and value > 0
-    expect(positive, field, value, "a positive integer")
-
-
-def _check_image(image_size: Size, strides: Sequence[int]):
+def _check_image(image_size: Size, strides: Sequence[int]) -> None:
   smallest = 1
   for stride in reversed(strides):
     # An edge of stride s turns size n into ceil(n / s), and needs n >= s.
@@ -166,6 +125,21 @@ def _parse_candidates(candidates: Sequence[str | Op]) -> tuple[Op, ...]:
       "besides 'zero'"
     )
   return ops
+
+
+def _add_stages(
+  chain: ChainBuilder,
+  ops: tuple[Op, ...],
+  stages: Iterable[tuple[int, int, int]],
+) -> tuple[Edge, ...]:
+  """The searched blocks of stages of (width, depth, stride)."""
+  edges = []
+  for width, depth, stride in stages:
+    for i in range(depth):
+      name = f"block{len(edges) + 1:02d}"
+      step = stride if i == 0 else 1
+      edges.append(_add_block(chain, name, ops, width, step))
+  return tuple(edges)
 
 
 def _add_block(

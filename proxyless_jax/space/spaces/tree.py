@@ -2,7 +2,7 @@
 
 Cai, Zhu, Han, ICLR 2019, section 4.1. All blocks are distinct, and grow wider
 one by one, as in Han, Kim, Kim, Deep Pyramidal Residual Networks, CVPR 2017.
-Every part is a parameter, so the same function gives small spaces.
+Everything is a parameter, so the same function makes small spaces.
 """
 
 from __future__ import annotations
@@ -11,23 +11,18 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 
-from proxyless_jax.space.edge import (
-  Edge,
-  Size,
-  as_size,
-  check_sequence,
+from proxyless_jax.space.checks import (
+  check_natural,
+  check_per_stage,
+  check_positive,
   expect,
-  height_width,
 )
+from proxyless_jax.space.edge import Edge, Op, Size, as_size, height_width
+from proxyless_jax.space.networks.chain import ChainBuilder
 from proxyless_jax.space.networks.tree import Block, Tree
-from proxyless_jax.space.ops import (
-  Classifier,
-  Norm,
-  NormConv,
-  Op,
-  PlainConv,
-  parse_candidates,
-)
+from proxyless_jax.space.ops.common import Norm, PlainConv
+from proxyless_jax.space.ops.names import parse_candidates
+from proxyless_jax.space.ops.tree import NormConv
 
 CANDIDATES = (
   "identity",
@@ -62,15 +57,16 @@ def tree_space(
   times as wide. With the defaults that gives the released widths.
 
   Args:
-    image_size: of the data, in pixels: an integer, or (height, width).
+    image_size: size of the images in pixels, an integer or (height, width).
     channels, classes: of the data.
-    stem_width: of the 3x3 convolution that comes first.
-    alpha: what the last block's width has over the stem's.
-    depths: blocks of each stage; every stage but the first halves the size.
-    expand: the width of a block's output over that inside it.
-    halves: parts of the 3x3 convolution's channels, with a tree each.
-    levels: of a tree.
-    branches: edges below each node of a tree.
+    stem_width: width of the 3x3 convolution that comes first.
+    alpha: width of the last block minus that of the stem.
+    depths: number of blocks per stage; every stage but the first halves the
+      size.
+    expand: width of a block's output over the width inside it.
+    halves: number of parts of the 3x3 convolution's channels; each has a tree.
+    levels: number of levels of a tree.
+    branches: number of edges below each node of a tree.
     candidates: names or operations.
     shuffle: whether a channel shuffle follows each 3x3 convolution, so that
       every tree sees channels of all its groups; as in the released network.
@@ -78,22 +74,11 @@ def tree_space(
   Raises:
     ValueError: the parts do not fit each other or the image.
   """
-  check_sequence("depths", depths, "integers, one per stage")
-  depths = tuple(depths)
+  check_per_stage(depths=depths)
   image_size = as_size("image_size", image_size)
-  _check_positive(
-    channels=channels,
-    classes=classes,
-    stem_width=stem_width,
-    expand=expand,
-    halves=halves,
-    levels=levels,
-    branches=branches,
-    **{f"depths[{i}]": depth for i, depth in enumerate(depths)},
-  )
-  expect(depths, "depths", depths, "one or more stages")
-  fits = type(alpha) is int and alpha >= 0
-  expect(fits, "alpha", alpha, "an integer of 0 or more: blocks grow wider")
+  check_positive(channels=channels, classes=classes, stem_width=stem_width)
+  check_positive(expand=expand, halves=halves, levels=levels, branches=branches)
+  check_natural("alpha", alpha)
   expect(stem_width >= halves, "stem_width", stem_width, f"{halves} or more")
   expect(type(shuffle) is bool, "shuffle", shuffle, "True or False")
   _check_image(image_size, len(depths))
@@ -103,17 +88,15 @@ def tree_space(
   form = _Form(expand, conv, levels, branches, candidates)
   stem = Edge("stem", (PlainConv(3),), channels, stem_width, 1, image_size)
   norm = _keep("stem_norm", Norm(relu=False), stem)
-  blocks = tuple(_blocks(norm, alpha, depths, form))
+  blocks = tuple(_blocks(norm, alpha, tuple(depths), form))
   last = _keep("last_norm", Norm(relu=True), blocks[-1].final_norm)
-  classifier = Edge(
-    "classifier", (Classifier(),), last.features_out, classes, 1, last.size
-  )
-  return Tree((stem, norm), blocks, (last, classifier))
+  chain = ChainBuilder(last.features_out, last.size_out)
+  return Tree((stem, norm), blocks, (last, chain.add_classifier(classes)))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Form:
-  """What all blocks of a space share."""
+  """The form that all blocks of a space share."""
 
   expand: int
   conv: NormConv
@@ -198,13 +181,7 @@ def _keep(name: str, op: Op, below: Edge) -> Edge:
   return Edge(name, (op,), width, width, 1, below.size_out)
 
 
-def _check_positive(**fields):
-  for field, value in fields.items():
-    positive = type(value) is int and value > 0
-    expect(positive, field, value, "a positive integer")
-
-
-def _check_image(image_size: Size, stages: int):
+def _check_image(image_size: Size, stages: int) -> None:
   # Each stride of 2 turns n into ceil(n / 2), and needs n >= 2.
   smallest = 2 ** (stages - 2) + 1 if stages > 1 else 1
   expected = f"at least {smallest}, for {stages} stages"

@@ -1,15 +1,18 @@
 """Published networks by name: ProxylessNAS's own, and the baselines.
 
 Each is a function of the images' size, channels and classes, with the published
-ones as defaults; some take more, such as a width multiplier.
+ones as defaults; some have other options, such as a width multiplier.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import inspect
 from collections.abc import Callable
+from typing import Any
 
+from proxyless_jax.space.checks import expect
 from proxyless_jax.space.networks.network import Network
 from proxyless_jax.space.suggest import did_you_mean
 from proxyless_jax.space.zoo import (
@@ -50,23 +53,41 @@ NETWORKS: dict[str, Callable[..., Network]] = {
   "darts": cells.darts,
   "path_level_eas": path_level.path_level_eas,
 }
-NAMES = ", ".join(sorted(NETWORKS))
 
 
-def zoo(name: str, **options) -> Network:
+def list_networks(pattern: str = "*") -> list[str]:
+  """The names of the published networks, in alphabetical order.
+
+  Args:
+    pattern: filter with the wildcards `*`, `?` and `[...]`; a text without any
+      matches every name that contains it.
+
+  >>> list_networks("resnet*"), list_networks("cifar")
+  (['resnet_18', 'resnet_34'], ['nasnet_a_cifar', 'proxyless_cifar'])
+  """
+  expect(
+    isinstance(pattern, str), "pattern", pattern, "a text such as 'resnet*'"
+  )
+  if not set(pattern) & set("*?["):
+    pattern = f"*{pattern}*"
+  return sorted(fnmatch.filter(NETWORKS, pattern))
+
+
+def zoo(name: str, **options: Any) -> Network:
   """A published network.
 
   Args:
-    name: one of `NETWORKS`.
+    name: one of `list_networks()`.
     **options: image_size (an integer, or (height, width)), channels, classes:
-      of other images than those that it was published for; and what its
-      function takes besides, such as width_mult of 'mobilenet_v2'.
+      of the data, where they differ from those of the publication; and other
+      options of the network, such as width_mult of 'mobilenet_v2'.
 
   Raises:
     ValueError: there is no such network, or it has no such option.
   """
   if not isinstance(name, str) or name not in NETWORKS:
-    meant = did_you_mean(name, NETWORKS) or f": expected one of {NAMES}"
+    names = ", ".join(list_networks())
+    meant = did_you_mean(name, NETWORKS) or f": expected one of {names}"
     raise ValueError(
       f"name = {name!r}: no published network (docs/networks.md){meant}"
     )

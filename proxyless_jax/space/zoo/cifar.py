@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxyless_jax.space.edge import expect
+from proxyless_jax.space.checks import expect
 
 STAGES = 3
 

@@ -5,15 +5,11 @@ Published for CIFAR-10 with standard augmentation, without dropout.
 
 from __future__ import annotations
 
-from proxyless_jax.space.edge import Size, expect
+from proxyless_jax.space.checks import check_positive
+from proxyless_jax.space.edge import Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import (
-  Classifier,
-  DenseLayer,
-  DenseTransition,
-  Norm,
-  PlainConv,
-)
+from proxyless_jax.space.ops.common import Norm, PlainConv
+from proxyless_jax.space.ops.dense import DenseLayer, DenseTransition
 from proxyless_jax.space.zoo.cifar import STAGES, blocks_per_stage
 
 
@@ -35,8 +31,7 @@ def densenet_bc(
   Raises:
     ValueError: the growth or the depth are none, or the image is too small.
   """
-  positive = type(growth) is int and growth > 0
-  expect(positive, "growth", growth, "a positive integer")
+  check_positive(growth=growth)
   layers = blocks_per_stage(depth, outside=4, layers=2)
   chain = ChainBuilder(channels, image_size)
   stem = chain.add("stem", (PlainConv(3),), 2 * growth)
@@ -50,5 +45,5 @@ def densenet_bc(
       width = chain.features + growth
       edges.append(chain.add(f"dense{stage}_{i:02d}", (DenseLayer(4),), width))
   norm = chain.add("norm", (Norm(relu=True),), chain.features)
-  classifier = chain.add("classifier", (Classifier(),), classes)
+  classifier = chain.add_classifier(classes)
   return Chain((stem,), tuple(edges), (norm, classifier))

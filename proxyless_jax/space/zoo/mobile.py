@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from proxyless_jax.space.edge import Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import Classifier, ConvBN, parse_op
+from proxyless_jax.space.ops.mobile import ConvBN
+from proxyless_jax.space.ops.names import parse_op
 from proxyless_jax.space.spaces.mobile import mobile_space
 
 
@@ -87,5 +88,5 @@ def mnasnet(
         chain.add(name, (parse_op(block),), width, step, shortcut=keeps_shape)
       )
   head = chain.add("head", (ConvBN(1, "relu"),), 1280)
-  classifier = chain.add("classifier", (Classifier(),), classes)
+  classifier = chain.add_classifier(classes)
   return Chain((stem,), tuple(blocks), (head, classifier))

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
-from proxyless_jax.space.edge import Size, expect
+from proxyless_jax.space.checks import check_number, check_positive
+from proxyless_jax.space.edge import Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import (
-  Classifier,
-  Norm,
-  PlainConv,
-  TreeCellBlock,
-)
-from proxyless_jax.space.ops.path_level import EXPAND
+from proxyless_jax.space.ops.common import Norm, PlainConv
+from proxyless_jax.space.ops.path_level import EXPAND, TreeCellBlock
 
 STEM = 16
 GROUPS = 2
@@ -45,11 +39,8 @@ def path_level_eas(
   Raises:
     ValueError: alpha is no number of 0 or more, or blocks no positive integer.
   """
-  positive = type(blocks) is int and blocks > 0
-  expect(positive, "blocks", blocks, "a positive integer")
-  number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
-  fits = number and 0 <= alpha < math.inf
-  expect(fits, "alpha", alpha, "a number of 0 or more")
+  check_positive(blocks=blocks)
+  check_number("alpha", alpha)
   chain = ChainBuilder(channels, image_size)
   stem = chain.add("stem", (PlainConv(3),), STEM)
   stem_norm = chain.add("stem_norm", (Norm(relu=False),), STEM)
@@ -61,5 +52,5 @@ def path_level_eas(
     op = TreeCellBlock()
     edges.append(chain.add(f"block{i + 1:02d}", (op,), width, stride))
   norm = chain.add("norm", (Norm(relu=True),), chain.features)
-  classifier = chain.add("classifier", (Classifier(),), classes)
+  classifier = chain.add_classifier(classes)
   return Chain((stem, stem_norm), tuple(edges), (norm, classifier))

@@ -8,15 +8,11 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from proxyless_jax.space.edge import Size, expect
+from proxyless_jax.space.checks import check_number, expect
+from proxyless_jax.space.edge import Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import (
-  Classifier,
-  Norm,
-  PlainConv,
-  PyramidBlock,
-)
-from proxyless_jax.space.ops.pyramid import EXPAND
+from proxyless_jax.space.ops.common import Norm, PlainConv
+from proxyless_jax.space.ops.pyramid import EXPAND, PyramidBlock
 from proxyless_jax.space.zoo.cifar import STAGES, blocks_per_stage
 
 STEM = 16
@@ -44,9 +40,7 @@ def pyramidnet(
   Raises:
     ValueError: alpha or the depth are none, or the image is too small.
   """
-  number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
-  fits = number and 0 <= alpha < math.inf
-  expect(fits, "alpha", alpha, "a number of 0 or more")
+  check_number("alpha", alpha)
   boolean = isinstance(shakedrop, bool)
   expect(boolean, "shakedrop", shakedrop, "true or false")
   blocks = blocks_per_stage(depth, outside=2, layers=3)
@@ -63,5 +57,5 @@ def pyramidnet(
     ops = (PyramidBlock(survival),)
     edges.append(chain.add(f"block{i:02d}", ops, width, stride))
   norm = chain.add("norm", (Norm(relu=True),), chain.features)
-  classifier = chain.add("classifier", (Classifier(),), classes)
+  classifier = chain.add_classifier(classes)
   return Chain((stem, stem_norm), tuple(edges), (norm, classifier))

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from proxyless_jax.space.edge import Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import (
-  BasicBlock,
-  Classifier,
-  MaxPool,
-  Norm,
-  PlainConv,
-)
+from proxyless_jax.space.ops.common import MaxPool, Norm, PlainConv
+from proxyless_jax.space.ops.resnet import BasicBlock
 
 WIDTHS = (64, 128, 256, 512)
 DEPTHS_18 = (2, 2, 2, 2)
@@ -43,5 +38,5 @@ def resnet(
       # The first stage follows the pooling: it keeps size and width.
       stride = 2 if i == 0 and width != chain.features else 1
       blocks.append(chain.add(name, (BasicBlock(),), width, stride))
-  classifier = chain.add("classifier", (Classifier(),), classes)
+  classifier = chain.add_classifier(classes)
   return Chain(before, tuple(blocks), (classifier,))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from proxyless_jax.space.edge import Size, expect
+from proxyless_jax.space.checks import expect
+from proxyless_jax.space.edge import Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import (
-  Classifier,
-  Norm,
-  PlainConv,
-  Relu,
-  ShakeBlock,
-)
+from proxyless_jax.space.ops.common import Norm, PlainConv, Relu
+from proxyless_jax.space.ops.shake import ShakeBlock
 from proxyless_jax.space.zoo.cifar import STAGES, blocks_per_stage
 
 STEM = 16
@@ -47,5 +43,5 @@ def shake_shake(
       name = f"block{len(edges) + 1:02d}"
       edges.append(chain.add(name, (ShakeBlock(),), width << stage, stride))
   relu = chain.add("relu", (Relu(),), chain.features)
-  classifier = chain.add("classifier", (Classifier(),), classes)
+  classifier = chain.add_classifier(classes)
   return Chain((stem, stem_norm), tuple(edges), (relu, classifier))

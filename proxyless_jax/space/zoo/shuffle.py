@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from proxyless_jax.space.edge import Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
-from proxyless_jax.space.ops import (
-  Classifier,
-  MaxPool,
-  Norm,
-  PlainConv,
-  ShuffleUnit,
-)
+from proxyless_jax.space.ops.common import MaxPool, Norm, PlainConv
+from proxyless_jax.space.ops.shuffle import ShuffleUnit
 
 STEM_WIDTH = 24
 DEPTHS = (4, 8, 4)
@@ -60,6 +55,6 @@ def shufflenet_v2(
   after = (
     chain.add("head", (PlainConv(1),), head_width),
     chain.add("head_norm", norm, head_width),
-    chain.add("classifier", (Classifier(),), classes),
+    chain.add_classifier(classes),
   )
   return Chain(before, tuple(units), after)

@@ -11,8 +11,8 @@ from jax import lax
 from numpy.testing import assert_allclose, assert_array_equal
 
 from proxyless_jax.nn.layers.batch_norm import (
-  GIVEN,
-  TOLD,
+  MUTATED,
+  REUSED_MOMENTS,
   BatchNorm,
   batch_moments,
   batch_norm,
@@ -168,14 +168,17 @@ class Shared(nn.Module):
 def test_a_norm_that_is_called_twice_has_moments_of_each_map():
   x = jnp.asarray(example(np.float32)[0])
   variables = Shared().init(jax.random.key(0), x)
-  y, told = Shared().apply(variables, x, mutable=TOLD)
+  y, mutated = Shared().apply(variables, x, mutable=MUTATED)
   for one in y:
     assert_allclose(one.mean((0, 1, 2)), 0.0, atol=1e-5)
-  assert jax.tree.leaves(told["moments"])[0].shape == (2,)
-  assert len(jax.tree.leaves(told["moments"])) == 4
-  given = {**variables, GIVEN: told["moments"]}
-  again, _ = Shared().apply(given, x, mutable=TOLD)
+  assert jax.tree.leaves(mutated["moments"])[0].shape == (2,)
+  assert len(jax.tree.leaves(mutated["moments"])) == 4
+  given = {**variables, REUSED_MOMENTS: mutated["moments"]}
+  again, _ = Shared().apply(given, x, mutable=MUTATED)
   assert_array_equal(again, y)
-  given = {**variables, GIVEN: jax.tree.map(lambda m: m + 1, told["moments"])}
-  other, _ = Shared().apply(given, x, mutable=TOLD)
+  given = {
+    **variables,
+    REUSED_MOMENTS: jax.tree.map(lambda m: m + 1, mutated["moments"]),
+  }
+  other, _ = Shared().apply(given, x, mutable=MUTATED)
   assert not any(np.allclose(a, b) for a, b in zip(other, y))

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from proxyless_jax.nn.layers.linear import Conv, Conv1x1
 from proxyless_jax.nn.ops.base import make
-from proxyless_jax.nn.ops.shapes import boxed_shapes
+from proxyless_jax.nn.ops.shapes import declared_shapes
 from proxyless_jax.space import Classifier, ConvBN, Edge, MBConv, Op, Zero
 
 OPTIONS = dict(bn_momentum=0.9, dropout=0.0)
@@ -24,7 +24,7 @@ def edge_of(op, stride=2, size=7, features=(3, 4), shortcut=False):
 def variables_of(op, edge):
   """Uniform random variables, of no particular distribution."""
   rng = np.random.default_rng(0)
-  shapes = nn.meta.unbox(boxed_shapes(op, edge))
+  shapes = nn.meta.unbox(declared_shapes(op, edge))
   return jax.tree.map(
     lambda leaf: rng.uniform(0.2, 1.0, leaf.shape).astype(np.float32), shapes
   )

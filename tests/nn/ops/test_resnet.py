@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from proxyless_jax.nn import make
-from proxyless_jax.nn.ops.shapes import boxed_shapes
+from proxyless_jax.nn.ops.shapes import declared_shapes
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.space import BasicBlock, Edge, parse_op
 
@@ -29,7 +29,7 @@ def module_of(edge):
 def inputs(edge):
   """Random variables of either sign, but scales and variances, and images."""
   rng = np.random.default_rng(0)
-  shapes = nn.meta.unbox(boxed_shapes(edge.op, bank.nameless(edge)))
+  shapes = nn.meta.unbox(declared_shapes(edge.op, bank.nameless(edge)))
 
   def draw(path, leaf):
     low = 0.5 if path[-1].key in ("scale", "var") else -1.0

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from proxyless_jax.nn.ops.shake import shake, shake_shake
 from proxyless_jax.space import Edge, ShakeBlock
 
-PLACES = [(4, 4, 1, 5), (3, 5, 1, 5), (3, 6, 2, 6), (3, 5, 2, (5, 8))]
+POSITIONS = [(4, 4, 1, 5), (3, 5, 1, 5), (3, 6, 2, 6), (3, 5, 2, (5, 8))]
 
 
 def branch(plain, x, p, s, stride, train):
@@ -48,9 +48,9 @@ def parts(plain, x, p, s, stride, train):
   return shortcut(plain, x, p, s, stride, train), first, second
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_evaluation_mixes_evenly(plain, place):
-  features_in, features_out, stride, size = place
+@pytest.mark.parametrize("position", POSITIONS)
+def test_evaluation_mixes_evenly(plain, position):
+  features_in, features_out, stride, size = position
   op = ShakeBlock()
   edge = Edge("any", (op,), features_in, features_out, stride, size)
 
@@ -61,9 +61,9 @@ def test_evaluation_mixes_evenly(plain, place):
   plain.check(op, edge, definition, train=False)
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_training_mixes_each_example_at_random(plain, place):
-  features_in, features_out, stride, size = place
+@pytest.mark.parametrize("position", POSITIONS)
+def test_training_mixes_each_example_at_random(plain, position):
+  features_in, features_out, stride, size = position
   op = ShakeBlock()
   edge = Edge("any", (op,), features_in, features_out, stride, size)
   variables, x = plain.variables_of(op, edge), plain.images_of(edge)

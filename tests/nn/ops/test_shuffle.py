@@ -8,8 +8,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from proxyless_jax.nn import make
-from proxyless_jax.nn.layers.linear import channel_shuffle
-from proxyless_jax.nn.ops.shapes import boxed_shapes
+from proxyless_jax.nn.layers.channels import channel_shuffle
+from proxyless_jax.nn.ops.shapes import declared_shapes
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.space import Edge, ShuffleUnit, parse_op
 
@@ -30,7 +30,7 @@ def module_of(edge):
 def inputs(edge, dtype=np.float32):
   """Uniform random variables and images."""
   rng = np.random.default_rng(0)
-  shapes = nn.meta.unbox(boxed_shapes(edge.op, bank.nameless(edge)))
+  shapes = nn.meta.unbox(declared_shapes(edge.op, bank.nameless(edge)))
   variables = jax.tree.map(
     lambda leaf: rng.uniform(0.2, 1.0, leaf.shape).astype(dtype), shapes
   )
@@ -135,9 +135,9 @@ def test_gradients_are_finite_and_activations_may_be_bfloat16():
   ],
 )
 def test_edges_that_do_not_fit_are_refused(fields, message):
-  place = dict(features_in=6, features_out=8, stride=2, size=8)
+  position = dict(features_in=6, features_out=8, stride=2, size=8)
   with pytest.raises(ValueError, match=message):
-    Edge("edge", (OP,), **{**place, **fields})
+    Edge("edge", (OP,), **{**position, **fields})
 
 
 def test_names():

@@ -31,8 +31,8 @@ def size(tree):
 
 @pytest.mark.parametrize("collection", ["params", "batch_stats"])
 def test_unpacking_undoes_packing(collection):
-  place = bank.nameless(SPACE.edges[0])
-  layout = bank.layout(MBConv(2, 5), place, collection)
+  position = bank.nameless(SPACE.edges[0])
+  layout = bank.layout(MBConv(2, 5), position, collection)
   rng = np.random.default_rng(0)
   vector = rng.standard_normal(layout.length + 3).astype(np.float32)
   tree = jax.tree.map(np.asarray, layout.unpack(vector))
@@ -61,10 +61,10 @@ def test_the_gradient_of_unpacking_is_packing():
 
 def test_every_candidate_has_the_parameters_that_its_operation_counts():
   for edge in SPACE.layers:
-    place = bank.nameless(edge)
-    lengths = [bank.layout(op, place, "params").length for op in edge.ops]
+    position = bank.nameless(edge)
+    lengths = [bank.layout(op, position, "params").length for op in edge.ops]
     assert lengths == [op.parameters(edge) for op in edge.ops]
-    length = bank.Bank("any", (edge,), place).length("params")
+    length = bank.Bank("any", (edge,), position).length("params")
     assert 0 <= length - max(lengths) < bank.ROW and length % bank.ROW == 0
 
 

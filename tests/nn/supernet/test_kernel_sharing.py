@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from proxyless_jax.nn.ops.base import make
 from proxyless_jax.nn.supernet import bank
-from proxyless_jax.nn.supernet.kernel_sharing import families_of
+from proxyless_jax.nn.supernet.kernel_sharing import kernel_groups
 from proxyless_jax.space import (
   ConvBN,
   Edge,
@@ -47,23 +47,23 @@ SEPARABLE = NormSepConv(5), NormSepConv(3), NormSepConv(3, dilated=True)
 def test_candidates_of_one_expansion_are_a_family():
   names = [(3, 3), (6, 5), (3, 7), (6, 3)]
   ops = (*(MBConv(*name) for name in names), Zero(), ConvBN(3))
-  place = edge_of(ops, expand_shape=False)
-  families = families_of(ops, place, OPTIONS, True)
-  positions = sorted(family.positions for family in families)
-  assert positions == [(0, 2), (1, 3), (4,), (5,)]
-  again = families_of(ops, place, OPTIONS, True)
-  assert [f.run for f in again] == [f.run for f in families]
+  position = edge_of(ops, expand_shape=False)
+  groups = kernel_groups(ops, position, OPTIONS, True)
+  members = sorted(group.candidates for group in groups)
+  assert members == [(0, 2), (1, 3), (4,), (5,)]
+  again = kernel_groups(ops, position, OPTIONS, True)
+  assert [f.run for f in again] == [f.run for f in groups]
 
 
 def test_separable_convolutions_of_trees_are_a_family():
   ops = *SEPARABLE[:2], Identity(), SEPARABLE[2]
-  place = Edge("any", ops, 4, 4, 1, 5)
-  families = families_of(ops, place, OPTIONS, True)
-  assert sorted(f.positions for f in families) == [(0, 1, 3), (2,)]
+  position = Edge("any", ops, 4, 4, 1, 5)
+  groups = kernel_groups(ops, position, OPTIONS, True)
+  assert sorted(f.candidates for f in groups) == [(0, 1, 3), (2,)]
 
 
-def row_of(rng, op, place, collection, length):
-  layout = bank.layout(op, place, collection)
+def row_of(rng, op, position, collection, length):
+  layout = bank.layout(op, position, collection)
   row = rng.uniform(0.5, 1.5, layout.length)
   return np.concatenate([row, np.full(length - layout.length, np.nan)])
 
@@ -85,8 +85,8 @@ def with_epsilon(ops, epsilon):
 
 def test_candidates_of_another_epsilon_are_another_family():
   ops = MBCONVS[:2] + with_epsilon(MBCONVS[2:], 0.1)
-  families = families_of(ops, edge_of(ops), OPTIONS, True)
-  assert sorted(f.positions for f in families) == [(0, 1), (2,)]
+  groups = kernel_groups(ops, edge_of(ops), OPTIONS, True)
+  assert sorted(f.candidates for f in groups) == [(0, 1), (2,)]
 
 
 @pytest.mark.parametrize(
@@ -101,41 +101,41 @@ def test_candidates_of_another_epsilon_are_another_family():
 )
 def test_every_member_is_the_module_of_its_operation(ops, train):
   """What lies behind a member's own in its row, here NaN, is not read."""
-  place = edge_of(ops)
+  position = edge_of(ops)
   rng = np.random.default_rng(0)
   lengths = [
-    bank.Bank("any", (place,), place).length(c)
+    bank.Bank("any", (position,), position).length(c)
     for c in ("params", "batch_stats")
   ]
   with jax.enable_x64(True):
     x = jnp.asarray(rng.standard_normal((2, 7, 7, 3)))
     cotangent = jnp.asarray(rng.standard_normal((2, 4, 4, 4)))
-    (family,) = families_of(ops, place, OPTIONS, train)
+    (group,) = kernel_groups(ops, position, OPTIONS, train)
     of_family = jax.jit(
       lambda member, *args: pull(
-        functools.partial(family.run, member), cotangent, *args
+        functools.partial(group.run, member), cotangent, *args
       )
     )
     for member, op in enumerate(ops):
       params, stats = (
-        jnp.asarray(row_of(rng, op, place, collection, length))
+        jnp.asarray(row_of(rng, op, position, collection, length))
         for collection, length in zip(("params", "batch_stats"), lengths)
       )
       got = of_family(member, params, stats, x)
       single = jax.jit(
-        lambda *args, op=op: pull(alone(op, place, train), cotangent, *args)
+        lambda *args, op=op: pull(alone(op, position, train), cotangent, *args)
       )
       want = single(params, stats, x)
       for one, other in zip(got, want):
         assert_allclose(one, other, rtol=1e-10, atol=1e-12)
-      own = bank.layout(op, place, "params").length
+      own = bank.layout(op, position, "params").length
       assert_array_equal(got[2][own:], 0.0)
 
 
-def alone(op, place, train):
+def alone(op, position, train):
   """The operation's own module, on rows."""
-  module = make(op, place, name=None, **dict(OPTIONS))
-  layouts = {c: bank.layout(op, place, c) for c in ("params", "batch_stats")}
+  module = make(op, position, name=None, **dict(OPTIONS))
+  layouts = {c: bank.layout(op, position, c) for c in ("params", "batch_stats")}
 
   def run(params, stats, x):
     variables = {
@@ -150,19 +150,19 @@ def alone(op, place, train):
 
 @pytest.mark.parametrize("ops", [MBCONVS, SEPARABLE])
 def test_a_run_that_is_given_its_moments_is_the_same(ops):
-  place = edge_of(ops)
+  position = edge_of(ops)
   rng = np.random.default_rng(0)
-  length = bank.Bank("any", (place,), place).length
+  length = bank.Bank("any", (position,), position).length
   params, stats = (
-    row_of(rng, ops[0], place, name, length(name)).astype(np.float32)
+    row_of(rng, ops[0], position, name, length(name)).astype(np.float32)
     for name in ("params", "batch_stats")
   )
   x = rng.standard_normal((2, 7, 7, 3)).astype(np.float32)
-  (family,) = families_of(ops, place, OPTIONS, True)
-  y, new, moments = family.run(0, params, stats, x)
-  again = family.run(0, params, stats, x, moments)
+  (group,) = kernel_groups(ops, position, OPTIONS, True)
+  y, new, moments = group.run(0, params, stats, x)
+  again = group.run(0, params, stats, x, moments)
   for one, other in zip((y, new, moments), again):
     assert_allclose(one, other, rtol=1e-5, atol=1e-6)
   # They are taken for the batch's: others give another output.
-  other, *_ = family.run(0, params, stats, x, moments + 1.0)
+  other, *_ = group.run(0, params, stats, x, moments + 1.0)
   assert not np.allclose(y, other, atol=1e-2)

@@ -18,12 +18,11 @@ from proxyless_jax.nas.optimizers import arch_optimizer
 from proxyless_jax.nas.state import search_state
 from proxyless_jax.nas.weight_step import drawn_rows, weight_step
 from proxyless_jax.nn import banks, make
-from proxyless_jax.nn.layers import linear
+from proxyless_jax.nn.layers.channels import channel_shuffle
 from proxyless_jax.nn.networks import tree as tree_lib
-from proxyless_jax.nn.ops.shapes import boxed_shapes
+from proxyless_jax.nn.ops.shapes import declared_shapes
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.tree_banks import block_runs
-from proxyless_jax.nn.supernet.wiring import Graph, tree_graph
 from proxyless_jax.training.sgd import weight_optimizer
 from proxyless_jax.training.state import WEIGHT_STREAM, step_key
 
@@ -61,10 +60,10 @@ def filled(own, collection):
         collection,
         jax.tree.map(
           lambda leaf: np.ones(leaf.shape, bool),
-          nn.meta.unbox(boxed_shapes(op, bank.nameless(edge)))[collection],
+          nn.meta.unbox(declared_shapes(op, bank.nameless(edge)))[collection],
         ),
       )
-      for op in own.place.ops
+      for op in own.form.ops
     ]
     for edge in own.edges
   ]
@@ -143,17 +142,6 @@ def loss_and_gradients(network, variables, train, gates=None):
   return *aux, grads
 
 
-def test_trees_are_graphs_level_by_level():
-  assert tree_graph(2, 2, 12) == Graph(
-    inputs=2,
-    inner=4,
-    outputs=2,
-    sources=(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5),
-    targets=(2, 3, 4, 5, 6, 6, 6, 6, 7, 7, 7, 7),
-  )
-  assert tree_graph(1, 3, 3) == Graph(1, 0, 1, (0, 0, 0), (1, 1, 1))
-
-
 @pytest.mark.parametrize(
   ("halves", "width", "stored"), [(2, 5, 8), (4, 6, 8), (3, 4, 4)]
 )
@@ -165,9 +153,9 @@ def test_shuffled_halves_are_stored_as_others_are(halves, width, stored):
     return np.pad(x, ((0, 0), (0, stored - width))).reshape(1, 1, 1, -1)
 
   own = np.arange(1.0, halves * width + 1).reshape(1, 1, 1, -1)
-  got = linear.channel_shuffle(store(own), halves)
+  got = channel_shuffle(store(own), halves)
   got = tree_lib._spread(got, halves, jnp.int32(width))
-  want = store(np.asarray(linear.channel_shuffle(own, halves)))
+  want = store(np.asarray(channel_shuffle(own, halves)))
   assert_array_equal(got, want)
 
 
@@ -341,7 +329,7 @@ def test_steps_trace_once_and_leave_what_they_do_not_train():
   arch_tx = arch_optimizer(0.1, b1=0.0, b2=0.999, weight_decay=0.0)
   table = cost_table("macs", TINY)
   costs = (
-    objective.Cost("macs", table, objective.AtMost(table.cheapest, 0.1)),
+    objective.Cost("macs", table, objective.AtMost(table.min_cost, 0.1)),
   )
   both = dict(module=module, valid=valid, label_smoothing=0.1, grad_accum=1)
   traces = []

@@ -157,7 +157,7 @@ except ValueError as error:
 def test_costs_are_asked_for_on_the_first_host(start, tmp_path):
   text = f"""
 from types import SimpleNamespace as Object
-from proxyless_jax.run.costs import Calls
+from proxyless_jax.run.black_box import Calls
 
 def board(network):
   print("asked")

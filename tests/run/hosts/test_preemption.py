@@ -107,12 +107,12 @@ def test_other_threads_leave_signals_alone(block):
 def loop(steps, signals):
   """Counts the steps of a loop that is told to stop."""
   done = 0
-  with deferred() as told:
+  with deferred() as stop_asked:
     while done < steps:
       if done in signals:
         terminate()
       done += 1
-      if told():
+      if stop_asked():
         break
     yield done
     # As in a save that is under way.
@@ -162,10 +162,10 @@ def test_an_error_in_the_loop_is_not_hidden():
 
 def test_control_c_ends_the_step_and_the_second_does_not_wait():
   saved = pytest.raises(Interrupted, match="saved: the same call")
-  with saved, deferred() as told:
-    assert not told()
+  with saved, deferred() as stop_asked:
+    assert not stop_asked()
     interrupt()
-    assert told()
+    assert stop_asked()
   with pytest.raises(KeyboardInterrupt) as error, deferred():
     interrupt()
     interrupt()
@@ -180,9 +180,9 @@ def test_a_handler_of_control_c_of_the_user_stays():
   calls = []
   earlier = signal.signal(signal.SIGINT, lambda *args: calls.append(args))
   try:
-    with deferred() as told:
+    with deferred() as stop_asked:
       interrupt()
-      assert not told()
+      assert not stop_asked()
   finally:
     signal.signal(signal.SIGINT, earlier)
   assert len(calls) == 1

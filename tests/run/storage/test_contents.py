@@ -102,7 +102,7 @@ def start(make_config, photos, tmp_path, monkeypatch):
 
   monkeypatch.setattr(jobs, "run_stage", run_stage)
   costs = make_config()["search"]["costs"]
-  costs["macs"]["reference"] = "10 k MACs"
+  costs["hardware"]["reference"] = "10 k MACs"
   config = make_config(
     data__source="folder", data__path=str(photos), search__costs=costs
   )

@@ -139,7 +139,7 @@ def test_writes_that_fail(error, tmp_path):
     raise error
   message = str(caught.value)
   assert message.startswith(f"workdir = {tmp_path}: ") and "\n" not in message
-  assert message.endswith("the same command then starts anew")
+  assert message.endswith("the same command then starts from the beginning")
   assert caught.value.__cause__ is error
   # Explained once is enough.
   with pytest.raises(OSError) as again, explained(tmp_path):

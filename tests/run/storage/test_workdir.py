@@ -7,7 +7,7 @@ import tempfile
 
 import pytest
 
-from proxyless_jax.run.claiming import as_json
+from proxyless_jax.run.config.options import as_json, parse
 from proxyless_jax.run.storage import workdir as workdir_lib
 from proxyless_jax.run.storage.workdir import (
   alone,
@@ -49,14 +49,14 @@ def test_first_claim_writes_and_the_same_config_goes_on(tmp_path):
 def test_other_defaults_of_a_space_are_noticed(make_config, tmp_path):
   config = make_config()
   config["space"] = {"family": "tree", "alpha": 8}
-  kept = as_json(config)
+  kept = as_json(parse(config))
   assert kept["space"]["shuffle"] is True
   claim(tmp_path, kept)
   config["space"]["shuffle"] = True
-  claim(tmp_path, as_json(config))
+  claim(tmp_path, as_json(parse(config)))
   config["space"]["shuffle"] = False
   with pytest.raises(ValueError, match=r"shuffle: True in the workdir, False"):
-    claim(tmp_path, as_json(config))
+    claim(tmp_path, as_json(parse(config)))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from proxyless_jax.space import (
   parse_op,
   tree_space,
 )
+from proxyless_jax.space.networks.tree import EdgeGraph, tree_graph
 
 ROOT = pathlib.Path(__file__).parents[3]
 PUBLISHED = ROOT.parent / "shared" / "reference" / "published_cifar.json"
@@ -258,3 +259,14 @@ def test_errors_of_files_name_the_field():
   data["blocks"][1]["branches"] = "2"
   with pytest.raises(ValueError, match=r"blocks\[1\]: branches = '2'"):
     network_from_json(json.dumps(data))
+
+
+def test_trees_are_graphs_level_by_level():
+  assert tree_graph(2, 2, 12) == EdgeGraph(
+    inputs=2,
+    inner=4,
+    outputs=2,
+    sources=(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5),
+    targets=(2, 3, 4, 5, 6, 6, 6, 6, 7, 7, 7, 7),
+  )
+  assert tree_graph(1, 3, 3) == EdgeGraph(1, 0, 1, (0, 0, 0), (1, 1, 1))

@@ -1,44 +1,63 @@
-"""ONNX: how the blocks of a tree network are wired.
+"""ONNX: how the edges of a network are wired, a function per family.
 
-The equations are those of `proxyless_jax.space.networks.tree`; maps are
-f[b, c, h, w].
+The equations of a tree are those of `proxyless_jax.space.networks.tree`; maps
+are f[b, c, h, w].
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from proxyless_jax.space import Block, Edge, Tree
-
-if TYPE_CHECKING:
-  from proxyless_jax.exchange.onnx import Graph
+from proxyless_jax.exchange.onnx_graph import Graph
+from proxyless_jax.space import Block, Chain, Edge, Network, Tree
 
 CHANNELS = 1  # Their axis.
+# Adds an edge: (name of its input, edge) -> name of its output.
+Run = Callable[[str, Edge], str]
 
 
-def run_tree(
-  graph: Graph, x: str, network: Tree, run: Callable[[str, Edge], str]
-) -> str:
-  """Adds a network to a graph; gives the name of its output.
+@functools.singledispatch
+def wire(network: Network, graph: Graph, x: str, run: Run) -> str:
+  """Adds a network to a graph; register families of your own.
 
   Args:
-    graph: to add to.
-    x: name of the images, f32[b, c, h, w].
     network: an architecture.
-    run: adds an edge: (name of its input, edge) -> name of its output.
+    graph: graph to add to.
+    x: name of the images, f32[b, c, h, w].
+    run: function that adds an edge: (name of its input, edge) -> name of its
+      output.
+
+  Returns:
+    The name of the output.
+
+  Raises:
+    ValueError: the network's family is not registered.
   """
-  for edge in network.before:
-    x = run(x, edge)
+  del graph, x, run
+  raise ValueError(
+    f"to_onnx: networks of the family {network.family!r} have no ONNX graph: "
+    "expected a chain or a tree; register others by "
+    "proxyless_jax.exchange.onnx_networks.wire.register"
+  )
+
+
+@wire.register
+def _(network: Chain, graph: Graph, x: str, run: Run) -> str:
+  del graph
+  return functools.reduce(run, network.layers, x)
+
+
+@wire.register
+def _(network: Tree, graph: Graph, x: str, run: Run) -> str:
+  x = functools.reduce(run, network.before, x)
   for block in network.blocks:
     x = _block(graph, x, block, run)
-  for edge in network.after:
-    x = run(x, edge)
-  return x
+  return functools.reduce(run, network.after, x)
 
 
-def _block(graph: Graph, x: str, block: Block, run: Callable) -> str:
+def _block(graph: Graph, x: str, block: Block, run: Run) -> str:
   y = run(run(x, block.in_bottleneck), block.conv)
   halves = _parts(graph, y, len(block.branch_norms), block.conv.features_out)
   trees = _trees(graph, halves, block, run)
@@ -60,7 +79,9 @@ def _parts(graph: Graph, y: str, count: int, features: int) -> list[str]:
   ]
 
 
-def _trees(graph: Graph, halves: list, block: Block, run: Callable) -> list:
+def _trees(
+  graph: Graph, halves: list[str], block: Block, run: Run
+) -> list[str]:
   """The output of the tree of each half."""
   nodes = halves
   for level in block.levels:
@@ -87,8 +108,8 @@ def _shortcut(graph: Graph, x: str, block: Block) -> str:
     height, width, _ = first.shape_in
     # A cell that lies across the rim is averaged over what the image has of it.
     pads = [0, 0, -height % stride, -width % stride]
-    place = dict(kernel_shape=[stride] * 2, strides=[stride] * 2, pads=pads)
-    x = graph.add("AveragePool", x, **place)
+    window = dict(kernel_shape=[stride] * 2, strides=[stride] * 2, pads=pads)
+    x = graph.add("AveragePool", x, **window)
   lacking = block.final_norm.features_out - first.features_in
   if lacking:
     x = graph.add("Pad", x, graph.integers(0, 0, 0, 0, 0, lacking, 0, 0))

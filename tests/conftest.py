@@ -1,0 +1,76 @@
+"""What tests of several rooms share: compiled programs and a small space.
+
+A run of the tests has one folder of compiled programs, for all workers and all
+processes that tests start: what one has compiled, the others load. To keep the
+folder from run to run, set JAX_COMPILATION_CACHE_DIR.
+"""
+
+import os
+import shutil
+import tempfile
+
+import jax
+import pytest
+
+from proxyless_jax.space import mobile_space
+
+FOLDER = "JAX_COMPILATION_CACHE_DIR"
+# Every program is kept: JAX's default is those that took a second.
+SECONDS = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+
+
+def pytest_configure(config):
+  # Workers, and processes that tests start, get the environment from here.
+  if FOLDER not in os.environ:
+    os.environ[FOLDER] = tempfile.mkdtemp(prefix="proxyless_jax_compiled_")
+    config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(FOLDER)))
+  os.environ.setdefault(SECONDS, "0")
+  # JAX has read its environment before.
+  jax.config.update(FOLDER.lower(), os.environ[FOLDER])
+  jax.config.update(SECONDS.lower(), float(os.environ[SECONDS]))
+
+
+@pytest.fixture
+def quick_compilation():
+  """Compiles without most of XLA's optimizations.
+
+  For tests where compiling takes longer than computing, and rounding, memory
+  and programs do not matter.
+  """
+  yield from _without_optimizations()
+
+
+@pytest.fixture(scope="module")
+def quick_compilation_of_module():
+  """`quick_compilation` for all tests of a file, its fixtures included."""
+  yield from _without_optimizations()
+
+
+def _without_optimizations():
+  before = jax.config.jax_disable_most_optimizations
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="session")
+def small_space():
+  """Makes small chains; `small_space(depths=(1,))` changes an argument."""
+
+  def make(**arguments):
+    small = dict(
+      image_size=6,
+      channels=2,
+      classes=3,
+      stem_width=8,
+      stem_stride=1,
+      first_width=0,
+      widths=(8,),
+      depths=(2,),
+      strides=(1,),
+      candidates=("mbconv1_k3", "mbconv1_k5", "zero"),
+      head_width=8,
+    )
+    return mobile_space(**small | arguments)
+
+  return make
