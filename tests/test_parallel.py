@@ -1,4 +1,4 @@
-"""Runs `tests/parallel` on eight devices, which JAX makes of one CPU.
+"""Runs what needs eight devices on them: JAX makes them of one CPU.
 
 How many there are is settled before JAX starts, so it takes a process of its
 own; where this one has eight devices the tests run in it, too.
@@ -11,11 +11,15 @@ import subprocess
 import sys
 
 DEVICES = 8
+TESTS = (
+  "tests/parallel",
+  "tests/run/test_golden.py::test_numbers_of_a_path_per_device",
+)
 
 
 def test_on_eight_devices():
   done = subprocess.run(
-    [sys.executable, "-m", "pytest", "-q", "tests/parallel"],
+    [sys.executable, "-m", "pytest", "-q", *TESTS],
     cwd=pathlib.Path(__file__).parents[1],
     env={**os.environ, "JAX_NUM_CPU_DEVICES": str(DEVICES)},
     capture_output=True,

@@ -56,7 +56,9 @@ def search(
   """Searches, derives, trains where `config.train.enabled`, and evaluates.
 
   Args:
-    config: a `ConfigDict`, or nested dicts; see `configs/mnist.py`.
+    config: a `ConfigDict`, such as `pj.configs.mnist.get_config()` returns, or
+      nested dicts; fields that it leaves out have the defaults of
+      `run.config.options.Options`.
     workdir: folder of the run, on a file system of this machine; a run that
       was stopped in it goes on.
     own: functions and optimizers of your own, `draw`, `terms`, `tx` and
@@ -83,7 +85,9 @@ def search(
   state, search_seconds = run_stage(stage, workdir, options.run)
   state = place(state, make_mesh())
   arch = np.asarray(state.arch)
-  network, found = derive_network(options, space, costs, arch, calls)
+  network, found = derive_network(
+    options.search.costs, space, costs, arch, calls
+  )
   hosts.on_first(lambda: keep_network(network, workdir))
   seconds, variables = {"search": search_seconds}, None
   if options.train.inherit or not options.train.enabled:
@@ -108,7 +112,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   variables = load_weights(
     options.weights,
     network,
-    key=train_keys(options)[0],
+    key=train_keys(options.seed)[0],
     freeze=options.train.freeze,
   )
   stage = train_stage(options, dataset, network, variables)
@@ -142,7 +146,7 @@ def measure(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   result.json; and measure.jsonl, from which a stopped run goes on.
 
   Args:
-    config: a `ConfigDict`, or nested dicts; see `configs/mnist.py`.
+    config: a config, as for `search`.
     workdir: folder of the run.
 
   Returns:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -286,7 +286,7 @@ def _advance(weight_step, arch_step, iterators, mesh, begin: int, every: int):
 
 
 def derive_network(
-  options: Options,
+  options: Mapping[str, CostOptions],
   space: Network,
   costs: Sequence[objective.Cost],
   arch: np.ndarray,
@@ -305,6 +305,13 @@ def derive_network(
     arch: f[e, k], alpha at the end of the search.
     calls: the black-box costs.
 
+  Args:
+    options: costs of the config, by name.
+    space: the search space.
+    costs: the same costs, with their tables.
+    arch: f32[e, k], the logits at the end of the search.
+    calls: the black-box costs.
+
   Returns:
     The network, and entries of the result: its costs, whether they meet their
     targets, and the number of edges where it differs from the largest alpha.
@@ -317,7 +324,7 @@ def derive_network(
     warnings.warn(missed, stacklevel=2)
   more = {}
   for cost in costs:
-    more |= _found(cost, options.search.costs[cost.name], network, calls)
+    more |= _found(cost, options[cost.name], network, calls)
   more["edges_off_argmax"] = int(np.sum(index != derive(arch, valid)))
   return network, more
 

@@ -116,16 +116,21 @@ def trained(
 
 
 def _first_state(options: Options, module, variables: dict | None, tx):
-  init_key, key = train_keys(options)
+  init_key, key = train_keys(options.seed)
   variables = variables or init(module, init_key)
   first = train_state(key, variables, tx, module.frozen)
   return place(first, make_mesh(), options.run.shard_state)
 
 
-def train_keys(options: Options) -> tuple[jax.Array, jax.Array]:
-  """The PRNG keys of a training's first weights and of its steps."""
+def train_keys(seed: int) -> tuple[jax.Array, jax.Array]:
+  """The key of a training's first weights, and that of its steps.
+
+  Args:
+    seed: seed of the run.
+  """
   # A stream of its own: the search has drawn from seed and seed + 1.
-  return tuple(jax.random.split(jax.random.key(options.seed + 2)))
+  init_key, key = jax.random.split(jax.random.key(seed + 2))
+  return init_key, key
 
 
 def _frozen(train: TrainOptions, network: Network) -> list[str]:

@@ -12,7 +12,8 @@ import pytest
 
 from proxyless_jax.run import jobs
 from proxyless_jax.run.hosts.preemption import INTERRUPTED, STOPPED
-from proxyless_jax.run.storage.workdir import reached, read_json
+from proxyless_jax.run.storage.json_files import read_json
+from proxyless_jax.run.storage.workdir import reached
 
 pytestmark = [
   pytest.mark.usefixtures("unbroken"),  # It skips without the digits.
@@ -86,7 +87,7 @@ def test_killed_in_every_stage(
       env=environment,
       capture_output=True,
       text=True,
-      timeout=120,
+      timeout=600,
       start_new_session=True,
     )
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ import numpy as np
 from jax import lax
 
 from proxyless_jax.nn.supernet.rows import get_rows, select_rows
-from proxyless_jax.nn.supernet.wiring import Graph, Line
+from proxyless_jax.nn.supernet.wiring import Wiring
 
 
 class KernelGroup(NamedTuple):
@@ -90,7 +90,7 @@ def mixed_edges(
   stats: jax.Array,
   x: jax.Array,
   gates: EdgeGates,
-  wiring: Line | Graph,
+  wiring: Wiring,
 ) -> tuple[jax.Array, jax.Array]:
   """Runs the drawn candidates of n edges that are alike.
 
@@ -143,8 +143,8 @@ def _scan_forward(static, params, stats, x, index):
 
 
 def _forward(static, params, stats, x, index, gate, involved):
-  # `symbolic_zeros` wraps every argument; `perturbed` says that somebody
-  # differentiates with respect to it.
+  # `symbolic_zeros` wraps every argument; `perturbed` is true
+  # where somebody differentiates with respect to it.
   wanted = _Wanted(params=params.perturbed, gate=gate.perturbed)
   params, stats = params.value, stats.value
   out, saved = _scan_forward(static, params, stats, x.value, index.value)
@@ -253,8 +253,17 @@ def _inner(y: jax.Array, dy: jax.Array) -> jax.Array:
   return jnp.sum(y.astype(dtype) * dy.astype(dtype))
 
 
-def scan(body, carry, xs, reverse: bool = False):
-  """`lax.scan`, without a loop where there is one element."""
+def scan(
+  body: Callable, carry: Any, xs: Any, reverse: bool = False
+) -> tuple[Any, Any]:
+  """`lax.scan`, without a loop where there is one element.
+
+  Args:
+    body: function (carry, x) -> (carry, y).
+    carry: first carry.
+    xs: pytree of arrays with a leading axis of one or more elements.
+    reverse: whether to begin with the last element.
+  """
   if len(jax.tree.leaves(xs)[0]) > 1:
     return lax.scan(body, carry, xs, reverse=reverse)
   carry, ys = body(carry, jax.tree.map(lambda leaf: leaf[0], xs))

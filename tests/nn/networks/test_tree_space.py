@@ -23,16 +23,9 @@ from proxyless_jax.nn.networks import tree as tree_lib
 from proxyless_jax.nn.ops.shapes import declared_shapes
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.rows import drawn_rows
-from proxyless_jax.nn.supernet.tree_banks import block_runs
 from proxyless_jax.training.optimizers import weight_optimizer
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Most of the time here is XLA's; what is computed stays the same."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation_of_module")
 
 
 def random_variables(network):
@@ -84,44 +77,6 @@ SPACE = pj.tree_space(
 )
 INDEX = [0, 2, 1, 3, 2, 0, 0, 2, 3, 0, 1, 2]
 PATH = gates_lib.path(jnp.array(INDEX), gates_lib.valid_candidates(SPACE))
-
-
-def test_neighbours_are_stored_alike():
-  runs = block_runs(SPACE)
-  assert [len(run.blocks) for run in runs] == [2, 1]
-  widths = [run.form.branch_norms[0].features_in for run in runs]
-  assert widths == [8, 16]
-  names = [own.name for own in banks(SPACE)]
-  assert names[6] == "block01_edge0_0" and names[13] == "block03_edge0_0"
-  assert [len(own.edges) for own in banks(SPACE)][5:8] == [2, 8, 1]
-  assert banks(SPACE.choose(INDEX)) == ()
-
-
-def test_the_published_space_is_a_few_programs():
-  runs = block_runs(pj.tree_space())
-  assert len(runs) == 14
-  assert sum(len(run.blocks) for run in runs) == 54
-
-
-def test_other_operations_keep_their_widths():
-  """A 3x3 convolution of groups would mix zeros into them."""
-  space = pj.tree_space(
-    image_size=4,
-    stem_width=4,
-    alpha=4,
-    depths=(2,),
-    candidates=("identity", "norm_relu_conv_k3_g2"),
-  )
-  widths = [r.form.branch_norms[0].features_in for r in block_runs(space)]
-  assert widths == [6, 8]
-
-
-def test_edges_of_a_block_share_their_candidates():
-  first = SPACE.edges[0]
-  space = SPACE.with_edges((first, *SPACE.choose([0] * 12).edges[1:]))
-  assert not space.is_architecture
-  with pytest.raises(ValueError, match=r"'block01_edge1_0': candidates .*sep"):
-    pj.init(pj.build(space), jax.random.key(0))
 
 
 def apply(network, variables, train, gates=None):
