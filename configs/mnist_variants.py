@@ -7,8 +7,7 @@ from proxyless_jax.configs import base
 
 def tree(config: ConfigDict) -> None:
   """Searches a small member of the CIFAR-10 space's family."""
-  # Half the digits' size: two blocks of 12 edges are deep enough for that.
-  config.data.update(image_size=16, crop_padding=1)
+  config.data.update(image_size=16, crop_padding=1)  # Enough for two blocks.
   config.space = base.space("tree", depths=(1, 1), alpha=8)
   config.search.update(warmup_epochs=3.0, epochs=5.0)
   # So short a search prefers what needs no training: not "at_most".

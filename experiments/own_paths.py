@@ -26,7 +26,6 @@ import optax  # noqa: E402
 from proxyless_jax.configs import mnist  # noqa: E402
 from proxyless_jax.data import load, train_batches  # noqa: E402
 from proxyless_jax.nas import gates as gates_lib  # noqa: E402
-from proxyless_jax.nas import own_paths  # noqa: E402
 from proxyless_jax.nas.arch_step import arch_step  # noqa: E402
 from proxyless_jax.nas.state import search_state  # noqa: E402
 from proxyless_jax.nas.weight_step import weight_step  # noqa: E402
@@ -38,7 +37,7 @@ from proxyless_jax.parallel.mesh import (  # noqa: E402
   to_devices,
 )
 from proxyless_jax.run.config.options import parse  # noqa: E402
-from proxyless_jax.training.sgd import train_schedule, weight_optimizer  # noqa: E402
+from proxyless_jax.training.optimizers import train_schedule, weight_optimizer  # noqa: E402
 
 # The change of alpha is then the gradient, its sign aside.
 DESCENT = optax.with_extra_args_support(optax.sgd(1.0))
@@ -140,7 +139,7 @@ def main():
     seen = [
       gradients(
         functools.partial(
-          step,
+          arch_step,
           module=module,
           valid=valid,
           tx=DESCENT,
@@ -149,6 +148,7 @@ def main():
           label_smoothing=options.search.label_smoothing,
           grad_accum=1,
           mesh=mesh,
+          path_per_device=path_per_device,
         ),
         options,
         dataset,
@@ -157,7 +157,7 @@ def main():
         args.draws,
         args.batch,
       )
-      for step in (arch_step, own_paths.arch_step)
+      for path_per_device in (False, True)
     ]
     result[mode] = compare(*seen)
   print(json.dumps(result, indent=1))

@@ -28,7 +28,7 @@ from proxyless_jax.nas.state import search_state
 from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, init
 from proxyless_jax.space import Chain, MBConv, Network, mobile_space
-from proxyless_jax.training.sgd import weight_optimizer
+from proxyless_jax.training.optimizers import weight_optimizer
 from proxyless_jax.training.state import train_state
 from proxyless_jax.training.steps import train_step
 

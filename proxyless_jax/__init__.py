@@ -6,6 +6,8 @@ each is for.
 """
 
 import importlib
+import os
+from collections.abc import Mapping
 from typing import Any
 
 from proxyless_jax import nas
@@ -40,28 +42,30 @@ def __getattr__(name: str) -> Any:
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def search(config, workdir) -> dict:
+def search(
+  config: Mapping[str, Any], workdir: str | os.PathLike, **own: Any
+) -> dict:
   """Searches, derives, trains and evaluates: see `run.jobs.search`."""
   from proxyless_jax.run import jobs  # Imports data and report libraries.
 
-  return jobs.search(config, workdir)
+  return jobs.search(config, workdir, **own)
 
 
-def train(config, workdir) -> dict:
+def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   """Trains an architecture and evaluates it: see `run.jobs.train`."""
   from proxyless_jax.run import jobs
 
   return jobs.train(config, workdir)
 
 
-def evaluate(config, workdir) -> dict:
+def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   """Evaluates trained weights: see `run.jobs.evaluate`."""
   from proxyless_jax.run import jobs
 
   return jobs.evaluate(config, workdir)
 
 
-def measure(config, workdir) -> dict:
+def measure(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   """Measures a table of costs and checks it: see `run.jobs.measure`."""
   from proxyless_jax.run import jobs
 

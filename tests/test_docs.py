@@ -1,9 +1,13 @@
 """The documentation: its examples run, its links and names exist."""
 
+import importlib
+import os
 import pathlib
 import re
 import runpy
 
+import jax
+import numpy as np
 import pytest
 
 import proxyless_jax as pj
@@ -15,11 +19,16 @@ PAGES = sorted(
   for pattern in ("*.md", "docs/*.md", "experiments/*.md")
   for path in ROOT.glob(pattern)
 )
+# The changelog lists names that are gone.
+CURRENT = [path for path in PAGES if path.name != "CHANGELOG.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 # As in `nas/gates.py:draw`, `tests/nas/test_gates.py`, `pytest tests/nas`.
 PLACE = re.compile(r"`(\w+/[\w/]+\.py)(?::(\w+))?`")
 TESTS = re.compile(r"\btests/[\w/]+(?:\.py)?")
+
+# As in `pj.nas.gates`, `proxyless_jax.exchange.onnx.to_onnx`.
+NAME = re.compile(r"\b(?:pj|proxyless_jax)\.(\w+(?:\.\w+)*)")
 
 
 def blocks(page: str, heading: str | None = None) -> list[str]:
@@ -59,7 +68,7 @@ def test_links_lead_somewhere(path):
     assert not anchor or anchor in anchors(target), f"{file}#{anchor}"
 
 
-@pytest.mark.parametrize("path", PAGES, ids=ids)
+@pytest.mark.parametrize("path", CURRENT, ids=ids)
 def test_files_and_functions_that_are_named_exist(path):
   text = path.read_text()
   for test in TESTS.findall(text):
@@ -71,6 +80,17 @@ def test_files_and_functions_that_are_named_exist(path):
     if name and not file.startswith("configs/"):  # There it is a variant.
       defined = rf"^(def|class) {name}\b"
       assert re.search(defined, found[0].read_text(), re.MULTILINE), name
+
+
+@pytest.mark.parametrize("path", CURRENT, ids=ids)
+def test_names_of_python_exist(path):
+  for name in sorted(set(NAME.findall(path.read_text()))):
+    value, place = pj, "proxyless_jax"
+    for part in name.split("."):
+      place = f"{place}.{part}"
+      if not hasattr(value, part):
+        importlib.import_module(place)
+      value = getattr(value, part)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=ids)
@@ -87,16 +107,39 @@ def test_the_picture_of_the_rooms_is_up_to_date():
   assert script["picture"]() == drawn, "run: python docs/rooms.py"
 
 
-def test_readme_in_python(tmp_path, monkeypatch):
-  # Searches have tests of their own; here the config has to be a right one.
-  monkeypatch.setattr(pj, "search", lambda config, workdir: parse(config))
+@pytest.fixture
+def checked_search(tmp_path, monkeypatch):
+  """Jobs have tests of their own; here a config has to fit its space."""
+
+  def check(config, workdir, **own):
+    assert own.keys() <= {"draw", "terms", "tx", "arch_tx"}
+    assert os.path.dirname(workdir) == "runs"
+    parse(config).make_space(classes=10)
+
+  monkeypatch.setattr(pj, "search", check)
   monkeypatch.chdir(tmp_path)
+
+
+def test_readme_in_python(checked_search, quick_compilation):
   names = {}
   for block in blocks("README.md", "In Python"):
     run(block, names)
   assert names["logits"].shape == (1, 1000)
   assert names["network"] == pj.load_network("network.json")
   assert "plain_k3" in [op.name for op in names["space"].edges[1].ops]
+
+
+def test_extending(checked_search, quick_compilation):
+  names = {}
+  for block in blocks("docs/extend.md"):
+    assert len(block.splitlines()) <= 40
+    run(block, names)
+    if "metrics" in names:
+      metrics = jax.device_get(names.pop("metrics"))
+      assert all(np.isfinite(mean.total) for mean in metrics.values())
+      assert np.asarray(names.pop("state").arch).any()
+  assert names["found"].is_architecture
+  parse(names["config"])
 
 
 def test_why_banks(capsys):

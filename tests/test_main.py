@@ -115,6 +115,25 @@ def test_the_size_of_images_is_no_word(start, jobs):
   assert not jobs
 
 
+def test_the_space_may_be_the_json_of_a_network(start, jobs, tmp_path):
+  space = pj.mobile_space(image_size=28, channels=1, classes=10)
+  space.to_json(tmp_path / "space.json")
+  code, _ = start(
+    CONFIG, "--workdir=w", f"--config.space={tmp_path}/space.json"
+  )
+  assert code is None
+  ((_, config, _),) = jobs
+  assert parse(config).make_space(10) == space
+
+
+def test_an_argument_of_a_space(start, jobs):
+  start(CONFIG, "--workdir=w", "--config.space.widths=(8, 16)")
+  ((_, config, _),) = jobs
+  assert config.space.widths == (8, 16)
+  code, _ = start(CONFIG, "--workdir=w", "--config.space=3")
+  assert code.startswith("error: space = 3: expected a section of fields, Netw")
+
+
 @pytest.mark.parametrize(
   "given", [["--config=mnist:quick"], ["--config", "mnist:quick"]]
 )
@@ -214,6 +233,8 @@ def test_home_folders(start, jobs, tmp_path, monkeypatch):
   ((name, config, workdir),) = jobs
   assert (name, workdir) == ("search", f"{tmp_path}/run")
   assert config.run.log_every == 10
+  code, _ = start("--config=~/my.py", "--workdir=~/run", "--config.sed=1")
+  assert code.endswith("; did you mean --config.seed?")
 
 
 def test_a_workdir_that_cannot_be(start, jobs):

@@ -27,14 +27,13 @@ from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nas import objective, reinforce, transforms
 from proxyless_jax.nas.arch_step import arch_step
 from proxyless_jax.nas.optimizers import arch_optimizer
-from proxyless_jax.nas.rows import get_drawn
 from proxyless_jax.nas.state import SearchState, search_state
-from proxyless_jax.nas.weight_step import drawn_rows, weight_step
+from proxyless_jax.nas.weight_step import Path, path_gradients, weight_step
 from proxyless_jax.nn import build, init
+from proxyless_jax.nn.supernet.rows import drawn_rows, get_path
 from proxyless_jax.space import Chain
-from proxyless_jax.training.gradients import weight_gradients
 from proxyless_jax.training.metrics import merge
-from proxyless_jax.training.sgd import train_schedule, weight_optimizer
+from proxyless_jax.training.optimizers import train_schedule, weight_optimizer
 
 ALGORITHMS = ("full", "two", "reinforce")
 MACS = 1e6  # The table is in millions.
@@ -257,18 +256,18 @@ class Supernet:
       total, batch_stats, drawn = carry
       draw = state.step * settings.paths + number
       index = gates_lib.fair_path(key, self.valid, draw)
-      rows = drawn_rows(state.params, network, index)
-      grads, batch_stats, metrics = weight_gradients(
-        get_drawn(state.params, rows),
+      rows = drawn_rows(network, index)
+      gates = gates_lib.path(index, self.valid)
+      grads, batch_stats, metrics = path_gradients(
+        Path(get_path(state.params, rows), rows, gates),
         batch_stats,
-        gates_lib.path(index, self.valid),
-        None,
         key,
         batch,
         module=self._module,
         label_smoothing=settings.label_smoothing,
         grad_accum=1,
       )
+      rows = {name: rows.get(name, True) for name in total}
       rows = jax.tree.broadcast(rows, total)
       total = jax.tree.map(add, rows, total, grads)
       drawn = jax.tree.map(_mark_rows, rows, drawn)
@@ -279,9 +278,9 @@ class Supernet:
     (grads, batch_stats, drawn), metrics = lax.scan(
       of_path, (zeros, state.batch_stats, nothing), jnp.arange(settings.paths)
     )
-    searched = drawn_rows(state.params, network, np.zeros(len(self.valid)))
+    searched = drawn_rows(network, np.zeros(len(self.valid)))
     # What all paths share is drawn as a whole.
-    drawn = {n: True if searched[n] is True else m for n, m in drawn.items()}
+    drawn = {n: m if n in searched else True for n, m in drawn.items()}
     return grads, drawn, batch_stats, jax.tree.map(jnp.sum, metrics)
 
   def _arch_step(self, target, algorithm: str):

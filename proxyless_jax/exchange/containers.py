@@ -1,11 +1,11 @@
-"""The state dict in what training programs save around it.
+"""The state dict inside the checkpoint of a training program.
 
-Most files are a dict that has the weights under one name of several in use,
+Most files are a dict that has the weights under one of several usual names,
 beside the optimizer's state and the like. Modules that wrap another one put a
-prefix before all its names. Programs that average weights save both, the raw
-and the averaged ones. Nothing here needs PyTorch.
+prefix before all its names. Programs that average weights save both the raw and
+the averaged ones. Nothing here needs PyTorch.
 
-Who saves what: timm {state_dict, state_dict_ema}; torchvision's references
+Conventions: timm {state_dict, state_dict_ema}; torchvision's references
 {model, model_ema}; Lightning {state_dict} with the attribute of the module
 before each name, and, with its WeightAveraging, the averages under state_dict
 beside {current_model_state}; PyTorch's tutorials {model_state_dict}; DeepSpeed
@@ -22,15 +22,15 @@ from absl import logging
 
 from proxyless_jax.space.checks import expect
 
-# Of DataParallel and AveragedModel; of torch.compile.
+# Prefixes of DataParallel and AveragedModel, and of torch.compile.
 COMPILED = "_orig_mod"
 WRAPPERS = ("module", COMPILED)
-# The last line: what PyTorch's documentation calls an AveragedModel.
+# The last line has the names of an AveragedModel in PyTorch's documentation.
 AVERAGED = (
   *("state_dict_ema", "model_ema", "ema", "ema_state_dict", "shadow"),
   *("ema_model", "averaged_model", "swa_model"),
 )
-# Those under the other names are averages where this is there.
+# Beside this, weights under the other names are averages.
 CURRENT = ("current_model_state",)
 NAMES = (*AVERAGED, "state_dict", "model", "model_state_dict", "net", *CURRENT)
 # Counters beside the weights: of AveragedModel, and of thop in each module.
@@ -38,12 +38,12 @@ COUNTERS = ("n_averaged", "total_ops", "total_params")
 
 
 class Weights(NamedTuple):
-  """One set of weights of those that a checkpoint holds.
+  """One of the sets of weights in a checkpoint.
 
   Attributes:
-    rank: of raw weights beside averaged ones the lower.
-    part: where it is, names joined by dots; '' where it is the whole.
-    entries: values by names, without prefixes.
+    rank: preference; averaged weights have a higher one than raw weights.
+    part: names that lead to it, joined by dots; '' for the whole checkpoint.
+    entries: values by name, without prefixes.
   """
 
   rank: int
@@ -56,13 +56,14 @@ def find_state_dict(
 ) -> dict[str, Any]:
   """The entries of the state dict in a checkpoint, without prefixes.
 
-  Where there are raw and averaged weights, these are the averaged ones, as
-  they are those that a training evaluates; a line in the log says so.
+  Of raw and averaged weights, these are the averaged ones, which training
+  programs evaluate; a line in the log says so.
 
   Args:
-    where: what the checkpoint is called in messages.
-    data: as `torch.load` gives it: a state dict, or one under usual names.
-    part: where in it to look, names joined by dots; '' for the usual names.
+    where: name of the checkpoint in messages.
+    data: contents of the checkpoint, as `torch.load` returns them: a state
+      dict, or one under usual names.
+    part: names of a part of it, joined by dots; '' for the usual names.
 
   Raises:
     ValueError: there is no such part, or there are several sets of weights.
@@ -73,7 +74,7 @@ def find_state_dict(
   if not found:
     return {}
   largest = max(found, key=lambda one: len(one.entries)).entries.keys()
-  # What shares no name with it is something else, such as an average's decay.
+  # A dict that shares no name with it is another thing, such as a decay rate.
   found = [one for one in found if one.entries.keys() & largest]
   found.sort(key=lambda one: one.rank)
   *others, best = found
@@ -101,7 +102,9 @@ def _advice(part: str) -> str:
   )
 
 
-def _inside(where: str, data: Mapping, part: str) -> Mapping:
+def _inside(
+  where: str, data: Mapping[str, Any], part: str
+) -> Mapping[str, Any]:
   """The part of a checkpoint: a dict in it, or the names with a prefix."""
   for name in filter(None, part.split(".")):
     inside = data.get(name)
@@ -120,7 +123,7 @@ def _inside(where: str, data: Mapping, part: str) -> Mapping:
 
 
 def outline(data: Mapping) -> list[str]:
-  """What a message tells of a checkpoint: the first parts of its names."""
+  """The first parts of a checkpoint's names, for a message."""
   return sorted({str(name).partition(".")[0] for name in data})
 
 
@@ -158,18 +161,18 @@ def _state_dicts(
 
 
 def _without_prefix(parts: list[str]) -> tuple[tuple[str, ...], str]:
-  """What goes before an entry's name up to the last usual name; the name."""
+  """The parts up to the last usual name, and the entry's name."""
   count, end = 0, 0
   while count < len(parts) - 1 and parts[count] in (*NAMES, *WRAPPERS):
     count += 1
     end = count if parts[count - 1] in NAMES else end
-  # Modules in the middle are compiled by themselves, too.
+  # A module inside another one may be compiled by itself.
   name = ".".join(part for part in parts[count:] if part != COMPILED)
   return tuple(parts[:end]), name
 
 
 def _joined(groups: Mapping[tuple[str, ...], dict]) -> Iterator[Weights]:
-  """Groups of one state dict, such as model.* and loss.*, where they can be."""
+  """Groups that can be one state dict, such as model.* and loss.*, joined."""
   sets: list[Weights] = []
   for before in sorted(groups, key=lambda before: -len(groups[before])):
     rank, part = _rank(before), ".".join(before)

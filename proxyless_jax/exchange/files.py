@@ -1,8 +1,8 @@
-"""PyTorch's .pth files: a state dict read, or written. Both need PyTorch.
+"""PyTorch's .pth files: reading and writing a state dict. Both need PyTorch.
 
-A .pth file is a pickle, which could run code. PyTorch's safe loader takes
-tensors and plain values alone; what else training leaves beside the weights is
-put aside unread where it is known, and refused elsewhere.
+A .pth file is a pickle, which could run code. PyTorch's safe loader accepts
+only tensors and plain values; other objects that training leaves beside the
+weights are ignored unread where they are known, and refused otherwise.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ import pickletools
 import re
 import zipfile
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from proxyless_jax.exchange.containers import find_state_dict, outline
 from proxyless_jax.exchange.torch import as_array
 
-# Files could make older ones run code in spite of weights_only: CVE-2025-32434.
+# Older versions could run code in spite of weights_only: CVE-2025-32434.
 OLDEST = (2, 6)
-# Of a file's zipped form; the older form is pickles in a row, then numbers.
+# Start of the zipped form; the older form is pickles in a row, then numbers.
 ZIP_START = b"PK\x03\x04"
 PICKLES = 5
-# How PyTorch's loader names what it refuses.
+# The name of a refused object in the message of PyTorch's loader.
 REFUSED = re.compile(r"GLOBAL ([\w.]+)")
-# What training often saves beside the weights, both names of NumPy's own.
+# Objects that training often saves beside the weights; NumPy's have two names.
 LEFTOVERS = (
   "argparse.Namespace",
   "types.SimpleNamespace",
@@ -47,15 +48,15 @@ LEFTOVERS = (
 
 
 class _Leftover:
-  """Takes the place of an object of `LEFTOVERS`, and keeps nothing of it.
+  """Stands in for an object of `LEFTOVERS`, and keeps nothing of it.
 
   NumPy's own are not safe: a dtype takes any state from a file.
   """
 
-  def __init__(self, *args):
+  def __init__(self, *args: object):
     pass
 
-  def __setstate__(self, state):
+  def __setstate__(self, state: object) -> None:
     pass
 
 
@@ -64,19 +65,20 @@ def read_torch(
 ) -> dict[str, np.ndarray]:
   """The state dict in a .pth file, as arrays.
 
-  Loads tensors alone: what else a pickle may hold is never run. Takes a bare
-  state dict, or one under a usual name, such as `state_dict`, `model` or `net`,
-  and drops the prefixes of wrappers, such as `module.` and `_orig_mod.`. Of
-  raw and averaged weights it takes the averaged ones, and logs a line.
+  Only tensors are loaded; other objects in the pickle are never run. The file
+  has a bare state dict, or one under a usual name, such as `state_dict`,
+  `model` or `net`. Prefixes of wrappers, such as `module.` and `_orig_mod.`,
+  are dropped. Of raw and averaged weights the averaged ones are read, and a
+  line is logged.
 
   Args:
-    path: of the file.
-    part: which of the weights in the file: a name, or names joined by dots,
-      such as 'state_dict' or 'state_dict.model'; '' for the usual names.
+    path: path of the file.
+    part: name of the weights in the file, or names joined by dots, such as
+      'state_dict' or 'state_dict.model'; '' for the usual names.
 
   Raises:
-    ValueError: there is no such file or part, or the file is damaged, or holds
-      anything but that, or a tensor that NumPy can not hold.
+    ValueError: there is no such file or part, or the file is damaged, or has
+      other contents, or a tensor without an equivalent in NumPy.
     ImportError: PyTorch is missing, or too old to be trusted with files.
   """
   where = _path(path)
@@ -109,8 +111,8 @@ def write_torch(
   """Writes a .pth file in the released form, {'state_dict': ...}.
 
   Args:
-    path: of the file.
-    state_dict: of `to_torch`.
+    path: path of the file.
+    state_dict: arrays by name, such as `to_torch` returns.
 
   Raises:
     ValueError: the folder does not exist.
@@ -124,12 +126,12 @@ def write_torch(
       "the path"
     )
   torch = _import_torch()
-  # Copies: PyTorch warns of arrays that can not be written to.
+  # Copies: PyTorch warns about read-only arrays.
   tensors = {n: torch.from_numpy(np.array(a)) for n, a in state_dict.items()}
   torch.save({"state_dict": tensors}, where)
 
 
-def _path(path) -> str:
+def _path(path: object) -> str:
   if not isinstance(path, str | os.PathLike):
     raise ValueError(
       f"path is a {type(path).__name__}: expected the path of a .pth file"
@@ -137,7 +139,7 @@ def _path(path) -> str:
   return os.path.expanduser(path)
 
 
-def _import_torch():
+def _import_torch() -> Any:
   advice = "pip install 'proxyless-jax[torch]'"
   try:
     import torch
@@ -155,8 +157,8 @@ def _import_torch():
 def _check_whole(path: str) -> None:
   """Raises a ValueError for a file that is cut, changed or no .pth at all.
 
-  PyTorch does not look at the checksums. The older form has none: changed
-  numbers in it can not be told.
+  PyTorch ignores the checksums. The older form has none: changed numbers in it
+  cannot be detected.
   """
   try:
     with open(path, "rb") as file:
@@ -171,20 +173,20 @@ def _check_whole(path: str) -> None:
         changed = archive.testzip()
   except OSError:
     raise
-  except Exception as error:  # Of any type, where the file is damaged.
+  except Exception as error:  # A damaged file raises any type.
     raise _damaged(path) from error
   if changed:
     raise _damaged(path)
 
 
-def _load(torch, path: str):
+def _load(torch: Any, path: str) -> Any:
   leftovers = [(_Leftover, name) for name in LEFTOVERS]
   try:
     with torch.serialization.safe_globals(leftovers):
       return torch.load(path, map_location="cpu", weights_only=True)
   except OSError:
     raise
-  # None of these keeps PyTorch's text: it advises to load without care.
+  # None of these keeps PyTorch's text, which advises loading without checks.
   except pickle.UnpicklingError as error:
     name = REFUSED.search(str(error))
     found = f" (it has {name[1]})" if name else ""

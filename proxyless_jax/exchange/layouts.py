@@ -18,24 +18,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from proxyless_jax.space import (
-  AvgPool,
   Block,
   Chain,
-  Classifier,
-  ConvBN,
   Edge,
-  Identity,
-  MaxPool,
-  MBConv,
   Network,
-  Norm,
-  NormConv,
-  NormSepConv,
   Op,
-  PlainConv,
   Tree,
-  Zero,
   named,
+  ops,
 )
 
 
@@ -88,7 +78,7 @@ def _(network: Chain) -> Iterator[Entry]:
   _check(_is_head(stem), stem, "'conv_k{kernel}'")
   yield from tensors(stem.op, stem, "first_conv")
   for number, edge in enumerate(blocks):
-    fits = edge.op == Zero() or isinstance(edge.op, MBConv)
+    fits = edge.op == ops.Zero() or isinstance(edge.op, ops.MBConv)
     _check(fits, edge, "'mbconv{expand}_k{kernel}' or 'zero'")
     name = f"blocks.{number}.mobile_inverted_conv"
     yield from tensors(edge.op, edge, name)
@@ -98,11 +88,11 @@ def _(network: Chain) -> Iterator[Entry]:
 
 
 def _is_head(edge: Edge) -> bool:
-  return isinstance(edge.op, ConvBN)
+  return isinstance(edge.op, ops.ConvBN)
 
 
 def _classifier(edge: Edge) -> Iterator[Entry]:
-  _check_is(edge, Classifier())
+  _check_is(edge, ops.Classifier())
   yield from tensors(edge.op, edge, "classifier")
 
 
@@ -114,7 +104,7 @@ def _(network: Tree) -> Iterator[Entry]:
       f"(norm, classifier), got {len(network.before)} and {len(network.after)}"
     )
   stem, norm = network.before
-  _check_is(stem, PlainConv(3))
+  _check_is(stem, ops.PlainConv(3))
   yield from tensors(stem.op, stem, "blocks.0.layers.0")
   yield from _norm("blocks.0.layers.1.bn", norm)
   for number, block in enumerate(network.blocks, 1):
@@ -127,13 +117,13 @@ def _(network: Tree) -> Iterator[Entry]:
 
 def _block(name: str, block: Block) -> Iterator[Entry]:
   halves = len(block.branch_norms)
-  _check_is(block.in_bottleneck, NormConv(1, relu=False))
-  conv, plain = block.conv.op, NormConv(3, groups=halves)
-  if isinstance(conv, NormConv):
+  _check_is(block.in_bottleneck, ops.NormConv(1, relu=False))
+  conv, plain = block.conv.op, ops.NormConv(3, groups=halves)
+  if isinstance(conv, ops.NormConv):
     # A shuffle has no entries: the layout is the same without it.
     conv = dataclasses.replace(named(conv), shuffle=False)
   _check(conv == plain, block.conv, repr(plain.name))
-  _check_is(block.out_bottleneck, NormConv(1))
+  _check_is(block.out_bottleneck, ops.NormConv(1))
   for part, edge in (
     ("in_bottle", block.in_bottleneck),
     ("cell.edges.0", block.conv),
@@ -145,7 +135,9 @@ def _block(name: str, block: Block) -> Iterator[Entry]:
   for depth, level in enumerate(block.levels, 1):
     for i, edge in enumerate(level):
       way = _way(i, depth, block.branches)
-      fits = isinstance(edge.op, NormSepConv | MaxPool | AvgPool | Identity)
+      fits = isinstance(
+        edge.op, ops.NormSepConv | ops.MaxPool | ops.AvgPool | ops.Identity
+      )
       _check(fits, edge, "a candidate of `tree_space`")
       yield from tensors(edge.op, edge, f"{root}.{way}")
   last = block.out_bottleneck
@@ -163,7 +155,7 @@ def _way(i: int, depth: int, branches: int) -> str:
 
 
 def _norm(name: str, edge: Edge, relu: bool = False) -> Iterator[Entry]:
-  _check_is(edge, Norm(relu))
+  _check_is(edge, ops.Norm(relu))
   yield from tensors(edge.op, edge, name)
 
 
@@ -184,24 +176,24 @@ def tensors(op: Op, edge: Edge, name: str) -> Iterator[Entry]:
   yield  # Makes it an iterator, like the registered ones.
 
 
-@tensors.register(Zero)
-@tensors.register(Identity)
-@tensors.register(MaxPool)
-@tensors.register(AvgPool)
+@tensors.register(ops.Zero)
+@tensors.register(ops.Identity)
+@tensors.register(ops.MaxPool)
+@tensors.register(ops.AvgPool)
 def _(op: Op, edge: Edge, name: str) -> Iterator[Entry]:
   del op, edge, name
   yield from ()
 
 
 @tensors.register
-def _(op: PlainConv, edge: Edge, name: str) -> Iterator[Entry]:
+def _(op: ops.PlainConv, edge: Edge, name: str) -> Iterator[Entry]:
   shape = (edge.features_out, edge.features_in, op.kernel, op.kernel)
   path = ("params", edge.name, op.name, "conv", "kernel")
   yield Entry(f"{name}.conv.weight", shape, path)
 
 
 @tensors.register
-def _(op: ConvBN, edge: Edge, name: str) -> Iterator[Entry]:
+def _(op: ops.ConvBN, edge: Edge, name: str) -> Iterator[Entry]:
   at = (edge.name, op.name)
   shape = (edge.features_out, edge.features_in, op.kernel, op.kernel)
   yield Entry(f"{name}.conv.weight", shape, ("params", *at, "conv", "kernel"))
@@ -209,7 +201,7 @@ def _(op: ConvBN, edge: Edge, name: str) -> Iterator[Entry]:
 
 
 @tensors.register
-def _(op: MBConv, edge: Edge, name: str) -> Iterator[Entry]:
+def _(op: ops.MBConv, edge: Edge, name: str) -> Iterator[Entry]:
   _check(not op.squeeze, edge, "'mbconv{expand}_k{kernel}' or 'zero'")
   hidden, at = op.hidden(edge), (edge.name, op.name)
   convs = [
@@ -226,7 +218,7 @@ def _(op: MBConv, edge: Edge, name: str) -> Iterator[Entry]:
 
 
 @tensors.register
-def _(op: Classifier, edge: Edge, name: str) -> Iterator[Entry]:
+def _(op: ops.Classifier, edge: Edge, name: str) -> Iterator[Entry]:
   shape = (edge.features_out, edge.features_in)
   at = ("params", edge.name, op.name)
   yield Entry(f"{name}.linear.weight", shape, (*at, "kernel"))
@@ -234,13 +226,13 @@ def _(op: Classifier, edge: Edge, name: str) -> Iterator[Entry]:
 
 
 @tensors.register
-def _(op: Norm, edge: Edge, name: str) -> Iterator[Entry]:
+def _(op: ops.Norm, edge: Edge, name: str) -> Iterator[Entry]:
   at = (edge.name, op.name, "bn")
   yield from _batch_norm(name, edge.features_out, at)
 
 
 @tensors.register
-def _(op: NormConv, edge: Edge, name: str) -> Iterator[Entry]:
+def _(op: ops.NormConv, edge: Edge, name: str) -> Iterator[Entry]:
   at = (edge.name, op.name)
   yield from _batch_norm(f"{name}.bn", edge.features_in, (*at, "bn"))
   seen = edge.features_in // op.groups
@@ -249,7 +241,7 @@ def _(op: NormConv, edge: Edge, name: str) -> Iterator[Entry]:
 
 
 @tensors.register
-def _(op: NormSepConv, edge: Edge, name: str) -> Iterator[Entry]:
+def _(op: ops.NormSepConv, edge: Edge, name: str) -> Iterator[Entry]:
   at, width = (edge.name, op.name), edge.features_in
   yield from _batch_norm(f"{name}.bn", width, (*at, "bn"))
   depthwise = (width, 1, op.kernel, op.kernel)

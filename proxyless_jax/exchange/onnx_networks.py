@@ -106,7 +106,7 @@ def _shortcut(graph: Graph, x: str, block: Block) -> str:
   first, stride = block.in_bottleneck, block.conv.stride
   if stride > 1:
     height, width, _ = first.shape_in
-    # A cell that lies across the rim is averaged over what the image has of it.
+    # A window across the border is averaged over its pixels in the image.
     pads = [0, 0, -height % stride, -width % stride]
     window = dict(kernel_shape=[stride] * 2, strides=[stride] * 2, pads=pads)
     x = graph.add("AveragePool", x, **window)

@@ -10,21 +10,7 @@ import functools
 from typing import Any
 
 from proxyless_jax.exchange.onnx_graph import Graph
-from proxyless_jax.space import (
-  AvgPool,
-  Classifier,
-  ConvBN,
-  Edge,
-  Identity,
-  MaxPool,
-  MBConv,
-  Norm,
-  NormConv,
-  NormSepConv,
-  Op,
-  PlainConv,
-  Relu,
-)
+from proxyless_jax.space import Edge, Op, ops
 
 # Parameters of an operation by name, f64, and those of parts in dicts inside.
 Weights = dict[str, Any]
@@ -56,25 +42,31 @@ def convert(op: Op, edge: Edge, graph: Graph, x: str, weights: Weights) -> str:
 
 
 @convert.register
-def _(op: Identity, edge: Edge, graph: Graph, x: str, weights: Weights) -> str:
+def _(
+  op: ops.Identity, edge: Edge, graph: Graph, x: str, weights: Weights
+) -> str:
   del op, edge, weights
   return graph.add("Identity", x)
 
 
 @convert.register
-def _(op: Relu, edge: Edge, graph: Graph, x: str, weights: Weights) -> str:
+def _(op: ops.Relu, edge: Edge, graph: Graph, x: str, weights: Weights) -> str:
   del op, edge, weights
   return graph.add("Relu", x)
 
 
 @convert.register
-def _(op: MaxPool, edge: Edge, graph: Graph, x: str, weights: Weights) -> str:
+def _(
+  op: ops.MaxPool, edge: Edge, graph: Graph, x: str, weights: Weights
+) -> str:
   del weights
   return _pool("MaxPool", op.kernel, edge, graph, x)
 
 
 @convert.register
-def _(op: AvgPool, edge: Edge, graph: Graph, x: str, weights: Weights) -> str:
+def _(
+  op: ops.AvgPool, edge: Edge, graph: Graph, x: str, weights: Weights
+) -> str:
   del weights
   return _pool("AveragePool", op.kernel, edge, graph, x)
 
@@ -85,19 +77,23 @@ def _pool(kind: str, kernel: int, edge: Edge, graph: Graph, x: str) -> str:
 
 
 @convert.register
-def _(op: PlainConv, edge: Edge, graph: Graph, x: str, weights: Weights) -> str:
+def _(
+  op: ops.PlainConv, edge: Edge, graph: Graph, x: str, weights: Weights
+) -> str:
   del op
   return graph.conv(x, weights["conv"]["kernel"], None, stride=edge.stride)
 
 
 @convert.register
-def _(op: Norm, edge: Edge, graph: Graph, x: str, weights: Weights) -> str:
+def _(op: ops.Norm, edge: Edge, graph: Graph, x: str, weights: Weights) -> str:
   del edge
   return graph.norm(x, weights["bn"], epsilon=op.epsilon, relu=op.relu)
 
 
 @convert.register
-def _(op: NormConv, edge: Edge, graph: Graph, x: str, weights: Weights) -> str:
+def _(
+  op: ops.NormConv, edge: Edge, graph: Graph, x: str, weights: Weights
+) -> str:
   x = graph.norm(x, weights["bn"], epsilon=op.epsilon, relu=op.relu)
   options = dict(stride=edge.stride, groups=op.groups)
   x = graph.conv(x, weights["conv"]["kernel"], None, **options)
@@ -111,7 +107,7 @@ def _(op: NormConv, edge: Edge, graph: Graph, x: str, weights: Weights) -> str:
 
 @convert.register
 def _(
-  op: NormSepConv, edge: Edge, graph: Graph, x: str, weights: Weights
+  op: ops.NormSepConv, edge: Edge, graph: Graph, x: str, weights: Weights
 ) -> str:
   x = graph.norm(x, weights["bn"], epsilon=op.epsilon, relu=True)
   options = dict(stride=edge.stride, groups=edge.features_in)
@@ -121,7 +117,9 @@ def _(
 
 
 @convert.register
-def _(op: ConvBN, edge: Edge, graph: Graph, x: str, weights: Weights) -> str:
+def _(
+  op: ops.ConvBN, edge: Edge, graph: Graph, x: str, weights: Weights
+) -> str:
   kernel = weights["conv"]["kernel"]
   options = dict(activation=op.activation, stride=edge.stride)
   return graph.conv_norm(
@@ -130,7 +128,9 @@ def _(op: ConvBN, edge: Edge, graph: Graph, x: str, weights: Weights) -> str:
 
 
 @convert.register
-def _(op: MBConv, edge: Edge, graph: Graph, x: str, weights: Weights) -> str:
+def _(
+  op: ops.MBConv, edge: Edge, graph: Graph, x: str, weights: Weights
+) -> str:
   conv_norm = functools.partial(graph.conv_norm, epsilon=op.epsilon)
   if op.expands:
     kernel, norm = weights["expand"]["kernel"], weights["expand_bn"]
@@ -154,7 +154,7 @@ def _excite(graph: Graph, x: str, weights: Weights) -> str:
 
 @convert.register
 def _(
-  op: Classifier, edge: Edge, graph: Graph, x: str, weights: Weights
+  op: ops.Classifier, edge: Edge, graph: Graph, x: str, weights: Weights
 ) -> str:
   del op, edge
   x = graph.add("Flatten", graph.add("GlobalAveragePool", x))

@@ -24,9 +24,9 @@ from proxyless_jax.exchange.fine_tuning import describe, unlike
 from proxyless_jax.nn import build, init
 from proxyless_jax.space import Network
 
-# What a message lists of each kind of what does not fit.
+# Entries of each kind that a message lists.
 LISTED = 10
-# The axes of a released tensor in our order, by how many it has; and back.
+# The axes of a released tensor in our order, by their number; and back.
 TO_OURS = {4: (2, 3, 1, 0), 2: (1, 0)}
 TO_THEIRS = {4: (3, 2, 0, 1), 2: (1, 0)}
 
@@ -43,11 +43,11 @@ def from_torch(
   Args:
     network: an architecture: a released one, or any other of `mobile_space`
       or `tree_space`.
-    state_dict: names and arrays: NumPy's, tensors, parameters, or whatever
-      `np.asarray` takes; such as `read_torch` gives. Or a checkpoint with such
-      a dict under a usual name; prefixes of wrappers are dropped. Counters,
-      such as `num_batches_tracked`, are ignored.
-    part: which of the weights in a checkpoint, see `read_torch`.
+    state_dict: arrays by name (of NumPy, tensors, parameters, or anything else
+      that `np.asarray` takes), such as `read_torch` returns; or a checkpoint
+      with such a dict under a usual name. Prefixes of wrappers are dropped.
+      Counters, such as `num_batches_tracked`, are ignored.
+    part: name of the weights in a checkpoint, see `read_torch`.
     key: for fine-tuning: PRNG key of a fresh classifier, where that of the
       state dict is missing or for another number of classes, and of a fresh
       stem, where that is for other input channels; a line in the log says so.
@@ -83,16 +83,23 @@ def from_torch(
     for entry in taken
   }
   if fresh:
-    own = flax.traverse_util.flatten_dict(init(build(network), key))
-    added = {path: own[path] for path in own if path[1] in fresh}
-    logging.warning(
-      "fine-tuning: %d of %d tensors are taken from the state dict; fresh: %s",
-      *(len(flat), len(flat) + len(added), describe(fresh)),
-    )
-    flat |= added
+    flat |= _fresh(network, fresh, key, len(flat))
   # Copies: what is donated to a step must not be memory of NumPy.
   variables = flax.traverse_util.unflatten_dict(flat)
   return jax.device_put(variables, may_alias=False)
+
+
+def _fresh(
+  network: Network, fresh: dict[str, str], key: jax.Array, taken: int
+) -> dict[tuple[str, ...], jax.Array]:
+  """Fresh arrays of some edges by path; says so in the log."""
+  own = flax.traverse_util.flatten_dict(init(build(network), key))
+  added = {path: own[path] for path in own if path[1] in fresh}
+  logging.warning(
+    "fine-tuning: %d of %d tensors are taken from the state dict; fresh: %s",
+    *(taken, taken + len(added), describe(fresh)),
+  )
+  return added
 
 
 def to_torch(
@@ -102,14 +109,14 @@ def to_torch(
 
   Args:
     network: an architecture, as for `from_torch`.
-    variables: {'params', 'batch_stats'} of its module.
+    variables: {'params', 'batch_stats'} of the network's module.
 
   Returns:
-    Names and arrays: float32, and int64 zeros for the counters of batch norms.
+    Arrays by name: float32, and int64 zeros for the counters of batch norms.
 
   Raises:
-    ValueError: `variables` are not those of the network: all that is missing,
-      too much or misshapen is named.
+    ValueError: `variables` are not those of the network: everything missing,
+      extra or misshapen is named.
   """
   _check_mapping("variables", variables)
   entries = layouts.entries(network)
@@ -129,16 +136,20 @@ def to_torch(
   return state_dict
 
 
-def as_array(name: str, value) -> np.ndarray:
-  """An array of NumPy, of whatever has the numbers, a tensor among it.
+def as_array(name: str, value: Any) -> np.ndarray:
+  """A NumPy array from anything that has numbers, such as a tensor.
+
+  Args:
+    name: name of the value, for errors.
+    value: array, tensor, parameter or numbers.
 
   Raises:
-    ValueError: names what has no such array: sparse, conjugated, elsewhere
-      than in main memory, or of a type that NumPy lacks.
+    ValueError: the value has no such array: it is sparse, conjugated, not in
+      main memory, or of a type that NumPy lacks.
   """
   try:
-    # NumPy takes no tensor that asks for gradients, as parameters do, and has
-    # no bfloat16: float32 holds all its values.
+    # NumPy refuses tensors that require gradients, as parameters do, and has no
+    # bfloat16: float32 represents all its values.
     if hasattr(value, "detach"):
       value = value.detach()
       is_bfloat16 = str(value.dtype) == "torch.bfloat16"
@@ -147,7 +158,7 @@ def as_array(name: str, value) -> np.ndarray:
   except (TypeError, ValueError, RuntimeError) as error:
     raise ValueError(
       f"{name}: expected dense numbers in main memory, got a "
-      f"{type(value).__name__} that NumPy can not hold: {error}"
+      f"{type(value).__name__} that NumPy cannot hold: {error}"
     ) from error
 
 
@@ -164,17 +175,17 @@ def _transposed_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
   return tuple(shape[axis] for axis in axes)
 
 
-def _real(name: str, value) -> np.ndarray:
+def _real(name: str, value: Any) -> np.ndarray:
   array = as_array(name, value)
   if not jnp.issubdtype(array.dtype, jnp.floating):
     raise ValueError(
       f"{name} is {array.dtype}: expected floating-point numbers"
     )
-  with np.errstate(over="ignore"):  # What does not fit is infinite, and told.
+  with np.errstate(over="ignore"):  # Overflow gives infinity, refused later.
     return array.astype(np.float32)
 
 
-def _check_mapping(what: str, value) -> None:
+def _check_mapping(what: str, value: object) -> None:
   if not isinstance(value, Mapping):
     raise ValueError(
       f"{what} is a {type(value).__name__}: expected a dict of arrays"

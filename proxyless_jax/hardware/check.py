@@ -1,4 +1,4 @@
-"""How good a measured table is: against networks that it was not fitted to."""
+"""The errors of a measured table, on networks that it was not fitted to."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ class Check:
   """A table against networks that it was not fitted to.
 
   Attributes:
-    predicted: f[n], by the table.
-    measured: f[2, n], in two passes, each with programs of its own.
+    predicted: f[n], costs by the table.
+    measured: f[2, n], costs measured in two passes, each with programs of its
+      own.
     known: predicted and measured cost of published networks of the space.
-    unit: of all costs.
+    unit: unit of all costs.
   """
 
   predicted: np.ndarray
@@ -27,11 +28,11 @@ class Check:
 
   @property
   def errors(self) -> np.ndarray:
-    """f[n]: relative, against the mean of the two passes."""
+    """f[n]: relative errors against the mean of the two passes."""
     return self.predicted / self.measured.mean(0) - 1.0
 
   def summary(self) -> dict[str, float]:
-    """Figures of the check, flat; fractions, not percent."""
+    """The figures of the check by name; fractions, not percent."""
     one, two = self.measured
     return {
       "held_out": len(self.predicted),
@@ -46,6 +47,6 @@ class Check:
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-  """Of equal costs there is no order: 0."""
+  """Rank correlation; 0 where all costs are equal, which have no order."""
   value = float(stats.spearmanr(a, b).statistic) if np.ptp(a) else 0.0
   return value if np.isfinite(value) else 0.0

@@ -1,4 +1,4 @@
-"""Costs of architectures as tables [edge, candidate], and what they come to.
+"""Costs of architectures: tables [edge, candidate], and their totals.
 
 Most costs add up; the peak of a memory is the largest of its parts:
 
@@ -21,9 +21,10 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -37,18 +38,18 @@ COMBINATIONS = ("sum", "max")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CostTable:
-  """What each candidate of each searched edge of a space costs.
+  """The costs of a space: of each candidate of each searched edge.
 
   Attributes:
     costs: f64[e, k]; zero where no candidate exists.
     fixed: cost of everything that is not searched.
-    unit: such as 'MACs'.
-    source: where the figures come from.
+    unit: unit of all costs, such as 'MACs'.
+    source: origin of the figures, such as a device.
     edges: names of the searched edges, in order.
     ops: names of each edge's candidates, in order.
-    layers: what `describe` says of the space.
+    layers: shapes of all layers of the space, see `describe`.
     combine: 'sum' or 'max' of the parts.
-    details: of a measurement, such as the device; what JSON can hold.
+    details: facts of a measurement, such as the device, as JSON can store them.
   """
 
   costs: np.ndarray
@@ -98,8 +99,12 @@ class CostTable:
       return max([self.fixed, *picked])
     return self.fixed + sum(picked)
 
-  def expected(self, probs):
-    """E[cost] in `unit`: f[e, k] -> f[]. Differentiable."""
+  def expected(self, probs: jax.Array) -> jax.Array:
+    """The expected cost, f[], in `unit`. Differentiable.
+
+    Args:
+      probs: f[e, k], probability of each candidate.
+    """
     if np.shape(probs) != self.costs.shape:
       raise ValueError(
         f"probs have shape {np.shape(probs)}: expected {self.costs.shape}, "
@@ -109,7 +114,7 @@ class CostTable:
       return self._expected_max(probs)
     return self.fixed + jnp.sum(probs * jnp.asarray(self.costs, probs.dtype))
 
-  def _expected_max(self, probs):
+  def _expected_max(self, probs: jax.Array) -> jax.Array:
     # Below the cheapest architecture the distribution is zero, whatever the
     # probabilities, and from the most expensive on it is one.
     values = np.unique(np.append(self.costs[self.valid], self.fixed))
@@ -120,8 +125,12 @@ class CostTable:
       reached * jnp.asarray(np.diff(values), probs.dtype)
     )
 
-  def of_path(self, index):
-    """Cost in `unit` of the path i32[..., e]: f[...]. Traceable."""
+  def of_path(self, index: jax.Array) -> jax.Array:
+    """The costs of paths, f[...], in `unit`. Traceable.
+
+    Args:
+      index: i32[..., e], index of the candidate on each edge.
+    """
     # Else one index would be broadcast to all edges.
     if np.shape(index)[-1:] != (len(self.costs),):
       raise ValueError(
@@ -136,14 +145,14 @@ class CostTable:
 
   @property
   def digest(self) -> str:
-    """The same for tables of the same costs, whatever they are called."""
+    """A hash of the costs: tables of other sources may share it."""
     fields = [self.costs.tolist(), self.fixed, self.unit, self.combine]
     fields += [self.edges, self.ops, self.layers]
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
   @property
   def valid(self) -> np.ndarray:
-    """bool[e, k]: which candidates exist."""
+    """bool[e, k]: whether each candidate exists."""
     counts = np.array([len(ops) for ops in self.ops], int)
     return np.arange(self.costs.shape[1]) < counts[:, None]
 
@@ -201,11 +210,11 @@ def make_table(
   combine: str = "sum",
   details: Mapping[str, Any] | None = None,
 ) -> CostTable:
-  """The table of a space whose candidates cost `cost(op, edge)`.
+  """The table of a space from a function of operation and edge.
 
   Args:
-    space: any network.
-    cost: of an operation on a searched edge.
+    space: space of the table; any network.
+    cost: function of (operation, searched edge) that returns the cost.
     fixed, unit, source, combine, details: see `CostTable`.
   """
   check_network("space", space)
@@ -233,7 +242,7 @@ def fixed_layers(network: Network) -> list[Edge]:
 
 
 def describe(network: Network) -> tuple[str, ...]:
-  """What a table depends on besides the candidates: all layers' shapes."""
+  """The shapes of all layers, on which a table depends too, as text."""
   searched = {edge.name for edge in network.edges}
   return tuple(
     _describe(edge, edge.name in searched) for edge in network.layers
@@ -249,12 +258,14 @@ def _describe(edge: Edge, searched: bool) -> str:
   return shapes if searched else f"{shapes} {edge.op.name}"
 
 
-def check_space(table: CostTable, network: Network, ops) -> None:
+def check_space(
+  table: CostTable, network: Network, ops: Sequence[Sequence[str]]
+) -> None:
   """Raises a ValueError for a network that the table does not cover.
 
   Args:
-    table: of costs.
-    network: any.
+    table: table of costs.
+    network: a space or an architecture.
     ops: names of operations that the table must have, per edge of `network`.
   """
   own, others = set(table.layers), set(describe(network))

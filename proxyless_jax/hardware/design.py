@@ -1,4 +1,4 @@
-"""What is measured of a space: blocks, drawn networks, published ones."""
+"""The networks to measure of a space: blocks, drawn and published ones."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from proxyless_jax.space import Edge, Network, Op, Zero
 from proxyless_jax.space.zoo import NETWORKS, zoo
 
-# Draws of networks that were drawn before, in a row, until it is an error.
+# Repeated draws in a row after which drawing gives up.
 MOST_REPEATS = 10_000
-# Behind the name of a published network that a space has not as it is.
+# Follows the name of a published network that is not in the space as it is.
 TAKEN_OVER = "(its operations in this space)"
 
 
 def block_of(edge: Edge, op: Op) -> Edge:
-  """What equal blocks have in common: an edge of one operation, unnamed."""
+  """The key of equal blocks: an edge of one operation, without its name."""
   return dataclasses.replace(edge, name="block", ops=(op,))
 
 
@@ -34,20 +34,20 @@ def blocks_of(space: Network) -> list[Edge]:
 def draw_networks(
   space: Network, count: int, seed: int, without: tuple[Network, ...] = ()
 ) -> list[Network]:
-  """Draws different architectures that lie all over a space's range.
+  """Draws different architectures that cover a space's range of costs.
 
   Uniform draws of many edges all cost about the same. So each network has a
-  mixture of candidates of its own, drawn from all mixtures alike, and draws
-  its edges from that.
+  mixture of candidates of its own, drawn uniformly from all mixtures, and draws
+  its edges from it.
 
   Args:
-    space: with two or more candidates on some edges.
-    count: of networks.
-    seed: of the draws.
-    without: architectures that are not drawn.
+    space: space with two or more candidates on some edges.
+    count: number of networks.
+    seed: seed of the draws.
+    without: architectures to leave out.
 
   Raises:
-    ValueError: the space has not so many.
+    ValueError: the space has too few architectures.
   """
   rng = np.random.default_rng(seed)
   names = sorted({op.name for edge in space.edges for op in edge.ops})
@@ -69,7 +69,9 @@ def draw_networks(
   return list(drawn)
 
 
-def _draw(rng: np.random.Generator, mixture: dict[str, float], edge: Edge):
+def _draw(
+  rng: np.random.Generator, mixture: dict[str, float], edge: Edge
+) -> int:
   weights = np.array([mixture[op.name] for op in edge.ops])
   return int(rng.choice(len(edge.ops), p=weights / weights.sum()))
 
@@ -93,12 +95,12 @@ def _has(space: Network, names: list[str]) -> bool:
 def published_in(space: Network) -> dict[str, Network]:
   """Published networks as architectures of a space, by name.
 
-  One that is of the space keeps its name. Of the others, those whose searched
-  operations the space has are taken with the space's own widths and classes,
-  and named so: edge by edge where there are as many, else stage by stage, with
-  'zero' for the blocks that a stage has more. So MobileNetV2 (2, 3, 4, 3, 3, 1
-  blocks a stage) is one of a space of 4, 4, 4, 4, 4, 1. Equal ones come once,
-  by the name that is first.
+  A network of the space keeps its name. Of the others, those whose searched
+  operations are in the space are taken with the space's own widths and classes,
+  and named accordingly: edge by edge where there are equally many, otherwise
+  stage by stage, with 'zero' for the missing blocks of a stage. So MobileNetV2
+  (2, 3, 4, 3, 3, 1 blocks per stage) is in a space of 4, 4, 4, 4, 4, 1. The
+  first one of equal networks is kept.
   """
   found: dict[Network, str] = {}
   sources = {name: _in_shape_of(name, space) for name in NETWORKS}

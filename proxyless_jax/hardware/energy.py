@@ -1,11 +1,11 @@
-"""Energy of a run, from the counters that a machine keeps.
+"""Energy of a run, from the counters of a machine.
 
-Counters move in steps of 1 to 100 ms, so a sample makes many runs in a row:
+Counters move in steps of 1 to 100 ms, so a sample is many runs in a row:
 
     energy of a run = (counter after - counter before) / runs
 
-It is the energy of the whole chip in that time, whatever else runs on it, with
-what it takes when idle.
+It is the energy of the whole chip in that time, its idle power and everything
+else that runs on it included.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import glob
 import os
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 
@@ -25,18 +26,19 @@ OTHERWISE = (
   "where a machine has no counter, give a table of your own: a JSON or CSV "
   "file as the kind of a cost (see proxyless_jax.hardware.files)"
 )
-# Millijoules since some moment.
+# Millijoules since some fixed moment.
 Counter = Callable[[], float]
 
 
 def energy_counter(platform: str) -> Counter:
-  """The energy counter of what computes.
+  """The energy counter of the device that computes.
 
   Args:
-    platform: of JAX: 'gpu' has NVML's, 'cpu' has RAPL's.
+    platform: JAX's name of it: 'gpu' has NVML's counter, 'cpu' has RAPL's.
 
   Raises:
-    ValueError: there is none that can be read; says what was looked for.
+    ValueError: there is no counter that can be read; says where one was looked
+      for.
   """
   if platform == "gpu":
     device = jax.local_devices()[0]
@@ -52,11 +54,12 @@ def energy_counter(platform: str) -> Counter:
 def nvml_counter(
   ordinal: int = 0, environment: Mapping[str, str] = os.environ
 ) -> Counter:
-  """Of an NVIDIA GPU, Volta or newer: millijoules.
+  """The energy counter of an NVIDIA GPU, Volta or newer, in millijoules.
 
   Args:
-    ordinal: of the GPU among those that CUDA shows to this process.
-    environment: whose CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER count.
+    ordinal: number of the GPU among those that CUDA shows to this process.
+    environment: environment variables, of which CUDA_VISIBLE_DEVICES and
+      CUDA_DEVICE_ORDER are read.
 
   Raises:
     ValueError: no NVML, a GPU without the counter, or several GPUs and no way
@@ -81,8 +84,8 @@ def nvml_counter(
   return lambda: float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle))
 
 
-def _gpu(pynvml, ordinal: int, environment: Mapping[str, str]):
-  """NVML's handle of CUDA's device: NVML lists what CUDA was told to hide."""
+def _gpu(pynvml: Any, ordinal: int, environment: Mapping[str, str]) -> Any:
+  """NVML's handle of CUDA's device: NVML lists hidden devices too."""
   count = pynvml.nvmlDeviceGetCount()
   gpus = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(count)]
   text = environment.get("CUDA_VISIBLE_DEVICES")
@@ -104,20 +107,20 @@ def _gpu(pynvml, ordinal: int, environment: Mapping[str, str]):
   return found[0]
 
 
-def _uuid(pynvml, gpu) -> str:
+def _uuid(pynvml: Any, gpu: Any) -> str:
   uuid = pynvml.nvmlDeviceGetUUID(gpu)
   # Old versions of the package give bytes.
   return uuid.decode() if isinstance(uuid, bytes) else uuid
 
 
 def rapl_counter(folder: str = POWERCAP) -> Counter:
-  """Of the CPU's packages and memory, as Linux shows them: millijoules.
+  """The energy counter of the CPU's packages and memory, in millijoules.
 
   Args:
-    folder: of the kernel's powercap zones.
+    folder: folder of Linux's powercap zones.
 
   Raises:
-    ValueError: no zone, or none that may be read.
+    ValueError: there is no zone, or none that may be read.
   """
   zones = [zone for zone in sorted(_zones(folder)) if _counts(zone)]
   if not zones:
@@ -140,7 +143,7 @@ def _zones(folder: str) -> list[str]:
 
 
 def _counts(zone: str) -> bool:
-  """Whether a zone is a part that no other one counts."""
+  """Whether a zone counts a part that no other zone counts."""
   if not os.path.exists(os.path.join(zone, "energy_uj")):
     return False
   # Cores and graphics are parts of their package, the platform has them all.
@@ -149,7 +152,7 @@ def _counts(zone: str) -> bool:
 
 
 class _Rapl:
-  """The sum of counters that begin anew from 0 after their largest value."""
+  """The sum of counters that restart from 0 after their largest value."""
 
   def __init__(self, zones: list[str]):
     self._files = [os.path.join(zone, "energy_uj") for zone in zones]
@@ -161,8 +164,8 @@ class _Rapl:
   def read(self) -> float:
     """Millijoules since the counter was made.
 
-    Called at least once in the time that a counter needs to begin anew, which
-    is minutes at full load.
+    To be called at least once in the time in which a counter restarts, which is
+    minutes at full load.
     """
     now = [_microjoules(path) for path in self._files]
     for new, old, range_ in zip(now, self._last, self._ranges):
@@ -181,12 +184,12 @@ def energy_meter(
   seconds: float = 0.5,
   clock: Callable[[], float] = time.perf_counter,
 ) -> Meter:
-  """Of millijoules: the mean of the runs that fit into a time.
+  """A meter of the energy of a run, the mean over a sample.
 
   Args:
-    counter: of millijoules.
-    seconds: that a sample takes: some times the counter's step.
-    clock: in seconds.
+    counter: counter of millijoules.
+    seconds: duration of a sample: several steps of the counter.
+    clock: function that returns the time in seconds.
   """
 
   def read(run: Run) -> float:

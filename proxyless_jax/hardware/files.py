@@ -1,8 +1,8 @@
 """Cost tables from files: JSON that `CostTable.to_json` wrote, or a CSV.
 
 A CSV of your own has the columns edge, op, cost and unit: a row for each
-candidate of each searched edge, and one row with the edge 'fixed' and no op
-for everything else:
+candidate of each searched edge, and one row with the edge 'fixed' and no op for
+everything that is not searched:
 
     edge,op,cost,unit
     fixed,,7.2,ms
@@ -28,7 +28,7 @@ from proxyless_jax.space.checks import check_path
 from proxyless_jax.space.networks.network import check_network
 
 ENDINGS = (".json", ".csv")
-# Of a JSON file, with their types.
+# Fields of a JSON file, and their types.
 FIELDS = {
   **{"version": int, "unit": str, "source": str, "combine": str},
   **{"details": dict, "layers": list, "fixed": (int, float), "costs": dict},
@@ -40,13 +40,13 @@ def load_table(path: str | os.PathLike, space: Network) -> CostTable:
   """Reads the table of a space.
 
   Args:
-    path: of a JSON or CSV file.
-    space: whose costs are wanted; the file may have more candidates.
+    path: path of a JSON or CSV file.
+    space: space of the table; the file may have more candidates.
 
   Raises:
-    ValueError: a file that holds no table, or the table of another space, or
-      that lacks candidates, which are listed.
-    OSError: there is no such file, or it cannot be read.
+    ValueError: a file that contains no table, or the table of another space,
+      or that lacks candidates, which are listed.
+    OSError: the file does not exist, or it cannot be read.
   """
   check_path("path", path)
   check_network("space", space)
@@ -122,7 +122,7 @@ def _check_fields(fields: Any) -> None:
     )
 
 
-def _check_kind(name: str, value: Any, kind) -> None:
+def _check_kind(name: str, value: Any, kind: type | tuple[type, ...]) -> None:
   if not isinstance(value, kind) or isinstance(value, bool):
     kinds = kind if isinstance(kind, tuple) else (kind,)
     raise ValueError(
@@ -152,11 +152,7 @@ def _read_csv(file: TextIO, name: str, space: Network) -> CostTable:
     where = f"line {reader.line_num}, {where}"
     costs[edge][op] = _number(where, row["cost"], lowest=0.0)
     units.setdefault(row["unit"], reader.line_num)
-  if len(units) != 1 or "" in units:
-    found = [f"{unit!r} in line {line}" for unit, line in units.items()]
-    raise ValueError(
-      f"units {found}: expected one unit in all rows; write all costs in one"
-    )
+  _check_units(units)
   if "fixed" not in costs:
     raise ValueError(
       "no row 'fixed,,COST,UNIT': expected one, for all that is not searched"
@@ -174,6 +170,15 @@ def _read_csv(file: TextIO, name: str, space: Network) -> CostTable:
   )
 
 
+def _check_units(units: dict[str, int]) -> None:
+  """Raises a ValueError unless there is one unit; `units` has their lines."""
+  if len(units) != 1 or "" in units:
+    found = [f"{unit!r} in line {line}" for unit, line in units.items()]
+    raise ValueError(
+      f"units {found}: expected one unit in all rows; write all costs in one"
+    )
+
+
 def _check_row(where: str, row: dict) -> None:
   if None in row or None in row.values():
     got = [value for name, value in row.items() if name and value is not None]
@@ -189,12 +194,19 @@ def _check_row(where: str, row: dict) -> None:
     )
 
 
-def _assemble(space: Network, costs, fixed, *, layers, **fields) -> CostTable:
-  """The rows of a space, out of costs by edge and operation.
+def _assemble(
+  space: Network,
+  costs: dict[str, dict[str, float]],
+  fixed: float,
+  *,
+  layers: tuple[str, ...],
+  **fields: Any,
+) -> CostTable:
+  """The table of a space from costs by edge and operation.
 
   Raises:
-    ValueError: edges or operations that are missing, all of them listed with
-      what else is different.
+    ValueError: edges or operations that are missing, and other differences;
+      all are listed.
   """
   edges = [edge.name for edge in space.edges]
   missing = [
@@ -219,8 +231,8 @@ def _assemble(space: Network, costs, fixed, *, layers, **fields) -> CostTable:
   )
 
 
-def _number(where: str, value, lowest: float = -math.inf) -> float:
-  # Noise makes a part of what was measured negative, not what was written.
+def _number(where: str, value: Any, lowest: float = -math.inf) -> float:
+  # A measured part may be negative, by noise; one written by hand may not.
   try:
     number = math.nan if isinstance(value, bool) else float(value)
   except (TypeError, ValueError, OverflowError):

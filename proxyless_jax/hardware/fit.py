@@ -1,18 +1,17 @@
 """From whole networks to parts: least squares with a prior.
 
-Blocks that run alone cost other than inside a network: caches are warm or
-cold, operations fuse or not. What a table should predict are whole networks, so
-they are fitted, with the blocks alone as the prior:
+A block by itself does not cost what it costs inside a network: caches are warm
+or cold, operations fuse or not. A table should predict whole networks, so it is
+fitted to them, with the blocks alone as the prior:
 
     y_n = fixed + sum_b counts[n, b] (scale * alone_b + delta_b) + noise
 
     min  sum_n (residual_n / (y_n s_n))^2 + penalty sum_b (delta_b / alone_b)^2
 
-with s_n the relative noise of y_n. At an infinite penalty, scale and fixed part
-alone are fitted. The penalty is the largest whose errors on networks left out
-one by one are within half a standard error of the least, after the rule of
-Breiman et al. (CART, 1984, section 3.4.3): corrections must show that they are
-none of the noise.
+with s_n the relative noise of y_n. At an infinite penalty, only the scale and
+the fixed part are fitted. The penalty is the largest whose leave-one-out errors
+are within half a standard error of the least, after the rule of Breiman et al.
+(CART, 1984, section 3.4.3): corrections must be distinguishable from noise.
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ import dataclasses
 import numpy as np
 from scipy import optimize
 
-# In the order of more trust in the blocks alone: their relative deviations are
-# free at 1e-4, and of 1 % at 1e4.
+# From little to much trust in the blocks alone: their relative deviations are
+# free at 1e-4, and about 1 % at 1e4.
 PENALTIES = (*np.logspace(-4, 5, 37), np.inf)
-# Relative, of costs that do not add up, beside the noise of the readings.
+# Relative error of adding costs up, beside the noise of the readings.
 MODEL_NOISE = 0.005
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-  """What a network's parts cost.
+  """The costs of a network's parts.
 
   Attributes:
-    fixed: of everything that all networks have.
-    costs: f[b] of the blocks inside a network.
-    scale: of the blocks alone.
-    penalty: of what is not explained by `scale`.
-    error: root mean square of the relative errors on networks left out.
+    fixed: cost of everything that all networks have.
+    costs: f[b], costs of the blocks inside a network.
+    scale: factor of the blocks' costs alone.
+    penalty: weight of deviations from the scaled costs.
+    error: root mean square of the relative leave-one-out errors.
   """
 
   fixed: float
@@ -57,9 +56,9 @@ def fit_costs(
   """Fits fixed part and blocks to whole networks.
 
   Args:
-    counts: f[n, b], how often network n has block b.
+    counts: f[n, b], number of blocks b in network n.
     measured: f[n], positive costs of the networks.
-    alone: f[b], costs of the blocks by themselves, of 0 or more.
+    alone: f[b], costs of the blocks by themselves, 0 or more.
     errors: f[n], relative standard errors of `measured`.
 
   Raises:
@@ -104,9 +103,9 @@ class _Problem:
     return np.concatenate([rows, prior]), target
 
   def left_out(self, penalty: float) -> float:
-    """Root mean square of the relative errors on networks left out."""
+    """Root mean square of the relative leave-one-out errors."""
     rows, target = self._system(penalty)
-    # Residuals over 1 - leverage: those of fits without the network itself.
+    # Residuals over 1 - leverage are those of fits without the network itself.
     inverse = np.linalg.pinv(rows)
     leverage = np.einsum("nc,cn->n", rows, inverse)
     residuals = target - rows @ (inverse @ target)

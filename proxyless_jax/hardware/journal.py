@@ -1,6 +1,6 @@
 """The journal of a measurement: one line of JSON for each finished reading.
 
-A measurement that was stopped reads its journal and goes on behind it.
+A measurement that was stopped reads its journal and continues after it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ AWAY = "name another file, or move this one away"
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-  """What one network or block costs.
+  """The measured cost of one network or block.
 
   Attributes:
-    cost: over that of the reference network, measured in turn with it; in the
-      runtime's unit where that is settled.
+    cost: cost relative to the reference network's, measured in turn with it; in
+      the runtime's unit where the runtime is settled.
     error: relative standard error of `cost`.
     reference: cost of the reference at that time, in the runtime's unit; 1
       where the runtime is settled.
-    rounds: that it took.
-    seconds: from the reading before it to this one.
+    rounds: number of rounds.
+    seconds: time from the reading before to this one.
   """
 
   cost: float
@@ -39,7 +39,7 @@ class Reading:
 
 
 def key_of(kind: str, network: Network) -> str:
-  """Names a reading: its kind, and a digest of the network."""
+  """The key of a reading: its kind, and a digest of the network."""
   digest = hashlib.sha256(network.to_json().encode()).hexdigest()[:20]
   return f"{kind} {digest}"
 
@@ -59,12 +59,14 @@ class Journal:
     """Opens a journal, or begins one.
 
     Args:
-      path: of the file; None keeps nothing.
-      header: what all readings depend on, such as the runtime's name.
+      path: path of the file; None keeps nothing.
+      header: everything that all readings depend on, such as the runtime's
+        name.
 
     Raises:
-      ValueError: the file is of another header; names what differs. Or it is
-        no journal, or has a line that is no reading; the file stays as it is.
+      ValueError: the file has another header, whose differences are named, or
+        is no journal, or has a line that is no reading; the file stays as it
+        is.
     """
     self._path, self._readings = path, {}
     self._header = {"version": VERSION, **header}
@@ -80,7 +82,7 @@ class Journal:
 
   def _read(self) -> None:
     with open(self._path, "rb") as file:
-      # A kill may have cut the last line: what follows the last line's end.
+      # Anything after the last newline is a line that a kill has cut.
       *lines, torn = file.read().split(b"\n")
     if lines:
       self._check_header(lines[0])
@@ -96,7 +98,9 @@ class Journal:
     if torn:
       os.truncate(self._path, os.path.getsize(self._path) - len(torn))
 
-  def _wrong(self, number: int, expected: str, line: bytes, fix: str):
+  def _wrong(
+    self, number: int, expected: str, line: bytes, fix: str
+  ) -> ValueError:
     return ValueError(
       f"{os.fspath(self._path)} line {number}: expected {expected}, got "
       f"{line[:60].decode(errors='replace')!r}; {fix}"
@@ -131,7 +135,7 @@ class Journal:
     return len(self._readings)
 
   def add(self, key: str, reading: Reading) -> None:
-    """Keeps a reading: on the disk, when this returns."""
+    """Keeps a reading; it is on the disk when this returns."""
     self._readings[key] = reading
     if self._path is not None:
       self._append({"key": key, **dataclasses.asdict(reading)})
@@ -144,12 +148,12 @@ class Journal:
 
   @property
   def seconds(self) -> float:
-    """That all readings took, whenever they were taken."""
+    """The time of all readings, those of earlier calls included."""
     return sum(reading.seconds for reading in self._readings.values())
 
   @property
   def level(self) -> float:
-    """Cost of the reference: the median over all readings."""
+    """The cost of the reference: the median over all readings."""
     references = sorted(r.reference for r in self._readings.values())
     middle = len(references) // 2
     return (references[middle] + references[~middle]) / 2

@@ -10,7 +10,7 @@ from proxyless_jax.hardware.cost import CostTable, fixed_layers, make_table
 from proxyless_jax.hardware.files import ENDINGS, load_table
 from proxyless_jax.hardware.memory import CHAIN, beside, peak_elements
 from proxyless_jax.hardware.pixel1 import pixel1_table
-from proxyless_jax.space import Network
+from proxyless_jax.space import Edge, Network, Op
 from proxyless_jax.space.networks.network import check_network
 from proxyless_jax.space.suggest import did_you_mean, nearest
 
@@ -27,11 +27,11 @@ def cost_table(kind: str | os.PathLike, space: Network) -> CostTable:
   """The table of a space.
 
   Args:
-    kind: 'macs'; 'parameters'; 'weight_bytes', in float32; 'memory' of
-      activations for one image in float32, or, as 'memory:bfloat16', in
+    kind: 'macs'; 'parameters'; 'weight_bytes', in float32; 'memory', the peak
+      of the activations of one image in float32, or, as 'memory:bfloat16', in
       another type; 'pixel1', the phone's latency; or the path of a table's
       file, JSON or CSV.
-    space: any network.
+    space: a space or an architecture.
 
   Raises:
     ValueError: an unknown kind, or a table that does not cover the space.
@@ -58,7 +58,7 @@ def cost_table(kind: str | os.PathLike, space: Network) -> CostTable:
   )
 
 
-def _check_arguments(kind, space) -> None:
+def _check_arguments(kind: object, space: object) -> None:
   if isinstance(kind, Network) and not isinstance(space, Network):
     raise ValueError(
       f"kind is a {type(kind).__name__} and space is {space!r}: expected "
@@ -73,7 +73,7 @@ def _check_arguments(kind, space) -> None:
 
 
 def _nearby(path: str) -> str:
-  """What of the same ending lies in the folder of a path, for an error."""
+  """The end of an error: a file of a similar name beside a path."""
   folder = os.path.dirname(path) or "."
   names = os.listdir(folder) if os.path.isdir(folder) else []
   names = sorted(name for name in names if name.endswith(ENDINGS))
@@ -94,7 +94,7 @@ def _memory(dtype: str, space: Network) -> CostTable:
 
   around = beside(space)
 
-  def peak(op, edge) -> int:
+  def peak(op: Op, edge: Edge) -> int:
     others = around.get(edge.name, CHAIN)
     return size * peak_elements(op, edge, others)
 
@@ -110,7 +110,7 @@ def _memory(dtype: str, space: Network) -> CostTable:
 
 
 def _bytes_of(dtype: str) -> int:
-  """Of one number of a type, by its name."""
+  """Bytes of one number of a type, by its name."""
   try:
     found = jnp.dtype(dtype)
     if dtype and jnp.issubdtype(found, jnp.number):

@@ -1,11 +1,12 @@
 """Measures the table of a space on a runtime, and checks it on whole networks.
 
-1. Every block of the space (operation, widths, stride, size, shortcut) alone,
-   equal ones once, less what an edge without work costs.
-2. Whole networks drawn from the space, and the fit of all costs to them with
-   the blocks alone as the prior (`proxyless_jax.hardware.fit`).
-3. Other networks, drawn apart and used for nothing else, measured twice: how
-   far is the table from their mean, how far are the two from each other?
+1. Every block of the space (operation, widths, stride, size, shortcut) is
+   measured alone, equal ones once, minus the cost of an edge without work.
+2. Whole networks are drawn from the space and measured; all costs are fitted to
+   them with the blocks alone as the prior (`proxyless_jax.hardware.fit`).
+3. Other networks, drawn separately and used for nothing else, are measured
+   twice: the table's error is its distance from their mean, the noise is the
+   distance of the two measurements.
 
 'zero' costs nothing, by definition.
 """
@@ -33,22 +34,23 @@ from proxyless_jax.hardware.runtime import Runtime
 from proxyless_jax.hardware.sampling import Bench, Patience
 from proxyless_jax.space import Chain, Edge, Identity, Network
 
-# What an edge costs that does nothing: starting a program, and waiting for it.
+# An edge without work costs the start of a program, and the wait for its end.
 IDLE = Chain((), (Edge("idle", (Identity(),), 1, 1, 1, 1),), ())
-# Tolerance for blocks alone, which are but a prior, over that for networks.
+# Tolerance for blocks alone, which are only a prior, over that for networks.
 ROUGH = 2.5
 Progress = Callable[[int, int, str, Reading], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """How a table is measured.
+  """A plan for measuring a table.
 
   Attributes:
-    calibration: whole networks that it is fitted to.
-    held_out: others that it is checked on; 2 or more.
-    patience: of each reading.
-    seed: of the networks drawn.
+    calibration: number of whole networks that the table is fitted to, 4 or
+      more.
+    held_out: number of other networks that it is checked on, 2 or more.
+    patience: criterion for the end of each reading.
+    seed: seed of the networks drawn.
   """
 
   calibration: int = 60
@@ -74,38 +76,33 @@ def build_table(
   on_reading: Progress | None = None,
   details: Mapping[str, object] | None = None,
 ) -> tuple[CostTable, Check]:
-  """Measures a table of costs, and how good it is.
+  """Measures a table of costs, and its errors on other networks.
 
   Args:
-    space: whose candidates are measured.
-    runtime: that measures.
-    plan: of networks and of patience.
+    space: space whose candidates are measured.
+    runtime: runtime that measures.
+    plan: numbers of networks, and patience.
     journal: path of the file that keeps every reading; a call with the same
-      one goes on where an earlier one was stopped.
-    known: architectures of the space by name, such as `published_in` gives;
-      checked too, and never fitted to. Others are left out.
-    on_reading: called after each reading with how many are done, how many
-      there are, the reading's key and itself.
-    details: more of them for the table.
+      path continues where an earlier one was stopped.
+    known: architectures of the space by name, as from `published_in`; checked
+      too, and never fitted to. Networks of other spaces are ignored.
+    on_reading: function called after each reading with the number of readings
+      so far, their total number, the reading's key and the reading.
+    details: entries to add to the details of the table.
 
   Raises:
-    ValueError: a journal of another measurement, a plan that the space has not
-      enough architectures for, or costs that are no costs.
+    ValueError: a journal of another measurement, a plan that the space has too
+      few architectures for, or costs that are no costs.
   """
   work = _Work(space, plan, known or {})
-  header = {**runtime.setting, "runtime": runtime.name, "unit": runtime.unit}
-  if not runtime.settled:
-    header |= dataclasses.asdict(plan.patience)
-  header |= {"space": key_of("space", space)}
-  header |= {"reference": key_of("network", work.reference)}
-  readings = Journal(journal, header)
+  readings = Journal(journal, work.header(runtime, plan.patience))
   total = sum(len(part) for part in work.parts)
 
-  def told(key: str, reading: Reading) -> None:
+  def report(key: str, reading: Reading) -> None:
     if on_reading:
       on_reading(len(readings), total, key, reading)
 
-  bench = Bench(runtime, work.reference, readings, told, plan.seed)
+  bench = Bench(runtime, work.reference, readings, report, plan.seed)
   rough = dataclasses.replace(
     plan.patience, tolerance=ROUGH * plan.patience.tolerance
   )
@@ -114,14 +111,11 @@ def build_table(
   fit = work.fit(readings)
   table = work.table(runtime, fit, readings.level)
   check = work.check(table, readings, runtime.unit)
-  details = {
-    "runtime": runtime.name,
-    **runtime.setting,
-    **work.details(fit, readings, check),
-    **(details or {}),
-  }
-  _check_finite(details, runtime)
-  return dataclasses.replace(table, details=details), check
+  own = {"runtime": runtime.name, **runtime.setting}
+  own |= work.details(fit, readings, check)
+  own |= details or {}
+  _check_finite(own, runtime)
+  return dataclasses.replace(table, details=own), check
 
 
 def _check_finite(details: Mapping[str, object], runtime: Runtime) -> None:
@@ -129,12 +123,12 @@ def _check_finite(details: Mapping[str, object], runtime: Runtime) -> None:
     if isinstance(value, float) and not np.isfinite(value):
       raise ValueError(
         f"runtime {runtime.name!r}: {name} = {value}: expected a finite "
-        "number; are the costs plausible that it gives?"
+        "number: check that the runtime's costs are plausible"
       )
 
 
 class _Work:
-  """The networks to measure, and what follows from their readings."""
+  """The networks to measure, and the results of their readings."""
 
   def __init__(self, space: Network, plan: Plan, known: Mapping[str, Network]):
     self._space = space
@@ -153,13 +147,21 @@ class _Work:
     ]
     self._held_out = len(held_out)
 
+  def header(self, runtime: Runtime, patience: Patience) -> dict:
+    """Everything that the readings of a journal depend on."""
+    header = {**runtime.setting, "runtime": runtime.name, "unit": runtime.unit}
+    if not runtime.settled:
+      header |= dataclasses.asdict(patience)
+    header |= {"space": key_of("space", self._space)}
+    return header | {"reference": key_of("network", self.reference)}
+
   @property
   def parts(self) -> list[dict[str, Network]]:
-    """What to measure, in order, by key."""
+    """The networks to measure, in order, by key."""
     return [self._alone, self._calibration, *self._passes]
 
   def fit(self, readings: Journal) -> Fit:
-    """In units of the reference."""
+    """The fit, in units of the reference network's cost."""
     idle, *alone = [readings[key].cost for key in self._alone]
     networks = list(self._calibration.values())
     counts = np.array([self._counts(network) for network in networks])
@@ -173,6 +175,7 @@ class _Work:
     return [found[block] for block in self._blocks]
 
   def table(self, runtime: Runtime, fit: Fit, level: float) -> CostTable:
+    """The table; `level` is the cost of the reference network."""
     costs = dict(zip(self._blocks, (fit.costs * level).tolist()))
     return make_table(
       self._space,
@@ -183,6 +186,7 @@ class _Work:
     )
 
   def check(self, table: CostTable, readings: Journal, unit: str) -> Check:
+    """The table against the networks that it was not fitted to."""
     networks = list(self._passes[0].values())
     predicted = np.array([table.exact(network) for network in networks])
     measured = readings.level * np.array(
@@ -196,6 +200,7 @@ class _Work:
     return Check(predicted[:n], measured[:, :n], known, unit)
 
   def details(self, fit: Fit, readings: Journal, check: Check) -> dict:
+    """Details of the measurement for the table."""
     infinite = np.isinf(fit.penalty)
     return {
       "blocks": len(self._blocks),

@@ -16,25 +16,7 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-from proxyless_jax.space import (
-  AvgPool,
-  Block,
-  Chain,
-  Classifier,
-  ConvBN,
-  Edge,
-  Identity,
-  MaxPool,
-  MBConv,
-  Network,
-  Norm,
-  NormConv,
-  NormSepConv,
-  Op,
-  PlainConv,
-  Tree,
-  Zero,
-)
+from proxyless_jax.space import Block, Chain, Edge, Network, Op, Tree, ops
 from proxyless_jax.space.networks.tree import tree_graph
 
 
@@ -180,26 +162,26 @@ def alive(op: Op, edge: Edge) -> list[Step]:
   )
 
 
-@alive.register(Zero)
-@alive.register(Identity)
-@alive.register(Norm)
+@alive.register(ops.Zero)
+@alive.register(ops.Identity)
+@alive.register(ops.Norm)
 def _in_place(op: Op, edge: Edge) -> list[Step]:
   del op, edge
   return [(True, 0)]
 
 
-@alive.register(ConvBN)
-@alive.register(PlainConv)
-@alive.register(NormConv)
-@alive.register(MaxPool)
-@alive.register(AvgPool)
+@alive.register(ops.ConvBN)
+@alive.register(ops.PlainConv)
+@alive.register(ops.NormConv)
+@alive.register(ops.MaxPool)
+@alive.register(ops.AvgPool)
 def _one_step(op: Op, edge: Edge) -> list[Step]:
   del op
   return [(True, edge.elements_out)]
 
 
 @alive.register
-def _(op: Classifier, edge: Edge) -> list[Step]:
+def _(op: ops.Classifier, edge: Edge) -> list[Step]:
   del op
   return [
     (True, edge.features_in),
@@ -208,14 +190,14 @@ def _(op: Classifier, edge: Edge) -> list[Step]:
 
 
 @alive.register
-def _(op: NormSepConv, edge: Edge) -> list[Step]:
+def _(op: ops.NormSepConv, edge: Edge) -> list[Step]:
   del op
   inner = edge.pixels_out * edge.features_in
   return [(True, inner), (False, inner + edge.elements_out)]
 
 
 @alive.register
-def _(op: MBConv, edge: Edge) -> list[Step]:
+def _(op: ops.MBConv, edge: Edge) -> list[Step]:
   hidden, squeezed = op.hidden(edge), op.squeezed(edge)
   inner = edge.pixels_out * hidden
   if op.expands:

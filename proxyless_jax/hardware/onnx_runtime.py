@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: what a network costs where it is deployed."""
+"""ONNX Runtime on the CPU: the cost of a network in deployment."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from proxyless_jax.space import Network
 
 
 def onnx(batch: int = 1, meter: Meter = STOPWATCH) -> Runtime:
-  """ONNX Runtime on the CPU, float32, a thread for each core.
+  """ONNX Runtime on the CPU, float32, one thread per core.
 
   Args:
-    batch: images at once; costs are of the whole batch.
-    meter: by default of latency.
+    batch: number of images at once; costs are of the whole batch.
+    meter: meter of runs, by default of latency.
 
   Raises:
     ImportError: the extra `onnx` is not installed.
@@ -42,7 +42,7 @@ def onnx(batch: int = 1, meter: Meter = STOPWATCH) -> Runtime:
     variables = init(build(network), jax.random.key(0))
     model = to_onnx(network, variables, batch=batch).SerializeToString()
     options = onnxruntime.SessionOptions()
-    # Threads that wait in a loop would take the cores of the one measured next.
+    # Spinning threads would take the cores of the network measured next.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(
       model, options, providers=["CPUExecutionProvider"]

@@ -1,7 +1,7 @@
 """Measured latency of the default mobile space's blocks on a Pixel 1 phone.
 
 Cai, Zhu and Han measured it for ProxylessNAS (ICLR 2019) and released it;
-`tables/pixel1.csv` names the file. Blocks are told apart by shapes, so the
+`tables/pixel1.csv` names the file. Blocks are identified by shapes, so the
 table covers the default mobile space at 224x224 and every space of its blocks.
 """
 
@@ -55,8 +55,8 @@ def pixel1_table(space: Network) -> CostTable:
 
 
 def _key(op: Op, edge: Edge) -> str:
-  """As `_row_key`; '' for an operation of no kind that was measured."""
-  op = named(op)  # No time depends on epsilon.
+  """As `_row_key`; '' for an operation of a kind that was not measured."""
+  op = named(op)  # Times do not depend on epsilon.
   one, other = (
     "x".join(map(str, shape)) for shape in (edge.shape_in, edge.shape_out)
   )

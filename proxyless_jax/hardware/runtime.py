@@ -1,12 +1,13 @@
-"""Runtimes: what runs a network, and tells what a run of it costs.
+"""Runtimes: they run networks, and report the cost of a run.
 
 A runtime is a name, a unit, and one function: network -> sample, where a call
-of `sample()` runs the network once more and gives what that cost. Blocks are
+of `sample()` runs the network once and returns the cost of that run. Blocks are
 networks too, of one edge. A phone or a board of your own is
 
     runtime = from_function("my phone", lambda network: milliseconds(network))
 
-or, where all is measured already, a CSV (`proxyless_jax.hardware.files`).
+or, where everything has been measured already, a CSV
+(`proxyless_jax.hardware.files`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 from proxyless_jax.nn import build, init
 from proxyless_jax.space import Network
 
-# Runs something once and waits for the end of it.
+# Runs a program once and waits for its end.
 Run = Callable[[], object]
 DTYPES = ("float32", "bfloat16")
 CPUINFO = "/proc/cpuinfo"
@@ -32,17 +33,19 @@ CPUINFO = "/proc/cpuinfo"
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-  """What runs networks and tells the cost.
+  """Runs networks and reports their costs.
 
   Attributes:
-    name: of what runs them, and how; a table carries it.
-    unit: of the costs, such as 'ms'.
-    prepare: network -> a function that runs it once more, and gives its cost.
-    samples: taken in turn at each visit of a network. The first one warms up,
-      the least of the others counts; of 1, that one counts.
-    settled: costs are final: one sample of each network, compared with none.
-    setting: what else the costs depend on, such as versions, by name; what
-      JSON can hold. Readings of different settings do not mix.
+    name: name of the device and the software, which a table keeps.
+    unit: unit of the costs, such as 'ms'.
+    prepare: function of a network that returns a function which runs the
+      network once and returns the cost.
+    samples: number of samples at each visit of a network. The first one warms
+      up, the least of the others counts; a single one counts itself.
+    settled: whether costs are final: one sample of each network, without a
+      reference.
+    setting: everything else that the costs depend on, such as versions, by
+      name, as JSON can store it. Readings of different settings do not mix.
   """
 
   name: str
@@ -55,11 +58,11 @@ class Runtime:
 
 @dataclasses.dataclass(frozen=True)
 class Meter:
-  """What measures a run.
+  """Measures a run.
 
   Attributes:
-    unit: of what it gives.
-    read: run -> the cost of one.
+    unit: unit of the cost.
+    read: function of a run that returns the cost of one.
     samples: see `Runtime`.
   """
 
@@ -74,10 +77,10 @@ def from_function(
   """A runtime of your own, such as a phone.
 
   Args:
-    name: of it.
-    cost: of a network, measured as carefully as you like: called once for each
+    name: name of the device.
+    cost: function of a network that returns its cost; called once for each
       network and each block, which is a chain of one edge.
-    unit: of `cost`.
+    unit: unit of `cost`.
   """
   return Runtime(name, unit, lambda network: lambda: cost(network), 1, True)
 
@@ -97,11 +100,11 @@ def metered(
   meter: Meter,
   setting: Mapping[str, object],
 ) -> Runtime:
-  """A runtime from what runs networks, and what measures that."""
+  """A runtime from a function that prepares runs, and a meter of runs."""
 
   def prepare_sample(network: Network) -> Callable[[], float]:
     run = prepare(network)
-    run()  # What is set up at the first run is no part of a sample.
+    run()  # The set-up at the first run is no part of a sample.
     return lambda: meter.read(run)
 
   return Runtime(
@@ -112,12 +115,12 @@ def metered(
 def xla(
   batch: int = 1, dtype: str = "float32", meter: Meter = STOPWATCH
 ) -> Runtime:
-  """XLA on the device at hand: one compiled program a network.
+  """XLA on JAX's default device: one compiled program per network.
 
   Args:
-    batch: images at once; costs are of the whole batch.
-    dtype: of activations, 'float32' or 'bfloat16'.
-    meter: by default of latency.
+    batch: number of images at once; costs are of the whole batch.
+    dtype: type of activations, 'float32' or 'bfloat16'.
+    meter: meter of runs, by default of latency.
 
   Raises:
     ValueError: no such batch or dtype.
@@ -140,7 +143,7 @@ def xla(
 
 
 def _xla_name(batch: int, dtype: str) -> str:
-  """Of the device too: tables of different devices have different names."""
+  """A name with the device: tables of different devices differ in it."""
   device = jax.devices()[0]
   kind = device.device_kind
   if device.platform == "cpu":
@@ -149,7 +152,7 @@ def _xla_name(batch: int, dtype: str) -> str:
 
 
 def cpu_name() -> str:
-  """Of the processor, with the cores that this process may use."""
+  """Name of the processor, with the cores that this process may use."""
   if hasattr(os, "sched_getaffinity"):  # Not on macOS and Windows.
     cores = len(os.sched_getaffinity(0))
   else:
@@ -158,7 +161,7 @@ def cpu_name() -> str:
 
 
 def _model(cpuinfo: str) -> str:
-  """Of the processor; not all architectures have a 'model name' in the file."""
+  """Name of the processor; some architectures have none in the file."""
   names = []
   if os.path.exists(cpuinfo):
     with open(cpuinfo, encoding="utf-8") as file:
@@ -168,12 +171,12 @@ def _model(cpuinfo: str) -> str:
 
 
 def check_batch(batch: int) -> None:
-  """Raises a ValueError for no images at once."""
+  """Raises a ValueError for fewer than one image at once."""
   if batch < 1:
     raise ValueError(f"batch = {batch}: expected a positive number of images")
 
 
 def random_images(network: Network, batch: int) -> np.ndarray:
-  """f32[batch, h, w, c] of the shape that a network reads."""
+  """Images f32[batch, h, w, c] of the shape that a network reads."""
   rng = np.random.default_rng(0)
   return rng.standard_normal((batch, *network.image_shape), np.float32)

@@ -1,16 +1,16 @@
-"""Costs of many networks, measured in turn, until each is known well enough.
+"""Costs of many networks, measured in turn, to a wanted precision.
 
 Clocks, heat and other programs change the speed of a machine from second to
 second. So each visit of a network follows one of the reference network, and
-what counts is the quotient:
+their quotient counts:
 
     q_r  = min of the network's samples / min of the reference's, in round r
     cost = median_r q_r
     error = 1.2533 * 1.4826 * median_r |log q_r - log cost| / sqrt(rounds)
 
-which is the standard error of a median of normal noise, with its deviation
-taken from the median too: bursts of other load move neither. A network is
-visited until `error` is below the tolerance, or `most_rounds` are over.
+which is the standard error of a median of normal noise, with the deviation
+estimated by a median too: bursts of other load move neither. A network is
+visited until `error` is below the tolerance, or for `most_rounds` rounds.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from proxyless_jax.hardware.journal import Journal, Reading
 from proxyless_jax.hardware.runtime import Runtime
 from proxyless_jax.space import Network
 
-# Networks in memory at once, in turn with each other.
+# Networks in memory at once, measured in turn.
 GROUP = 8
-# Of a median's standard error over a mean's; of a deviation over that from the
-# median, both for normal noise.
+# Standard error of a median over that of a mean, times standard deviation over
+# median deviation, both for normal noise.
 MEDIAN_ERROR = 1.2533 * 1.4826
 
 Sample = Callable[[], float]
@@ -36,11 +36,11 @@ Sample = Callable[[], float]
 
 @dataclasses.dataclass(frozen=True)
 class Patience:
-  """When a reading is good enough.
+  """The criterion for the end of a reading.
 
   Attributes:
-    tolerance: relative standard error.
-    fewest_rounds, most_rounds: that a network is visited.
+    tolerance: relative standard error that suffices.
+    fewest_rounds, most_rounds: limits of the number of visits of a network.
   """
 
   tolerance: float = 0.004
@@ -70,13 +70,14 @@ class Bench:
     on_reading: Callable[[str, Reading], None],
     seed: int,
   ):
-    """Args:
+    """A bench without networks.
 
-    runtime: that runs the networks.
-    reference: the network that all are compared with.
-    journal: has what was measured before.
-    on_reading: called with key and reading of each one that is new.
-    seed: of the order in a round.
+    Args:
+      runtime: runtime that runs the networks.
+      reference: network that all others are compared with.
+      journal: journal with the readings so far, which gets the new ones.
+      on_reading: function called with the key and the reading of each new one.
+      seed: seed of the order in a round.
     """
     self._runtime, self._reference = runtime, reference
     self._journal = journal
@@ -88,7 +89,7 @@ class Bench:
   def measure(
     self, networks: Mapping[str, Network], patience: Patience
   ) -> None:
-    """Measures the networks that the journal lacks, by their keys."""
+    """Measures those networks, by key, that the journal lacks."""
     todo = [(k, n) for k, n in networks.items() if k not in self._journal]
     for start in range(0, len(todo), GROUP):
       group = dict(todo[start : start + GROUP])

@@ -1,11 +1,11 @@
-"""Quantities with units: '20 ms', '40 M MACs', '1.5 MiB', in a table's unit."""
+"""Quantities with units, such as '20 ms', '40 M MACs' and '1.5 MiB'."""
 
 from __future__ import annotations
 
 import math
 import re
 
-# Units that turn into one another, by what they measure.
+# Units that can be converted into each other.
 SCALES = (
   {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6},
   {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6},
@@ -14,7 +14,7 @@ SCALES = (
     **{"KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
   },
 )
-# Of all other units, such as MACs and parameters.
+# Prefixes of all other units, such as MACs and parameters.
 PREFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}
 NUMBER = r"(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)"
 
@@ -23,13 +23,13 @@ def parse_quantity(text: str, unit: str, field: str = "quantity") -> float:
   """A cost such as '20 ms', '40 M MACs' or '3.2e6', in `unit`.
 
   Args:
-    text: a number, with or without a unit. Times, energies and bytes are in
-      any unit of theirs; what is counted has prefixes, 'B' being billions.
-    unit: of the result, and of a number without one.
-    field: name of what has the text, for errors.
+    text: a number, with or without a unit. Times, energies and bytes may have
+      any unit of their kind; counts may have prefixes, 'B' for billions.
+    unit: unit of the result, and of a number without one.
+    field: name of the field, for errors.
 
   Raises:
-    ValueError: not a positive number, or of a unit that is none of these.
+    ValueError: not a positive number, or one of another kind of unit.
 
   >>> parse_quantity("0.02 s", "ms"), parse_quantity("40 M", "MACs")
   (20.0, 40000000.0)
@@ -58,11 +58,11 @@ def parse_quantity(text: str, unit: str, field: str = "quantity") -> float:
 def other_scales(text: str, unit: str) -> list[str]:
   """The number of a quantity with each prefix, or each related unit.
 
-  What the user may have meant where the quantity itself is far off.
+  One of them may be what the user meant, where the quantity is far off.
 
   Args:
-    text: as `parse_quantity` takes it.
-    unit: of the table.
+    text: quantity as for `parse_quantity`.
+    unit: unit of the table.
 
   >>> other_scales("40", "MACs")
   ['40 MACs', '40 k MACs', '40 M MACs', '40 G MACs']
@@ -77,11 +77,11 @@ def other_scales(text: str, unit: str) -> list[str]:
 
 
 def split_quantity(text: str, field: str = "quantity") -> tuple[float, str]:
-  """The number and the unit, whichever it is, of a text such as '20 ms'.
+  """The number and the unit of a text such as '20 ms', whatever the unit.
 
   Args:
     text: a number and its unit.
-    field: name of what has the text, for errors.
+    field: name of the field, for errors.
 
   Raises:
     ValueError: not a positive number and a unit.
@@ -97,11 +97,11 @@ def split_quantity(text: str, field: str = "quantity") -> tuple[float, str]:
 
 
 def _scales(unit: str) -> dict[str, float] | None:
-  """The units that turn into `unit`; None for what is counted."""
+  """The units that can be converted into `unit`; None for counts."""
   return next((scales for scales in SCALES if unit in scales), None)
 
 
-def _one_micro(text) -> str:
+def _one_micro(text: object) -> str:
   # Keyboards have the Greek letter; the sign is another character.
   return str(text).replace("\u03bc", "\u00b5")
 
@@ -113,7 +113,7 @@ def _counted(text: str, unit: str) -> float | None:
 
 
 def _scaled(text: str, unit: str, scales: dict[str, float]) -> float | None:
-  # Not whatever the case: mJ is no MJ.
+  # Case matters: mJ is not MJ.
   given = "|".join(sorted(scales, key=len, reverse=True))
   match = re.fullmatch(rf"\s*{NUMBER}\s*({given})?\s*", text)
   if match is None:

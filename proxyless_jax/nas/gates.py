@@ -7,28 +7,35 @@ draw (Courbariaux et al., BinaryConnect, 2015; ProxylessNAS, equation 4),
     dL/dalpha_i = sum_j dL/dg_j * p_j * (delta_ij - p_i).
 
 Architecture parameters of a whole network are one array `arch` f[e, k], padded
-to the largest number of candidates k; a `valid` bool[e, k] says which exist.
+to the largest number of candidates k; `valid` bool[e, k] says which exist.
 All functions take arrays alone and work on any leading axes, so they serve
 other supernets too.
 
 Mode `full` lets every candidate take part. Mode `two` (section 3.2.1) draws two
 candidates per edge from p without replacement and renormalises p over the
-pair: it is mode `full` with the valid narrowed to the pair.
+pair: it is mode `full` with `valid` narrowed to the pair.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+if TYPE_CHECKING:
+  from proxyless_jax.space import Network
 
 MODES = ("full", "two")
 
 
 class Gates(NamedTuple):
   """One draw of a path through a network.
+
+  A step differentiates `gate` and `probs` in alpha: another way to draw gates
+  is another function that returns these four.
 
   Attributes:
     index: i32[e], the drawn candidate of each edge.
@@ -44,13 +51,19 @@ class Gates(NamedTuple):
   probs: jax.Array
 
 
-def valid_candidates(network) -> np.ndarray:
-  """bool[e, k]: which candidates the searched edges of a network have."""
+# (key, arch f[e, k], valid bool[e, k], mode) -> Gates, as `draw`.
+Draw = Callable[[jax.Array, jax.Array, jax.Array, str], Gates]
+
+
+def valid_candidates(network: Network) -> np.ndarray:
+  """bool[e, k]: the candidates that each edge of a network has."""
   counts = np.array([len(edge.ops) for edge in network.edges])
   return np.arange(counts.max(initial=0)) < counts[:, None]
 
 
-def init_arch(key: jax.Array, valid: jax.Array, scale: float = 1e-3):
+def init_arch(
+  key: jax.Array, valid: jax.Array, scale: float = 1e-3
+) -> jax.Array:
   """alpha ~ N(0, scale), f32[e, k]; zero where no candidate exists."""
   alpha = scale * jax.random.normal(key, valid.shape, jnp.float32)
   return jnp.where(valid, alpha, 0.0)
@@ -104,8 +117,8 @@ def draw(key: jax.Array, arch: jax.Array, valid: jax.Array, mode: str) -> Gates:
 
   Args:
     key: PRNG key, used once.
-    arch: f[e, k].
-    valid: bool[e, k].
+    arch: f[e, k], alpha.
+    valid: bool[e, k], the candidates that exist.
     mode: `full` or `two`.
 
   Raises:
@@ -149,7 +162,7 @@ def path(index: jax.Array, valid: jax.Array) -> Gates:
 
 
 def fair_path(key: jax.Array, valid: jax.Array, draw: jax.Array) -> jax.Array:
-  """The path of number `draw` in a sequence that treats candidates alike.
+  """The path with the number `draw` in a sequence that is fair to candidates.
 
   An edge of k candidates goes through all of them in random order, then again
   in another order: after every k draws each was drawn equally often (the fair
@@ -158,7 +171,7 @@ def fair_path(key: jax.Array, valid: jax.Array, draw: jax.Array) -> jax.Array:
 
   Args:
     key: PRNG key, the same for the whole sequence.
-    valid: bool[e, k], which candidates exist.
+    valid: bool[e, k], the candidates that exist.
     draw: i32[], number of the draw, from 0.
 
   Returns:
@@ -181,7 +194,9 @@ def most_probable(arch: jax.Array, valid: jax.Array) -> jax.Array:
   return jnp.argmax(masked(arch, valid), axis=-1).astype(jnp.int32)
 
 
-def log_probability(arch: jax.Array, valid: jax.Array, index: jax.Array):
+def log_probability(
+  arch: jax.Array, valid: jax.Array, index: jax.Array
+) -> jax.Array:
   """log p of paths i32[..., e], summed over their edges: f[...]."""
   log_probs = jax.nn.log_softmax(masked(arch, valid), axis=-1)
   log_probs = jnp.broadcast_to(log_probs, (*index.shape, arch.shape[-1]))

@@ -29,21 +29,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from proxyless_jax.hardware import CostTable
+from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.training.metrics import Metrics, once
 
+# A further term of what is minimised: f[] from the probabilities f[e, k], which
+# are zero where no candidate exists.
+Term = Callable[[jax.Array], jax.Array]
 # Within which part of its target a cost is exactly it.
 TOLERANCE = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-  """A form that does nothing; the others change some of it.
+  """A form that does nothing; the others change some of it, as may your own.
 
   Costs are f[...], multipliers f[].
   """
@@ -187,9 +192,10 @@ class Cost(NamedTuple):
   """One cost of a search.
 
   Attributes:
-    name: that metrics have.
-    table: of the space; None for a cost that only a call can tell.
-    form: how it enters.
+    name: name in metrics.
+    table: table of the space's costs; None for a black-box cost, a Python
+      function of a network, which REINFORCE alone can take.
+    form: how the cost enters the objective.
   """
 
   name: str
@@ -197,14 +203,24 @@ class Cost(NamedTuple):
   form: Form
 
 
-def loss(costs: Sequence[Cost], cross_entropy, expected, multipliers):
+def loss(
+  costs: Sequence[Cost],
+  cross_entropy: jax.Array,
+  expected: Sequence[jax.Array],
+  multipliers: jax.Array,
+) -> jax.Array:
   """The loss f[] from cross-entropy f[], expected costs, multipliers f[m]."""
   for i, cost in enumerate(costs):
     cross_entropy = cross_entropy * cost.form.factor(expected[i])
   return cross_entropy + _penalties(costs, expected, multipliers)
 
 
-def reward(costs: Sequence[Cost], accuracy, values, multipliers):
+def reward(
+  costs: Sequence[Cost],
+  accuracy: jax.Array,
+  values: jax.Array,
+  multipliers: jax.Array,
+) -> jax.Array:
   """The rewards f[n] of accuracies f[n] and costs f[n, m]."""
   for i, cost in enumerate(costs):
     accuracy = accuracy * cost.form.factor(values[:, i])
@@ -217,7 +233,11 @@ def _penalties(costs, values, multipliers):
   )
 
 
-def next_multipliers(costs: Sequence[Cost], multipliers, derived):
+def next_multipliers(
+  costs: Sequence[Cost],
+  multipliers: jax.Array,
+  derived: Sequence[jax.Array],
+) -> jax.Array:
   """The multipliers f[m] after a step at which argmax costs `derived` f[m]."""
   new = [
     cost.form.next_multiplier(multipliers[i], derived[i])
@@ -226,12 +246,32 @@ def next_multipliers(costs: Sequence[Cost], multipliers, derived):
   return jnp.stack(new) if new else multipliers
 
 
-def cost_metrics(costs, expected, derived, multipliers) -> Metrics:
+def derived_costs(
+  costs: Sequence[Cost], valid: jax.Array, arch: jax.Array
+) -> list[jax.Array]:
+  """What the network of the largest alpha costs: f[] for each cost.
+
+  Args:
+    costs: costs of the objective, each with a table.
+    valid: bool[e, k], the candidates that exist.
+    arch: f[e, k], alpha.
+  """
+  path = gates_lib.most_probable(arch, valid)
+  return [cost.table.of_path(path) for cost in costs]
+
+
+def cost_metrics(
+  costs: Sequence[Cost],
+  expected: Sequence[jax.Array],
+  derived: Sequence[jax.Array],
+  multipliers: jax.Array,
+) -> Metrics:
   """Metrics of each cost, by its name.
 
   Args:
-    costs: of the objective.
-    expected, derived: f[] each: under the probabilities, and by argmax.
+    costs: costs of the objective.
+    expected: f[] for each cost, its expectation under the probabilities.
+    derived: f[] for each cost, that of the network of the largest alpha.
     multipliers: f[m].
   """
   metrics = {}

@@ -1,9 +1,9 @@
-"""The optimizers of a search: the paper's settings in optax's own parts."""
+"""The schedule of a search, and optimizers of its architecture."""
 
 import optax
 
 from proxyless_jax.nas.transforms import drawn_only, keep_pair_probability
-from proxyless_jax.training.sgd import check_steps
+from proxyless_jax.training.optimizers import by_name, check_steps
 
 
 def search_schedule(
@@ -29,16 +29,34 @@ def search_schedule(
 
 
 def arch_optimizer(
-  lr: optax.ScalarOrSchedule, *, b1: float, b2: float, weight_decay: float
+  lr: optax.ScalarOrSchedule,
+  *,
+  optimizer: str = "adam",
+  b1: float,
+  b2: float,
+  weight_decay: float,
 ) -> optax.GradientTransformationExtraArgs:
-  """Adam on the involved logits, the probability of all others kept.
+  """The optimizer of the architecture, by name.
+
+  It moves the involved logits and keeps the probability of all others. The
+  released settings are Adam of lr 1e-3, b1 0, b2 0.999, no decay. Adam's count
+  is global, so a logit's first update after t steps is up to
+  sqrt((1 - b2^t) / (1 - b2)) times lr, as it is there.
 
   `update` takes `drawn` and `involved`: give both the same tree, True at the
-  candidates of this step, `f[..., candidates]` like the logits, or plain True
-  for the full gradient and REINFORCE. The released settings are lr 1e-3,
-  b1 0, b2 0.999, no decay. Adam's count is global, so a logit's first update
-  after t steps is up to sqrt((1 - b2^t) / (1 - b2)) times lr, as it is there.
-  `weight_decay` times the logits is added to their gradient, before Adam.
+  candidates of this step, f[..., candidates] like the logits, or plain True
+  for the full gradient and REINFORCE.
+
+  Args:
+    lr: learning rate, or a function of the step.
+    optimizer: one of `training.optimizers.OPTIMIZERS`; `sgd` is plain gradient
+      descent, without momentum.
+    b1, b2: decays of the moments of `adam`, `adamw` and `lion`.
+    weight_decay: factor of the logits that `sgd` and `adam` add to the
+      gradient, and that `adamw` and `lion` add to the update, before `lr`.
+
+  Raises:
+    ValueError: unknown optimizer.
 
   Example:
     >>> tx = arch_optimizer(1e-3, b1=0.0, b2=0.999, weight_decay=0.0)
@@ -51,7 +69,27 @@ def arch_optimizer(
     >>> print((1e3 * updates).round(2))
     [[-1.  1. -0.]]
   """
-  adam = optax.chain(
-    optax.add_decayed_weights(weight_decay), optax.adam(lr, b1, b2)
+  inner = by_name(
+    optimizer,
+    lr,
+    momentum=0.0,
+    nesterov=False,
+    b1=b1,
+    b2=b2,
+    weight_decay=weight_decay,
   )
-  return optax.chain(drawn_only(adam), keep_pair_probability())
+  return on_involved(inner)
+
+
+def on_involved(
+  inner: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+  """Any optax transform as an optimizer of the architecture.
+
+  Args:
+    inner: the transform; its state must be as `transforms.drawn_only` asks.
+
+  Returns:
+    `inner` on the involved logits, with the probability of all others kept.
+  """
+  return optax.chain(drawn_only(inner), keep_pair_probability())

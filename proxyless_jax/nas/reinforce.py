@@ -15,14 +15,15 @@ The first update has none before: its b is its own mean, which leaves the
 gradient's direction as it is (and its length at (n - 1) / n of it). Edges
 with one candidate have probability one: they add nothing to log p or H.
 
-`sample_step` and `update_step` are the halves between which a function can
-be asked what the drawn networks cost; `reinforce_step` is both in one.
+`sample_step` and `update_step` are the halves between which black-box costs are
+called on the drawn networks; `reinforce_step` is both in one.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -33,21 +34,20 @@ from jax.sharding import Mesh
 
 from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nas import objective as objective_lib
-from proxyless_jax.nas.objective import cost_metrics
-from proxyless_jax.nas.state import SearchState
+from proxyless_jax.nas.arch_step import update_arch
+from proxyless_jax.nas.state import ARCH_STREAM, SearchState
 from proxyless_jax.parallel.collectives import over_devices, psum
-from proxyless_jax.training.accumulation import in_parts
 from proxyless_jax.training.metrics import (
   Metrics,
   classification,
   cross_entropy,
+  in_parts,
   once,
 )
-from proxyless_jax.training.state import ARCH_STREAM, step_key
 
 
 class Draws(NamedTuple):
-  """What a batch said of drawn paths.
+  """Drawn paths, and their accuracy on a batch.
 
   Attributes:
     paths: i32[n + 1, e]: the n drawn ones, then that of argmax.
@@ -74,42 +74,36 @@ def sample_step(
   Batch norm uses the batch's own statistics, as in all steps of a search.
 
   Args:
-    state: of the search.
-    batch: of the held-out split.
-    module: of the space.
-    valid: bool[e, k], which candidates exist.
-    samples: n, how many paths.
-    label_smoothing: of the labels, in the loss that is shown.
-    grad_accum: parts of the batch, in memory one after the other.
-    mesh: of the devices that share the batch; None for one device.
+    state: state of the search.
+    batch: images and labels of the held-out split.
+    module: module of the search space.
+    valid: bool[e, k], the candidates that exist.
+    samples: n, number of paths.
+    label_smoothing: smoothing of the labels, in the loss that is shown.
+    grad_accum: number of parts of the batch, in memory one after the other.
+    mesh: devices that share the batch; None for one device.
   """
-  draw_key, dropout_key = jax.random.split(step_key(state, ARCH_STREAM))
+  draw_key, dropout_key = jax.random.split(state.step_key(ARCH_STREAM))
   drawn = draw_paths(draw_key, state.arch, valid, samples)
+  evaluate = functools.partial(
+    _evaluate,
+    module=module,
+    valid=valid,
+    label_smoothing=label_smoothing,
+    grad_accum=grad_accum,
+  )
 
-  def share(held, batch):
+  def on_share(held, batch):
     variables, drawn, key = held
 
-    def evaluate(_, path):
-      def of_part(part, carry, key):
-        logits, _ = module.apply(
-          variables,
-          part["image"],
-          train=True,
-          gates=gates_lib.path(path, valid),
-          mutable=["batch_stats"],
-          rngs={"dropout": key},
-        )
-        loss = cross_entropy(logits, part, label_smoothing)
-        return None, (carry, classification(logits, part, loss))
+    def of_path(_, path):
+      return None, evaluate(path, variables, batch, key)
 
-      _, (_, metrics) = in_parts(of_part, grad_accum, batch, None, key)
-      return None, metrics
-
-    return psum(lax.scan(evaluate, None, drawn)[1])
+    return psum(lax.scan(of_path, None, drawn)[1])
 
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   held = variables, drawn, dropout_key
-  metrics = over_devices(share, mesh)(held, batch)
+  metrics = over_devices(on_share, mesh)(held, batch)
   top1 = metrics["top1"]
   accuracy = top1.total / jnp.maximum(top1.count, 1.0)
   derived = gates_lib.most_probable(state.arch, valid)
@@ -119,7 +113,30 @@ def sample_step(
   return Draws(paths, accuracy), metrics
 
 
-def draw_paths(key, arch, valid, samples: int) -> jax.Array:
+def _evaluate(
+  path, variables, batch, key, *, module, valid, label_smoothing, grad_accum
+) -> Metrics:
+  """Loss and accuracy of one path on a batch, or on a device's share of it."""
+
+  def of_part(part, carry, key):
+    logits, _ = module.apply(
+      variables,
+      part["image"],
+      train=True,
+      gates=gates_lib.path(path, valid),
+      mutable=["batch_stats"],
+      rngs={"dropout": key},
+    )
+    loss = cross_entropy(logits, part, label_smoothing)
+    return None, (carry, classification(logits, part, loss))
+
+  _, (_, metrics) = in_parts(of_part, grad_accum, batch, None, key)
+  return metrics
+
+
+def draw_paths(
+  key: jax.Array, arch: jax.Array, valid: jax.Array, samples: int
+) -> jax.Array:
   """Independent draws from p: i32[n, e]."""
   logits = gates_lib.masked(arch, valid)
   shape = (samples, len(arch))
@@ -136,19 +153,21 @@ def update_step(
   costs: Sequence[objective_lib.Cost],
   baseline_decay: float,
   entropy_weight: float,
+  terms: Sequence[objective_lib.Term] = (),
 ) -> tuple[SearchState, Metrics]:
   """Moves the architecture, the baseline and the multipliers.
 
   Args:
-    state: of the search.
-    draws: of `sample_step` on that state.
+    state: state of the search.
+    draws: result of `sample_step` on that state.
     called: f32[n + 1], what the paths of the draws cost, by the names of the
-      costs that have no table.
-    valid: bool[e, k], which candidates exist.
-    tx: over the architecture, an `optimizers.arch_optimizer`.
-    costs: of the reward.
-    baseline_decay: of the moving average of rewards.
-    entropy_weight: of the entropy bonus.
+      black-box costs.
+    valid: bool[e, k], the candidates that exist.
+    tx: optimizer of the architecture, such as `optimizers.arch_optimizer`.
+    costs: costs of the reward.
+    baseline_decay: decay of the moving average of rewards.
+    entropy_weight: weight of the entropy bonus.
+    terms: more terms of the objective, added to what is minimised.
   """
   values = _values(costs, draws.paths, called)
   rewards = objective_lib.reward(
@@ -156,36 +175,49 @@ def update_step(
   )
   mean = jnp.mean(rewards)
   baseline = jnp.where(state.updates == 0, mean, state.baseline)
+  paths, advantages = draws.paths[:-1], rewards - baseline
   grads = jax.grad(surrogate)(
-    state.arch, valid, draws.paths[:-1], rewards - baseline, entropy_weight
-  )
-  updates, opt_state = tx.update(
-    grads, state.arch_opt_state, state.arch, drawn=True, involved=True
-  )
-  arch = optax.apply_updates(state.arch, updates)
-  multipliers = objective_lib.next_multipliers(
-    costs, state.multipliers, values[-1]
+    state.arch, valid, paths, advantages, entropy_weight, terms
   )
   expected = _expected(costs, state, valid, values)
-  metrics = cost_metrics(costs, expected, values[-1], multipliers)
+  # Known before the update: the last path is that of the largest alpha.
+  of_derived = values[-1]
+  state, metrics = update_arch(
+    state, grads, True, valid, tx, costs, expected, lambda _: of_derived
+  )
   metrics["reward"], metrics["baseline"] = once(mean), once(baseline)
-  metrics["entropy"] = once(jnp.mean(gates_lib.entropy(arch, valid)))
   state = state.replace(
-    arch=arch,
-    arch_opt_state=opt_state,
-    multipliers=multipliers,
     baseline=baseline_decay * baseline + (1.0 - baseline_decay) * mean,
     updates=state.updates + 1,
   )
   return state, metrics
 
 
-def surrogate(arch, valid, paths, advantages, entropy_weight: float):
-  """What has the estimator's negative as its gradient in `arch`: f[]."""
+def surrogate(
+  arch: jax.Array,
+  valid: jax.Array,
+  paths: jax.Array,
+  advantages: jax.Array,
+  entropy_weight: float,
+  terms: Sequence[objective_lib.Term] = (),
+) -> jax.Array:
+  """A function f[] whose gradient in `arch` is the negative of the estimator.
+
+  Args:
+    arch: f[e, k], alpha.
+    valid: bool[e, k], the candidates that exist.
+    paths: i32[n, e], the draws.
+    advantages: f[n], rewards minus the baseline.
+    entropy_weight: weight of the entropy bonus.
+    terms: more terms of the objective, added to it.
+  """
   advantages = lax.stop_gradient(advantages)
   log_probs = gates_lib.log_probability(arch, valid, paths)
   bonus = jnp.sum(gates_lib.entropy(arch, valid))
-  return -jnp.mean(advantages * log_probs) - entropy_weight * bonus
+  total = -jnp.mean(advantages * log_probs) - entropy_weight * bonus
+  for term in terms:
+    total += term(gates_lib.probabilities(arch, valid))
+  return total
 
 
 def reinforce_step(
@@ -198,7 +230,7 @@ def reinforce_step(
   label_smoothing: float,
   grad_accum: int,
   mesh: Mesh | None = None,
-  **update,
+  **update: Any,
 ) -> tuple[SearchState, Metrics]:
   """Both halves in one, where every cost has a table.
 

@@ -11,21 +11,24 @@ import optax
 
 from proxyless_jax.nas import gates as gates_lib
 
+# Streams of random numbers, one for each purpose.
+WEIGHT_STREAM, ARCH_STREAM = range(2)
+
 
 @flax.struct.dataclass
 class SearchState:
   """The state of a search.
 
   Attributes:
-    step: i32[], weight steps done.
-    params, batch_stats: of the supernet.
-    opt_state: of the weights' optimizer.
+    step: i32[], number of weight steps done.
+    params, batch_stats: parameters and batch-norm statistics of the supernet.
+    opt_state: state of the weights' optimizer.
     arch: f32[e, k], architecture parameters.
-    arch_opt_state: of the architecture's optimizer.
-    multipliers: f32[m], of the m costs' constraints; see `objective.Target`.
+    arch_opt_state: state of the architecture's optimizer.
+    multipliers: f32[m], one for each cost's constraint; see `objective.Target`.
     baseline: f32[], moving average of rewards; see `reinforce`.
-    updates: i32[], updates by REINFORCE done.
-    key: of which every step folds in its number.
+    updates: i32[], number of updates by REINFORCE done.
+    key: base PRNG key; see `step_key`.
   """
 
   step: jax.Array
@@ -39,19 +42,29 @@ class SearchState:
   updates: jax.Array
   key: jax.Array
 
+  def step_key(self, stream: int) -> jax.Array:
+    """The PRNG key of a stream at this step."""
+    return jax.random.fold_in(jax.random.fold_in(self.key, stream), self.step)
+
 
 def search_state(
-  key, variables, valid, tx, arch_tx, arch_scale, costs: int
+  key: jax.Array,
+  variables: dict,
+  valid: jax.Array,
+  tx: optax.GradientTransformation,
+  arch_tx: optax.GradientTransformation,
+  arch_scale: float,
+  costs: int,
 ) -> SearchState:
   """The state before the first step of a search.
 
   Args:
     key: PRNG key.
     variables: {'params', 'batch_stats'} of the supernet.
-    valid: bool[e, k], which candidates exist.
-    tx, arch_tx: optimizers of weights and architecture.
+    valid: bool[e, k], the candidates that exist.
+    tx, arch_tx: optimizers of the weights and of the architecture.
     arch_scale: standard deviation of the first alpha.
-    costs: how many there are.
+    costs: number of costs.
   """
   arch_key, key = jax.random.split(key)
   arch = gates_lib.init_arch(arch_key, valid, arch_scale)

@@ -11,11 +11,25 @@ Two transforms hold the method (Cai et al., ICLR 2019, sections 3.2.1 and
 
 Both take which entries take part as an extra argument of `update`, which
 `optax.chain` hands on.
+
+`update_drawn` is `drawn_only` for parameters in banks f[n, k, length] of n
+edges and k candidates, at the cost of the drawn path instead of the supernet:
+
+      rows = bank[i, index_i];  rows, s ← T(rows, s, ∂L/∂rows);  put them back.
+
+The same bit for bit, but for the order of sums over all parameters, as in a
+global norm.
 """
+
+from __future__ import annotations
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from proxyless_jax.nn.supernet.rows import get_rows, put_rows
 
 
 def drawn_only(
@@ -69,6 +83,57 @@ def drawn_only(
     return updates, jax.tree.map(_select_state, state_mask, new_state, state)
 
   return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def update_drawn(
+  tx: optax.GradientTransformation,
+  grads: dict,
+  opt_state: optax.OptState,
+  params: dict,
+  drawn: dict[str, jax.Array],
+) -> tuple[dict, optax.OptState]:
+  """Applies an optimizer on the drawn rows of banks.
+
+  Args:
+    tx: any transform that keeps its state as `drawn_only` asks.
+    grads: gradients of `rows.get_path(params, drawn)`.
+    opt_state: state of `tx.init(params)`.
+    params: parameters by names; banks are f[n, k, ...].
+    drawn: i32[n] by the names of banks, the drawn row of each edge. What has
+      another name is updated as a whole.
+
+  Returns:
+    The new parameters and optimizer state. Rows that were not drawn keep
+    their bits.
+
+  Raises:
+    ValueError: the state of `tx` does not follow the parameters.
+
+  Example:
+    >>> params = {"bank": jnp.zeros((1, 2, 3))}
+    >>> tx = optax.sgd(1.0)
+    >>> drawn, grads = {"bank": jnp.array([1])}, {"bank": jnp.ones((1, 1, 3))}
+    >>> new, _ = update_drawn(tx, grads, tx.init(params), params, drawn)
+    >>> print(new["bank"])
+    [[[ 0.  0.  0.]
+      [-1. -1. -1.]]]
+  """
+
+  def get(index, leaf):
+    return leaf if index is True else get_rows(index, leaf)
+
+  def put(index, rows, leaf):
+    return rows if index is True else put_rows(index, rows, leaf)
+
+  index = {name: drawn.get(name, True) for name in params}
+  index = jax.tree.broadcast(index, params)
+  state_index = spread_over_state(tx, opt_state, index)
+  rows = jax.tree.map(get, index, params)
+  state_rows = jax.tree.map(get, state_index, opt_state)
+  updates, new_state = tx.update(grads, state_rows, rows)
+  rows = optax.apply_updates(rows, updates)
+  params = jax.tree.map(put, index, rows, params)
+  return params, jax.tree.map(put, state_index, new_state, opt_state)
 
 
 def keep_pair_probability() -> optax.GradientTransformationExtraArgs:
@@ -142,7 +207,9 @@ def _check_shape(place: str, mask, leaf):
     )
 
 
-def spread_over_state(inner, state, mask):
+def spread_over_state(
+  inner: optax.GradientTransformation, state: optax.OptState, mask: Any
+) -> Any:
   """`mask`, one leaf per parameter, as a tree like the optimizer's state.
 
   Global state, such as a count, gets True: it always advances.

@@ -1,25 +1,60 @@
-"""The weight step: draw a path, train its weights and nothing else."""
+"""The weight step: draw a path, train its weights and nothing else.
+
+    path ~ softmax(alpha),   w <- T(w, dL(path, w) / dw)   on the path's weights
+
+Devices share the path, each with its share of the batch: the step is that of
+one device with the whole batch, and they exchange the gradient of one path.
+
+With `path_per_device` each of n devices draws a path from the same alpha, and
+runs it on its share of the batch, with the batch-norm moments of that share.
+With g_d of device d,
+
+    weights of a bank's row:  mean of g_d over the devices that drew it
+    all other weights:        mean of g_d over all devices
+
+Each g_d has the expectation of the gradient of one device by itself, so their
+mean has it too, and the draws' part of its variance is 1 / n of theirs. Devices
+exchange gradients of all candidates for it, not of one path.
+"""
 
 from __future__ import annotations
 
+import functools
+from typing import Any, NamedTuple
+
 import flax.linen as nn
 import jax
-import numpy as np
+import jax.numpy as jnp
 import optax
+from jax import lax
 from jax.sharding import Mesh
 
 from proxyless_jax.nas import gates as gates_lib
-from proxyless_jax.nas.rows import get_drawn, update_drawn
-from proxyless_jax.nas.state import SearchState
-from proxyless_jax.nn import banks
-from proxyless_jax.nn.networks.gradient_sums import psum_gradients
-from proxyless_jax.parallel.collectives import over_devices, psum
-from proxyless_jax.space import Network
-from proxyless_jax.training.gradients import weight_gradients
+from proxyless_jax.nas.state import WEIGHT_STREAM, SearchState
+from proxyless_jax.nas.transforms import drawn_only, update_drawn
+from proxyless_jax.nn.networks.train_pass import forward, psum_gradients
+from proxyless_jax.nn.supernet.rows import drawn_rows, get_path
+from proxyless_jax.parallel.collectives import PATH, over_devices, psum
 from proxyless_jax.training.metrics import (
   Metrics,
+  classification,
+  cross_entropy,
+  in_parts,
 )
-from proxyless_jax.training.state import WEIGHT_STREAM, step_key
+
+
+class Path(NamedTuple):
+  """A drawn path.
+
+  Attributes:
+    rows: its parameters: of banks the drawn rows f[n, 1, length].
+    drawn: i32[n] by the names of banks, which rows they are.
+    gates: the draw.
+  """
+
+  rows: dict[str, Any]
+  drawn: dict[str, jax.Array]
+  gates: gates_lib.Gates
 
 
 def weight_step(
@@ -31,66 +66,169 @@ def weight_step(
   tx: optax.GradientTransformation,
   label_smoothing: float,
   grad_accum: int,
+  draw: gates_lib.Draw = gates_lib.draw,
   mesh: Mesh | None = None,
+  path_per_device: bool = False,
 ) -> tuple[SearchState, Metrics]:
-  """Trains the weights of one drawn path; everything off it stays as it is.
+  """Trains the weights of a drawn path; everything off it keeps its bits.
 
   Args:
-    state: of the search.
-    batch: of the weights' split.
-    module: of the space.
-    valid: bool[e, k], which candidates exist.
-    tx: over the weights; it is applied to the drawn path alone.
-    label_smoothing: of the labels.
-    grad_accum: parts of the batch, in memory one after the other.
-    mesh: of the devices that share the batch; None for one device.
+    state: state of the search.
+    batch: images and labels of the weights' split.
+    module: module of the search space.
+    valid: bool[e, k], the candidates that exist.
+    tx: optimizer of the weights, applied to the drawn path alone; see
+      `transforms.drawn_only` for the states that it may keep.
+    label_smoothing: smoothing of the labels.
+    grad_accum: number of parts of the batch, in memory one after the other.
+    draw: how a path is drawn, called with mode `full`.
+    mesh: devices that share the batch; None for one device.
+    path_per_device: whether each device of the mesh draws a path of its own.
   """
-  key = step_key(state, WEIGHT_STREAM)
-  gates = gates_lib.draw(key, state.arch, valid, "full")
-  gates = jax.lax.stop_gradient(gates)
-  drawn = drawn_rows(state.params, module.network, gates.index)
-  rows = get_drawn(state.params, drawn)
+  learn = functools.partial(
+    path_gradients,
+    module=module,
+    label_smoothing=label_smoothing,
+    grad_accum=grad_accum,
+  )
+  network = module.network
+  draw_path = functools.partial(_draw_path, valid, draw, network)
+  strategy = _own_paths if path_per_device and mesh else _shared_path
+  return strategy(state, batch, draw_path, learn, tx, mesh, network)
 
-  def share(held, batch):
-    grads, batch_stats, metrics = weight_gradients(
-      *held,
-      batch,
-      module=module,
-      label_smoothing=label_smoothing,
-      grad_accum=grad_accum,
-    )
-    gates = held[2]
-    index = drawn_rows(grads, module.network, gates.index)
-    grads = psum_gradients(grads, module.network, index)
+
+def _draw_path(valid, draw, network, params, arch, key) -> Path:
+  gates = lax.stop_gradient(draw(key, arch, valid, "full"))
+  drawn = drawn_rows(network, gates.index)
+  return Path(get_path(params, drawn), drawn, gates)
+
+
+def path_gradients(
+  path: Path,
+  batch_stats: dict,
+  key: jax.Array,
+  batch: dict,
+  *,
+  module: nn.Module,
+  label_smoothing: float,
+  grad_accum: int,
+) -> tuple[dict, dict, Metrics]:
+  """Gradients of the mean loss of a batch in the weights of a path.
+
+  On a device's share of a batch they are its own part, to be added up.
+
+  Args:
+    path: the drawn path.
+    batch_stats: batch-norm statistics of the search space.
+    key: PRNG key for dropout.
+    batch, module, label_smoothing, grad_accum: as for `weight_step`.
+
+  Returns:
+    Gradients of `path.rows`, new batch-norm statistics, metrics.
+  """
+
+  def of_part(part, batch_stats, key):
+    def loss_of(rows):
+      variables = {"params": rows, "batch_stats": batch_stats}
+      logits, new = forward(
+        module, variables, part["image"], key, gates=path.gates
+      )
+      loss = cross_entropy(logits, part, label_smoothing)
+      return loss, (new, classification(logits, part, loss))
+
+    return jax.grad(loss_of, has_aux=True)(path.rows)
+
+  grads, (batch_stats, metrics) = in_parts(
+    of_part, grad_accum, batch, batch_stats, key
+  )
+  return grads, batch_stats, metrics
+
+
+def _shared_path(state, batch, draw_path, learn, tx, mesh, network):
+  """One path for all devices: the gradients of their shares are added up."""
+  key = state.step_key(WEIGHT_STREAM)
+  # Drawn before the devices part: of a sharded state the rows alone travel.
+  path = draw_path(state.params, state.arch, key)
+
+  def on_share(held, batch):
+    path, batch_stats, key = held
+    grads, batch_stats, metrics = learn(path, batch_stats, key, batch)
+    grads = psum_gradients(grads, network, path.drawn)
     return grads, batch_stats, psum(metrics)
 
-  dropout_key = jax.random.fold_in(key, 1)
-  held = rows, state.batch_stats, gates, None, dropout_key
-  grads, batch_stats, metrics = over_devices(share, mesh)(held, batch)
+  held = path, state.batch_stats, jax.random.fold_in(key, 1)
+  grads, batch_stats, metrics = over_devices(on_share, mesh)(held, batch)
   params, opt_state = update_drawn(
-    tx, grads, state.opt_state, state.params, drawn
+    tx, grads, state.opt_state, state.params, path.drawn
   )
-  state = state.replace(
+  return _next(state, params, batch_stats, opt_state), metrics
+
+
+def _own_paths(state, batch, draw_path, learn, tx, mesh, network):
+  """A path for each device: their gradients are averaged."""
+  del network
+
+  def on_share(held, batch):
+    params, old, arch, key = held
+    key = jax.random.fold_in(key, lax.axis_index(PATH))
+    path = draw_path(params, arch, key)
+    again = jax.random.fold_in(key, 1)
+    grads, new, metrics = learn(path, old, again, batch)
+    own = {
+      name: jax.nn.one_hot(index, params[name].shape[1], dtype=bool)
+      for name, index in path.drawn.items()
+    }
+    grads, new = mean_over_drawers((grads, new), own)
+    drawn = {
+      name: lax.pmax(rows, PATH)[..., None] for name, rows in own.items()
+    }
+    for name, rows in drawn.items():
+      new[name] = jnp.where(rows, new[name], old[name])
+    return grads, drawn, new, lax.psum(metrics, PATH)
+
+  key = state.step_key(WEIGHT_STREAM)
+  held = state.params, state.batch_stats, state.arch, key
+  step = over_devices(on_share, mesh, PATH)
+  grads, drawn, batch_stats, metrics = step(held, batch)
+  drawn = {**dict.fromkeys(state.params, True), **drawn}
+  updates, opt_state = drawn_only(tx).update(
+    grads, state.opt_state, state.params, drawn=drawn
+  )
+  params = optax.apply_updates(state.params, updates)
+  return _next(state, params, batch_stats, opt_state), metrics
+
+
+def mean_over_drawers(
+  trees: tuple[dict, ...], drawn: dict[str, jax.Array]
+) -> tuple[dict, ...]:
+  """Means over devices, each with a path of its own.
+
+  Args:
+    trees: dicts by names; under that of a bank an array f[n, k, ...], or
+      f[n, 1, ...] of the drawn rows.
+    drawn: bool[n, k] by the names of banks, one-hot in k: this device's draw.
+
+  Returns:
+    The same dicts. Banks are f[n, k, ...]: a row is the mean over the devices
+    that drew it, zero where none did. All else is the mean over all devices.
+  """
+
+  def mean(name, leaf):
+    if name not in drawn:
+      return lax.pmean(leaf, PATH)
+    own = drawn[name].reshape(*drawn[name].shape, *(1,) * (leaf.ndim - 2))
+    count = lax.psum(own.astype(leaf.dtype), PATH)
+    return lax.psum(jnp.where(own, leaf, 0), PATH) / jnp.maximum(count, 1)
+
+  return tuple(
+    {name: mean(name, leaf) for name, leaf in tree.items()} for tree in trees
+  )
+
+
+def _next(state, params, batch_stats, opt_state) -> SearchState:
+  return state.replace(
     step=state.step + 1,
     params=params,
     batch_stats=batch_stats,
     opt_state=opt_state,
   )
-  return state, metrics
-
-
-def drawn_rows(params, network: Network, index: jax.Array):
-  """A tree prefix of `params`: the drawn rows of banks, True for the rest.
-
-  Args:
-    params: of the module of a space.
-    network: the space.
-    index: i32[e], the drawn candidates.
-  """
-  drawn = dict.fromkeys(params, True)
-  positions = {edge.name: i for i, edge in enumerate(network.edges)}
-  for bank in banks(network):
-    if len(bank.form.ops) > 1:
-      rows = np.array([positions[edge.name] for edge in bank.edges])
-      drawn[bank.name] = index[rows]
-  return drawn

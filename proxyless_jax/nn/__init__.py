@@ -7,6 +7,7 @@ from proxyless_jax.nn.networks.base import NetworkModule, network_module
 from proxyless_jax.nn.networks.build import build
 from proxyless_jax.nn.networks.init import init
 from proxyless_jax.nn.ops.base import make
-from proxyless_jax.nn.supernet.bank import banks, inherit, line_banks
+from proxyless_jax.nn.supernet.bank import banks, line_banks
+from proxyless_jax.nn.supernet.inherit import inherit
 from proxyless_jax.nn.supernet.mixed import EdgeGates, mixed_edges
-from proxyless_jax.nn.supernet.wiring import Graph, Line
+from proxyless_jax.nn.supernet.wiring import Graph, Line, Wiring

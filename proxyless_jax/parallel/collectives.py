@@ -59,13 +59,13 @@ def num_shards() -> int:
   return mesh.shape[DATA] if DATA in mesh.manual_axes else 1
 
 
-def psum(tree):
+def psum(tree: Any) -> Any:
   """The sum over the shares of a batch, of a pytree; not differentiable."""
   return lax.psum(tree, DATA) if num_shards() > 1 else tree
 
 
 @jax.custom_vjp
-def psum_forward(x):
+def psum_forward(x: jax.Array) -> jax.Array:
   """`psum` of an array, whose cotangent goes back to each share unchanged.
 
   For a loss: every device holds the same one, so its cotangent must reach each
@@ -79,7 +79,7 @@ psum_forward.defvjp(lambda x: (psum_forward(x), None), lambda _, dy: (dy,))
 
 
 @jax.custom_vjp
-def psum_backward(x):
+def psum_backward(x: jax.Array) -> jax.Array:
   """`x`, an array the same on all devices; its cotangent is their `psum`."""
   return x
 

@@ -1,8 +1,8 @@
 """Devices of a run: one mesh over all of them, and where arrays lie on it.
 
-Batches are shared out over the mesh; the state is held by all devices, or cut
-into parts over them where the memory of one is too small for it. The
-numbers are the same either way, up to the order of sums.
+Batches are split over the mesh; the state is replicated, or split too where the
+memory of one device is too small for it. The numbers are the same either way,
+up to the order of sums.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def round_up(batch: int) -> int:
 
 
 def shared_by(grad_accum: int) -> int:
-  """What batches are multiples of: devices, times the parts of a batch."""
+  """The number that batches are multiples of: devices times parts."""
   return jax.device_count() * grad_accum
 
 
@@ -65,8 +65,8 @@ def check_shared(field: str, batch: int, grad_accum: int) -> None:
 
   Args:
     field: dotted name, for the message.
-    batch: images of a step.
-    grad_accum: parts of it, each of which the devices share.
+    batch: number of images in a step.
+    grad_accum: number of parts of it, each of which the devices share.
   """
   devices, multiple = jax.device_count(), shared_by(grad_accum)
   if batch % multiple:
@@ -82,10 +82,10 @@ def to_devices(batch: dict, mesh: Mesh | None) -> dict:
 
   Args:
     batch: this host's share, arrays f[b / hosts, ...].
-    mesh: of all devices.
+    mesh: mesh of all devices; None for one device.
 
   Returns:
-    Global arrays f[b, ...], cut along their first axis.
+    Global arrays f[b, ...], split along their first axis.
   """
   if mesh is None:
     return batch
@@ -95,14 +95,15 @@ def to_devices(batch: dict, mesh: Mesh | None) -> dict:
   )
 
 
-def place(tree, mesh: Mesh | None, sharded: bool = False):
+def place(tree: Any, mesh: Mesh | None, sharded: bool = False) -> Any:
   """A pytree of arrays on the mesh.
 
   Args:
-    tree: of arrays and PRNG keys: all on the mesh already, or all of each on
-      every host.
-    mesh: of all devices.
-    sharded: in parts over the devices, instead of held by all.
+    tree: arrays and PRNG keys: all on the mesh already, or the whole of each
+      on every host.
+    mesh: mesh of all devices; None for one device.
+    sharded: whether the arrays are split over the devices, instead of
+      replicated.
   """
   if mesh is None:
     return tree
@@ -127,11 +128,11 @@ def _is_on(leaf, mesh: Mesh) -> bool:
   return sharding is not None and sharding.device_set == set(mesh.devices.flat)
 
 
-def shardings(tree, mesh: Mesh, sharded: bool):
+def shardings(tree: Any, mesh: Mesh, sharded: bool) -> Any:
   """The sharding of each leaf of a pytree of arrays.
 
-  Sharded leaves are cut along the longest axis that the devices divide; those
-  without such an axis are held by all.
+  Sharded leaves are split along the longest axis that the devices divide; those
+  without such an axis are replicated.
   """
 
   def of_leaf(leaf):
@@ -148,13 +149,15 @@ def shardings(tree, mesh: Mesh, sharded: bool):
   return jax.tree.map(of_leaf, tree)
 
 
-def jit_step(step: Callable, mesh: Mesh | None, sharded: bool = False):
+def jit_step(
+  step: Callable, mesh: Mesh | None, sharded: bool = False
+) -> Callable:
   """Compiles (state, batch) -> (state, metrics), donating the state.
 
   Args:
-    step: whose state lies on the mesh as `place` puts it, and stays so.
-    mesh: of all devices.
-    sharded: see `place`.
+    step: a step whose state is on the mesh as `place` puts it, and stays so.
+    mesh: mesh of all devices; None for one device.
+    sharded: as for `place`.
   """
 
   def placed(state: Any, *args):

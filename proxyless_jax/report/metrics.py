@@ -1,10 +1,10 @@
 """Metrics on disk: `metrics.jsonl`, and the same scalars for TensorBoard.
 
-`metrics.jsonl` has one flat JSON object a line: `stage`, `step`, then scalars.
-A run may be killed at any moment and started again from its last checkpoint.
-The file then has lines of steps that will be run a second time, and perhaps
-half a line; a writer drops those as it opens, so that a run that was
-interrupted leaves the file that an unbroken run leaves, timings aside.
+`metrics.jsonl` has one flat JSON object per line: `stage`, `step`, then
+scalars. A run may be killed at any moment and started again from its last
+checkpoint. The file then has lines of steps that will be run a second time, and
+perhaps half a line; a writer drops those as it opens. So an interrupted run
+leaves the same file as an uninterrupted one, timings aside.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+  from tensorboardX import SummaryWriter
 
 STAGES = ("search", "train")
 
@@ -24,14 +28,13 @@ STAGES = ("search", "train")
 class MetricsWriter:
   """Writes the metrics of one stage of a run; closes as a context manager.
 
-  Whatever is to survive a resume from the checkpoint of a step has to be
-  written before that checkpoint is saved. Open a stage only if it has steps
-  left to run: opening it drops the lines that are to come. Of several hosts,
-  one writes.
+  Metrics that should survive a resume from a checkpoint have to be written
+  before that checkpoint is saved. Open a stage only if it has steps left to
+  run: opening it drops the lines of those steps. Of several hosts, one writes.
 
-  TensorBoard events go to `tensorboard/STAGE`, a folder a stage, because
-  TensorBoard purges by step alone: resuming one stage would hide the steps of
-  another that share its folder.
+  TensorBoard events go to `tensorboard/STAGE`, one folder per stage, because
+  TensorBoard purges by step only: resuming one stage would hide the steps of
+  another in the same folder.
   """
 
   def __init__(
@@ -42,13 +45,13 @@ class MetricsWriter:
     *,
     stages: Sequence[str] = STAGES,
   ):
-    """Opens the files, and drops what will be written again.
+    """Opens the files, and drops the lines that will be written again.
 
     Args:
-      workdir: folder of the run, made where it is missing.
+      workdir: folder of the run, created if missing.
       stage: one of `stages`.
-      start_step: of the checkpoint that was restored: later lines of `stage`
-        are dropped. 0 for a stage that starts afresh: then every one is.
+      start_step: step of the checkpoint that was restored: later lines of
+        `stage` are dropped; 0 for a fresh stage: all of its lines are.
       stages: all stages of the run, in the order in which they run.
 
     Raises:
@@ -69,13 +72,13 @@ class MetricsWriter:
     self._tensorboard = _tensorboard_writer(folder, start_step)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Writes one line, whole, and the same scalars for TensorBoard.
+    """Writes one whole line, and the same scalars for TensorBoard.
 
     Args:
-      step: steps done; never less than in the call before.
+      step: number of steps done; never less than in the call before.
       metrics: scalars by name: numbers, or NumPy or JAX arrays of one element.
-        What is not finite becomes "nan", "inf" or "-inf", since JSON has no
-        such numbers; `float` reads them.
+        Values that are not finite become "nan", "inf" or "-inf", since JSON has
+        no such numbers; `float` reads them.
 
     Raises:
       ValueError: a step that goes back, or the name `stage` or `step`.
@@ -96,7 +99,8 @@ class MetricsWriter:
       self._tensorboard.add_scalar(f"{self._stage}/{name}", value, self._step)
 
   def close(self) -> None:
-    # Each, though the other may fail.
+    """Closes all files."""
+    # Each of them, even if closing the other fails.
     with contextlib.ExitStack() as stack:
       stack.callback(_close, self._tensorboard)
       stack.callback(self._file.close)
@@ -104,7 +108,7 @@ class MetricsWriter:
   def __enter__(self) -> MetricsWriter:
     return self
 
-  def __exit__(self, *exception) -> None:
+  def __exit__(self, *exception: object) -> None:
     self.close()
 
 
@@ -112,7 +116,7 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict]:
   """The lines of `metrics.jsonl` in order, without a torn last one.
 
   Returns:
-    One dict a line; empty where there is no file. Values that are not finite
+    One dict per line; none where there is no file. Values that are not finite
     are the strings "nan", "inf" and "-inf".
 
   Raises:
@@ -127,7 +131,7 @@ def _read(path: str) -> list[tuple[dict, bytes]]:
   if not os.path.exists(path):
     return []
   with open(path, "rb") as file:
-    # What follows the last newline is empty, or torn by a kill.
+    # After the last newline there is nothing, or a line that a kill has cut.
     rows = file.read().split(b"\n")[:-1]
   return [
     (_parse(row, f"{path}, line {number}"), row + b"\n")
@@ -149,14 +153,14 @@ def _parse(row: bytes, where: str) -> dict:
 
 
 def _drop_lines_to_come(path: str, stage: str, step: int) -> None:
-  """Keeps what the run had written when it was at `step` of `stage`.
+  """Keeps the lines that the run had written at `step` of `stage`.
 
-  And what is of other stages: where one of them is at its end, nobody would
-  write its lines again.
+  Lines of other stages are kept too: a stage that has ended would not write
+  them again.
   """
 
   def is_past(line: dict) -> bool:
-    # Nothing is restored at step 0: its metrics will be written again too.
+    # At step 0 nothing is restored: its metrics will be written again too.
     return line["stage"] != stage or 0 < line["step"] <= step
 
   kept = b"".join(row for line, row in _read(path) if is_past(line))
@@ -169,27 +173,27 @@ def _drop_lines_to_come(path: str, stage: str, step: int) -> None:
   os.replace(path + ".tmp", path)
 
 
-def _tensorboard_writer(folder: str, start_step: int):
-  # Imported here: it takes part of a second, and only a run needs it.
+def _tensorboard_writer(folder: str, start_step: int) -> SummaryWriter:
+  # Imported here: it takes a while, and only a run needs it.
   from tensorboardX import SummaryWriter
 
   earlier = len(os.listdir(folder)) if os.path.isdir(folder) else 0
   return SummaryWriter(
-    # Of a relative one, it takes a part before a colon for a protocol.
+    # In a relative path, a part before a colon would be read as a protocol.
     os.path.abspath(folder),
     purge_step=start_step + 1 if start_step else 0,
-    # A killed run loses what is not flushed.
+    # A killed run loses events that are not flushed.
     flush_secs=5,
-    # The file's name has whole seconds only, and an existing file is lost.
+    # The file's name has whole seconds only; an existing file would be lost.
     filename_suffix=f".{earlier:04d}",
   )
 
 
-def _close(tensorboard) -> None:
-  """Closes a writer of events, once and for all.
+def _close(tensorboard: SummaryWriter) -> None:
+  """Closes a writer of events, for good.
 
-  Where that fails, as on a full disk, it would try again at the program's exit,
-  with tracebacks after the error that explains them.
+  After a failure, as on a full disk, the writer would try again at the exit of
+  the program, with tracebacks after the error that explains them.
   """
   try:
     tensorboard.close()
@@ -198,7 +202,7 @@ def _close(tensorboard) -> None:
     worker = getattr(files.event_writer, "_worker", None)
     if worker is not None:
       worker.stop()
-    files.event_writer = io.BytesIO()  # What can be closed.
+    files.event_writer = io.BytesIO()  # Something that can be closed.
     raise
 
 

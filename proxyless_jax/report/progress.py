@@ -1,7 +1,7 @@
-"""Progress for people: how far a stage is, how fast, and how well it does.
+"""Progress for people: steps done, speed and metrics of a stage.
 
-On a terminal one live line; elsewhere (a log file, a batch system) plain
-lines, one a call of `log`, so that nothing has to be untangled later.
+On a terminal there is one live line; elsewhere (a log file, a batch system)
+there are plain lines, one per call of `log`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 # The live line is drawn at most this often, in seconds.
 REDRAW = 0.2
-# The rate is the median over this many spans between two calls of `log`: long
-# enough to ignore a stall, short enough to follow a lasting change.
+# The rate is the median over this many spans between two calls of `log`: many
+# enough to ignore a stall, few enough to follow a lasting change.
 SPANS = 9
 
 
@@ -35,10 +35,10 @@ class Progress:
           if step % 100 == 0:
             progress.log(step, jax.device_get(metrics))
 
-  The rate is measured between calls of `log`, since fetching metrics waits
-  for the device where a step alone only queues its work. It leaves out the
-  first step, which compiles, and what runs under `pause`; other stalls fall
-  to the median. Of several hosts, one shows progress.
+  The rate is measured between calls of `log`, since fetching metrics waits for
+  the device, while a step only queues its work. The first step, which compiles,
+  and anything under `pause` do not count; the median ignores other stalls. Of
+  several hosts, one shows progress.
   """
 
   def __init__(
@@ -51,18 +51,18 @@ class Progress:
     units: Mapping[str, str] | None = None,
     stream: TextIO | None = None,
   ):
-    """Begins the stage: what follows is taken for the first step's compiling.
+    """Begins the stage: time counts as compilation until the first step ends.
 
     Args:
       stage: name of the stage.
-      steps: of the whole stage.
-      start_step: steps done already, by the run that is resumed.
-      batch: images a step, over all devices.
-      units: unit of metrics by name, such as {"cost": "MACs"}.
-      stream: where to write; by default standard error.
+      steps: number of steps of the whole stage.
+      start_step: number of steps that an earlier run has done.
+      batch: number of images per step, over all devices.
+      units: units of metrics by name, such as {"cost": "MACs"}.
+      stream: stream to write to; by default standard error.
 
     Raises:
-      ValueError: `start_step` is not from 0 to `steps`, or no images a step.
+      ValueError: `start_step` is not from 0 to `steps`, or `batch` is below 1.
     """
     if not 0 <= start_step <= steps:
       raise ValueError(
@@ -88,7 +88,7 @@ class Progress:
     return statistics.median(self._spans) if self._spans else math.nan
 
   def update(self, step: int) -> None:
-    """Says that `step` steps are done: cheap, for every step."""
+    """Takes note that `step` steps are done: cheap, for every step."""
     self._step = step
     if self._span is None:
       self._first_step()
@@ -96,7 +96,7 @@ class Progress:
       self._draw()
 
   def log(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Shows metrics, fetched from the device, after `step` steps."""
+    """Shows metrics, already fetched from the device, after `step` steps."""
     now = time.perf_counter()
     self._step = step
     if self._span is None:
@@ -115,7 +115,7 @@ class Progress:
       self._print(self._line())
 
   def message(self, text: str) -> None:
-    """Writes lines that stay: above the live line where there is one."""
+    """Writes lines that stay, above the live line if there is one."""
     if self._bar:
       self._bar.write(text, file=self._stream)
     else:
@@ -123,7 +123,7 @@ class Progress:
 
   @contextlib.contextmanager
   def pause(self) -> Iterator[None]:
-    """Leaves what runs inside out of the rate: evaluation, checkpoints."""
+    """Excludes the time inside from the rate: evaluation, checkpoints."""
     start = time.perf_counter()
     try:
       yield
@@ -143,7 +143,7 @@ class Progress:
   def __enter__(self) -> Progress:
     return self
 
-  def __exit__(self, *exception) -> None:
+  def __exit__(self, *exception: object) -> None:
     self.close()
 
   def _first_step(self) -> None:
@@ -197,7 +197,7 @@ def _is_terminal(stream: TextIO) -> bool:
   if not stream.isatty():
     return False
   try:
-    # Containers may give a terminal of no size, on which no line fits.
+    # In a container a terminal may have no size, so that no line fits.
     return os.get_terminal_size(stream.fileno()).columns > 0
   except OSError:
     return True
@@ -219,7 +219,7 @@ def format_seconds(seconds: float) -> str:
 def format_value(value: float, unit: str | None = None) -> str:
   """A number to 4 significant digits, and its unit: 0.4512, 80.12 ms.
 
-  From 10,000 on it has 3 digits and K, M, G or T for thousands: 40.2M MACs.
+  From 10,000 on: 3 digits, and K, M, G or T for powers of 1,000: 40.2M MACs.
   """
   if isinstance(value, int) and abs(value) < 1e4:
     text = str(value)

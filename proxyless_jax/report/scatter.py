@@ -84,8 +84,11 @@ def _figure(
     axes.spines[side].set_visible(False)
   for side in ("left", "bottom"):
     axes.spines[side].set_color(FAINT)
-  place = {"transform": axes.transAxes, "ha": "left", "va": "top"}
-  axes.text(0.03, 0.97, note, fontsize=8.5, color=INK, linespacing=1.5, **place)
+  corner = {"transform": axes.transAxes, "ha": "left", "va": "top"}
+  corner["linespacing"] = 1.5
+  axes.text(
+    0.03, 0.97, note, fontsize=8.5, color=INK, linespacing=1.5, **corner
+  )
   return figure
 
 

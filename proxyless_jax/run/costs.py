@@ -16,7 +16,7 @@ from proxyless_jax.hardware import (
 )
 from proxyless_jax.nas import derive, objective
 from proxyless_jax.run.config.sections import CostOptions
-from proxyless_jax.run.storage.workdir import read_fields, write_json
+from proxyless_jax.run.storage.json_files import read_fields, write_json
 from proxyless_jax.space import Network
 
 TABLES = "tables.json"

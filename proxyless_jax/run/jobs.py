@@ -50,13 +50,20 @@ from proxyless_jax.run.weights import load_weights
 from proxyless_jax.space import Network
 
 
-def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
+def search(
+  config: Mapping[str, Any], workdir: str | os.PathLike, **own: Any
+) -> dict:
   """Searches, derives, trains where `config.train.enabled`, and evaluates.
 
   Args:
-    config: a `ConfigDict`, or nested dicts; see `configs/mnist.py`.
+    config: a `ConfigDict`, such as `pj.configs.mnist.get_config()` returns, or
+      nested dicts; fields that it leaves out have the defaults of
+      `run.config.options.Options`.
     workdir: folder of the run, on a file system of this machine; a run that
       was stopped in it goes on.
+    own: functions and optimizers of your own, `draw`, `terms`, `tx` and
+      `arch_tx`: see `run.search_stage.search_stage`. A run that goes on must
+      be given the same ones again.
 
   Returns:
     The contents of `result.json`: one flat dict.
@@ -71,14 +78,16 @@ def search(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   space = options.make_space(dataset.classes)
   check_drop_path(options.train, space)
   calls = Calls(space, options.search.costs, workdir)
-  stage = search_stage(options, dataset, space, calls)
+  stage = search_stage(options, dataset, space, calls, **own)
   claim_run(workdir, options, dataset)
   costs = make_costs(options.search.costs, space)
   hosts.on_first(lambda: keep_tables(workdir, costs))
   state, search_seconds = run_stage(stage, workdir, options.run)
   state = place(state, make_mesh())
   arch = np.asarray(state.arch)
-  network, found = derive_network(options, space, costs, arch, calls)
+  network, found = derive_network(
+    options.search.costs, space, costs, arch, calls
+  )
   hosts.on_first(lambda: keep_network(network, workdir))
   seconds, variables = {"search": search_seconds}, None
   if options.train.inherit or not options.train.enabled:
@@ -103,7 +112,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   variables = load_weights(
     options.weights,
     network,
-    key=train_keys(options)[0],
+    key=train_keys(options.seed)[0],
     freeze=options.train.freeze,
   )
   stage = train_stage(options, dataset, network, variables)
@@ -137,7 +146,7 @@ def measure(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   result.json; and measure.jsonl, from which a stopped run goes on.
 
   Args:
-    config: a `ConfigDict`, or nested dicts; see `configs/mnist.py`.
+    config: a config, as for `search`.
     workdir: folder of the run.
 
   Returns:

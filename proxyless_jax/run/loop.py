@@ -28,7 +28,7 @@ from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.hosts.preemption import deferred, shielded
 from proxyless_jax.run.storage.checkpoint import Checkpoints
 from proxyless_jax.run.storage.disk import explained
-from proxyless_jax.run.storage.workdir import alone, checkpoint_folder
+from proxyless_jax.run.storage.workdir import checkpoint_folder, locked
 from proxyless_jax.training.metrics import Mean, Metrics, merge
 
 # What a checkpoint holds besides the positions of the data: "state", any
@@ -90,7 +90,7 @@ def run_stage(
   carry = first_carry(stage)
   with (
     explained(workdir),
-    alone(workdir) if hosts.first() else contextlib.nullcontext(),
+    locked(workdir) if hosts.first() else contextlib.nullcontext(),
     _closing(stage),
     Checkpoints(folder, keep=options.keep) as checkpoints,
   ):

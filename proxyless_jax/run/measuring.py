@@ -27,7 +27,8 @@ from proxyless_jax.report import format_seconds, format_value
 from proxyless_jax.report.scatter import draw_scatter
 from proxyless_jax.run.config.measure_options import MeasureOptions
 from proxyless_jax.run.result import FILE, environment, read_result
-from proxyless_jax.run.storage.workdir import make_folder, write_json
+from proxyless_jax.run.storage.json_files import write_json
+from proxyless_jax.run.storage.workdir import make_folder
 from proxyless_jax.space import Network
 
 JOURNAL, TABLE, PICTURE = "measure.jsonl", "table.json", "predicted"

@@ -10,7 +10,7 @@ import sys
 
 import jax
 
-from proxyless_jax.run.storage.workdir import read_fields, write_json
+from proxyless_jax.run.storage.json_files import read_fields, write_json
 from proxyless_jax.space import Network, macs, parameters
 
 FILE = "result.json"

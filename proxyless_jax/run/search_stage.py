@@ -6,18 +6,24 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from proxyless_jax.data import train_batches
+from proxyless_jax.data.dataset import Dataset
 from proxyless_jax.hardware import split_quantity
-from proxyless_jax.nas import gates, objective, own_paths, reinforce
+from proxyless_jax.nas import gates, objective, reinforce
 from proxyless_jax.nas.arch_step import arch_step
 from proxyless_jax.nas.derive import ROUNDING, derive
-from proxyless_jax.nas.optimizers import arch_optimizer, search_schedule
+from proxyless_jax.nas.optimizers import (
+  arch_optimizer,
+  on_involved,
+  search_schedule,
+)
 from proxyless_jax.nas.state import search_state
 from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, init
@@ -30,7 +36,11 @@ from proxyless_jax.parallel.mesh import (
 )
 from proxyless_jax.run.black_box import Calls
 from proxyless_jax.run.config.options import Options
-from proxyless_jax.run.config.sections import CostOptions, SearchOptions
+from proxyless_jax.run.config.sections import (
+  ArchOptions,
+  CostOptions,
+  SearchOptions,
+)
 from proxyless_jax.run.config.space import check_searched
 from proxyless_jax.run.costs import (
   constraints,
@@ -40,75 +50,97 @@ from proxyless_jax.run.costs import (
 from proxyless_jax.run.loop import Stage
 from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Metrics
-from proxyless_jax.training.sgd import weight_optimizer
+from proxyless_jax.training.optimizers import weight_optimizer
 
 METRICS = (
   *("loss", "top1", "top5", "arch_loss", "arch_top1", "arch_top5"),
   *("entropy", "reward", "baseline"),
 )
-# Of each cost, followed by its name.
+# Metrics of each cost, whose name follows.
 OF_COST = ("expected", "derived", "multiplier")
 
 
 def search_stage(
-  options: Options, dataset, space: Network, calls: Calls
+  options: Options,
+  dataset: Dataset,
+  space: Network,
+  calls: Calls,
+  *,
+  draw: gates.Draw = gates.draw,
+  terms: Sequence[objective.Term] = (),
+  tx: optax.GradientTransformation | None = None,
+  arch_tx: optax.GradientTransformation | None = None,
 ) -> Stage:
   """The stage of a search: warm-up, then weight and architecture steps.
 
+  A search that goes on must be given the same functions and optimizers again:
+  the state in its checkpoints has the shape that the optimizers gave it.
+
   Args:
-    options: of the run.
-    dataset: whose `weights` and `arch` parts it learns.
-    space: what is searched.
-    calls: the costs that only a call can tell.
+    options: options of the run.
+    dataset: images, of which the parts `weights` and `arch` are learned from.
+    space: the search space.
+    calls: the black-box costs.
+    draw: how gates are drawn by both steps, see `nas.gates.draw`. REINFORCE
+      draws its own paths from softmax(alpha), which its gradient assumes.
+    terms: more terms of what the architecture minimises, see
+      `nas.objective.Term`.
+    tx: optimizer of the weights, with its schedule, instead of the options';
+      its state must be as `nas.transforms.drawn_only` asks.
+    arch_tx: optimizer of the architecture, likewise.
 
   Raises:
     ValueError: costs do not fit the space, or no step would train the
-      architecture, or no architecture keeps all targets.
+      architecture, or no architecture meets all targets.
   """
   search, arch = options.search, options.search.arch
   check_searched(options.space, space)
   costs = make_costs(search.costs, space)
   warmup, begin, end = _schedule(search, len(dataset.weights) / search.batch)
-  tx = _optimizer(search, warmup, end - warmup)
-  arch_tx = arch_optimizer(
-    arch.lr, b1=arch.b1, b2=arch.b2, weight_decay=arch.weight_decay
-  )
+  _check_targets(costs, space)
+  tx = tx or _optimizer(search, warmup, end - warmup)
+  arch_tx = on_involved(arch_tx) if arch_tx else _arch_optimizer(arch)
   module = build(space, dtype=options.compute_dtype)
+  valid = gates.valid_candidates(space)
+  mesh, sharded = make_mesh(), options.run.shard_state
+  jitted = functools.partial(jit_step, mesh=mesh, sharded=sharded)
+  common = dict(module=module, valid=valid, draw=draw, mesh=mesh)
+  update = dict(tx=arch_tx, costs=costs, terms=terms)
+  of_weights = jitted(_weight_step(search, tx, **common))
+  of_arch = _arch_step(search, calls, update, jitted, **common)
+  iterators = _iterators(options, dataset)
+  first = functools.partial(
+    _first_state, options, module, valid, tx, arch_tx, len(costs)
+  )
+  return Stage(
+    name="search",
+    steps=end,
+    batch=search.batch,
+    init=lambda: place(first(), mesh, sharded),
+    iterators=iterators,
+    metrics=_metrics(costs),
+    advance=_advance(of_weights, of_arch, iterators, mesh, begin, arch.every),
+    units=_units(costs),
+  )
+
+
+def _check_targets(costs: Sequence[objective.Cost], space: Network) -> None:
+  """Raises a ValueError where no architecture meets all targets."""
   valid = gates.valid_candidates(space)
   any_path = derive(np.zeros(valid.shape), valid, constraints(costs))
   missed = missed_targets(costs, space, any_path)
   if missed:
     raise ValueError(f"{missed}: change a reference or a form, or the space")
-  mesh, sharded = make_mesh(), options.run.shard_state
-  jitted = functools.partial(jit_step, mesh=mesh, sharded=sharded)
-  of_weights = jitted(_weight_step(search, module, valid, tx, mesh))
-  of_arch = _arch_step(
-    search, module, valid, arch_tx, costs, calls, mesh, jitted
-  )
-  iterators = _iterators(options, dataset)
+
+
+def _first_state(options: Options, module, valid, tx, arch_tx, costs: int):
   init_key, key = jax.random.split(jax.random.key(options.seed))
-  return Stage(
-    name="search",
-    steps=end,
-    batch=search.batch,
-    init=lambda: place(
-      search_state(
-        key,
-        init(module, init_key),
-        valid,
-        tx,
-        arch_tx,
-        arch.init_scale,
-        costs=len(costs),
-      ),
-      mesh,
-      sharded,
-    ),
-    iterators=iterators,
-    metrics=(*METRICS, *(f"{m}_{c.name}" for m in OF_COST for c in costs)),
-    advance=_advance(of_weights, of_arch, iterators, mesh, begin, arch.every),
-    units=_units(costs),
-  )
+  variables, scale = init(module, init_key), options.search.arch.init_scale
+  return search_state(key, variables, valid, tx, arch_tx, scale, costs)
+
+
+def _metrics(costs) -> tuple[str, ...]:
+  return (*METRICS, *(f"{m}_{c.name}" for m in OF_COST for c in costs))
 
 
 def _units(costs) -> dict[str, str]:
@@ -120,43 +152,52 @@ def _units(costs) -> dict[str, str]:
   }
 
 
-def _weight_step(search: SearchOptions, module, valid, tx, mesh):
+def _weight_step(search: SearchOptions, tx, **common):
   """The step that trains the weights."""
-  own = search.path_per_device and mesh
   return functools.partial(
-    own_paths.weight_step if own else weight_step,
-    module=module,
-    valid=valid,
+    weight_step,
     tx=tx,
     label_smoothing=search.label_smoothing,
     grad_accum=search.grad_accum,
-    mesh=mesh,
+    path_per_device=search.path_per_device,
+    **common,
   )
 
 
 def _arch_step(
-  search: SearchOptions, module, valid, tx, costs, calls: Calls, mesh, jitted
+  search: SearchOptions, calls: Calls, update: dict, jitted, *, draw, **common
 ):
-  """The step that trains the architecture, compiled by `jitted`."""
+  """The step that trains the architecture, compiled by `jitted`.
+
+  Args:
+    search: options of the search.
+    calls: the black-box costs.
+    update: the arguments `tx`, `costs` and `terms` of the steps.
+    jitted: compiles a step of (state, batch).
+    draw: how gates are drawn.
+    common: the arguments `module`, `valid` and `mesh` of the steps.
+  """
   arch = search.arch
-  draw = dict(
-    module=module, valid=valid, label_smoothing=search.label_smoothing
-  )
-  draw |= dict(grad_accum=arch.grad_accum, mesh=mesh)
-  update = dict(valid=valid, tx=tx, costs=costs)
+  common |= dict(label_smoothing=search.label_smoothing)
+  common |= dict(grad_accum=arch.grad_accum)
   if arch.algorithm == "gradient":
-    own = search.path_per_device and mesh
-    step = own_paths.arch_step if own else arch_step
-    return jitted(functools.partial(step, mode=arch.mode, **(draw | update)))
-  draw["samples"] = arch.samples
-  update["baseline_decay"] = arch.baseline_decay
-  update["entropy_weight"] = arch.entropy_weight
-  if all(cost.table is not None for cost in costs):
-    return jitted(
-      functools.partial(reinforce.reinforce_step, **(draw | update))
+    step = functools.partial(
+      arch_step,
+      mode=arch.mode,
+      path_per_device=search.path_per_device,
+      draw=draw,
     )
-  sample = jax.jit(functools.partial(reinforce.sample_step, **draw))
-  update_step = jitted(functools.partial(reinforce.update_step, **update))
+    return jitted(functools.partial(step, **common, **update))
+  common |= dict(samples=arch.samples)
+  update |= dict(baseline_decay=arch.baseline_decay)
+  update |= dict(entropy_weight=arch.entropy_weight)
+  if all(cost.table is not None for cost in update["costs"]):
+    step = functools.partial(reinforce.reinforce_step, **common, **update)
+    return jitted(step)
+  sample = jax.jit(functools.partial(reinforce.sample_step, **common))
+  update_step = jitted(
+    functools.partial(reinforce.update_step, valid=common["valid"], **update)
+  )
 
   def halves(current, batch):
     draws, metrics = sample(current, batch)
@@ -171,10 +212,23 @@ def _optimizer(search: SearchOptions, warmup: int, main: int):
   rates = search.warmup_lr * scale, warmup, search.lr * scale, main
   return weight_optimizer(
     search_schedule(*rates),
+    optimizer=search.optimizer,
     momentum=search.momentum,
     nesterov=search.nesterov,
+    b1=search.b1,
+    b2=search.b2,
     weight_decay=search.weight_decay,
     kernels_only=False,
+  )
+
+
+def _arch_optimizer(arch: ArchOptions):
+  return arch_optimizer(
+    arch.lr,
+    optimizer=arch.optimizer,
+    b1=arch.b1,
+    b2=arch.b2,
+    weight_decay=arch.weight_decay,
   )
 
 
@@ -232,7 +286,7 @@ def _advance(weight_step, arch_step, iterators, mesh, begin: int, every: int):
 
 
 def derive_network(
-  options: Options,
+  options: Mapping[str, CostOptions],
   space: Network,
   costs: Sequence[objective.Cost],
   arch: np.ndarray,
@@ -243,6 +297,13 @@ def derive_network(
   Argmax of every edge; where that misses a target, the most probable
   architecture that keeps all of them. Targets of costs that only a call can
   tell steer the search alone.
+
+  Args:
+    options: costs of the config, by name.
+    space: the search space.
+    costs: the same costs, with their tables.
+    arch: f32[e, k], the logits at the end of the search.
+    calls: the black-box costs.
 
   Returns:
     The network, and what is to be said of it: its costs, whether they keep
@@ -256,7 +317,7 @@ def derive_network(
     warnings.warn(missed, stacklevel=2)
   more = {}
   for cost in costs:
-    more |= _found(cost, options.search.costs[cost.name], network, calls)
+    more |= _found(cost, options[cost.name], network, calls)
   more["edges_off_argmax"] = int(np.sum(index != derive(arch, valid)))
   return network, more
 

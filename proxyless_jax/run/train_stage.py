@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from proxyless_jax.data import eval_batches, train_batches
+from proxyless_jax.data.dataset import Dataset
 from proxyless_jax.nn import build, init
 from proxyless_jax.parallel.mesh import (
   host_share,
@@ -25,7 +27,7 @@ from proxyless_jax.run.config.sections import TrainOptions
 from proxyless_jax.run.loop import Stage, newest_state
 from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Metrics, merge
-from proxyless_jax.training.sgd import train_schedule, weight_optimizer
+from proxyless_jax.training.optimizers import train_schedule, weight_optimizer
 from proxyless_jax.training.state import train_state
 from proxyless_jax.training.steps import batch_statistics, eval_step, train_step
 
@@ -33,7 +35,7 @@ METRICS = ("loss", "top1", "top5")
 
 
 def train_stage(
-  options: Options, dataset, network: Network, variables: dict | None
+  options: Options, dataset: Dataset, network: Network, variables: dict | None
 ) -> Stage:
   """The stage that trains an architecture.
 
@@ -53,13 +55,7 @@ def train_stage(
     frozen=_frozen(train, network),
   )
   mesh = make_mesh()
-  batches = train_batches(
-    dataset.train,
-    options.data,
-    batch=train.batch,
-    seed=options.seed + 2,
-    share=host_share(),
-  )
+  batches = _batches(options, dataset, batch=train.batch, seed=2)
   step = functools.partial(
     train_step,
     module=module,
@@ -96,7 +92,9 @@ def train_steps(train: TrainOptions, images: int) -> tuple[int, int]:
   return count, min(round(train.lr_warmup_epochs * epoch), count - 1)
 
 
-def trained(options: Options, network: Network, workdir) -> tuple | None:
+def trained(
+  options: Options, network: Network, workdir: str | os.PathLike
+) -> tuple[int, dict] | None:
   """(step, variables) of the newest checkpoint of a training.
 
   None where there is none in the workdir.
@@ -118,16 +116,21 @@ def trained(options: Options, network: Network, workdir) -> tuple | None:
 
 
 def _first_state(options: Options, module, variables: dict | None, tx):
-  init_key, key = train_keys(options)
+  init_key, key = train_keys(options.seed)
   variables = variables or init(module, init_key)
   first = train_state(key, variables, tx, module.frozen)
   return place(first, make_mesh(), options.run.shard_state)
 
 
-def train_keys(options: Options) -> tuple[jax.Array, jax.Array]:
-  """Of a training: the key of its first weights, and that of its steps."""
+def train_keys(seed: int) -> tuple[jax.Array, jax.Array]:
+  """The key of a training's first weights, and that of its steps.
+
+  Args:
+    seed: seed of the run.
+  """
   # A stream of its own: the search has drawn from seed and seed + 1.
-  return tuple(jax.random.split(jax.random.key(options.seed + 2)))
+  init_key, key = jax.random.split(jax.random.key(seed + 2))
+  return init_key, key
 
 
 def _frozen(train: TrainOptions, network: Network) -> list[str]:
@@ -139,8 +142,11 @@ def _optimizer(train: TrainOptions, count: int, linear: int):
   lr = train.lr * train.batch / train.lr_batch
   return weight_optimizer(
     train_schedule(lr, count, linear),
+    optimizer=train.optimizer,
     momentum=train.momentum,
     nesterov=train.nesterov,
+    b1=train.b1,
+    b2=train.b2,
     weight_decay=train.weight_decay,
     kernels_only=train.kernels_only,
   )
@@ -153,6 +159,16 @@ def _drop_rate(train: TrainOptions, count: int) -> optax.Schedule | None:
   return optax.linear_schedule(0.0, train.drop_path, count)
 
 
+def _batches(options: Options, dataset: Dataset, *, batch: int, seed: int):
+  return train_batches(
+    dataset.train,
+    options.data,
+    batch=batch,
+    seed=options.seed + seed,
+    share=host_share(),
+  )
+
+
 def _advance(train_step, iterator, mesh):
   """Takes the training from step to step."""
 
@@ -163,7 +179,9 @@ def _advance(train_step, iterator, mesh):
   return advance
 
 
-def recalibrate(options: Options, dataset, network: Network, variables: dict):
+def recalibrate(
+  options: Options, dataset: Dataset, network: Network, variables: dict
+) -> dict:
   """Variables with batch-norm statistics of the network's own path.
 
   Inherited statistics were gathered behind other candidates than the chosen
@@ -171,13 +189,8 @@ def recalibrate(options: Options, dataset, network: Network, variables: dict):
   """
   module = build(network, dtype=options.compute_dtype, bn_momentum=0.0)
   count = options.evaluate.recalibration_batches
-  batches = train_batches(
-    dataset.train,
-    options.data,
-    batch=options.train.batch // options.train.grad_accum,
-    seed=options.seed + 3,
-    share=host_share(),
-  )
+  batch = options.train.batch // options.train.grad_accum
+  batches = _batches(options, dataset, batch=batch, seed=3)
   mesh = make_mesh()
   of_batch = jax.jit(
     functools.partial(batch_statistics, module=module, mesh=mesh)
@@ -192,7 +205,7 @@ def recalibrate(options: Options, dataset, network: Network, variables: dict):
 
 
 def evaluate_network(
-  options: Options, dataset, network: Network, variables: dict
+  options: Options, dataset: Dataset, network: Network, variables: dict
 ) -> dict[str, float]:
   """Loss, top1 and top5 over the test part, each image once.
 

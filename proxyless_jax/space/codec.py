@@ -1,25 +1,27 @@
-"""Networks as what JSON can hold, and back: frozen dataclasses and tuples.
+"""Networks as plain JSON values, and back: frozen dataclasses and tuples.
 
-An operation is its name; or {"name": ..., "epsilon": ...} where it has fields
-that its name does not tell, and not with their defaults.
+An operation becomes its name; or {"name": ..., "epsilon": ...} where it has
+optional fields (see `edge.optional`) that differ from their defaults.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container
-from typing import Any, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Container
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from proxyless_jax.space.checks import expect
 from proxyless_jax.space.edge import Op, named, optional_fields
 from proxyless_jax.space.ops.names import parse_op
 
+Result = TypeVar("Result")
+
 
 def to_plain(value: Any) -> Any:
   """Dataclasses as dicts, tuples as lists, operations as their names."""
   if isinstance(value, Op):
-    told = {"name": value.name, **_told(value)}
-    return told if len(told) > 1 else value.name
+    fields = {"name": value.name, **_optional(value)}
+    return fields if len(fields) > 1 else value.name
   if isinstance(value, tuple):
     return [to_plain(item) for item in value]
   if dataclasses.is_dataclass(value):
@@ -27,12 +29,12 @@ def to_plain(value: Any) -> Any:
     names = [field.name for field in dataclasses.fields(value)]
     required = [name for name in names if name not in optional]
     plain = {name: to_plain(getattr(value, name)) for name in required}
-    return {**plain, **_told(value)}
+    return {**plain, **_optional(value)}
   return value
 
 
-def _told(value: Any) -> dict[str, Any]:
-  """The optional fields that do not have their defaults."""
+def _optional(value: Any) -> dict[str, Any]:
+  """The optional fields that differ from their defaults."""
   return {
     name: getattr(value, name)
     for name, default in optional_fields(value).items()
@@ -41,13 +43,13 @@ def _told(value: Any) -> dict[str, Any]:
 
 
 def from_plain(kind: Any, value: Any, where: str, ops: tuple[Op, ...]) -> Any:
-  """What `to_plain` made plain.
+  """The inverse of `to_plain`.
 
   Args:
-    kind: a dataclass, a tuple of one kind, `Op`, or a plain type, which the
-      dataclass that holds it checks.
-    value: plain.
-    where: its path in the file, for errors.
+    kind: type of the result: a dataclass, a tuple of one kind, `Op`, or a plain
+      type, which the dataclass that has the field checks.
+    value: plain value.
+    where: path of the value in the file, for errors.
     ops: operations of the user's own.
 
   Raises:
@@ -79,7 +81,7 @@ def from_plain(kind: Any, value: Any, where: str, ops: tuple[Op, ...]) -> Any:
 
 def _op(value: Any, ops: tuple[Op, ...]) -> Op:
   if not isinstance(value, dict):
-    # One of the user's own may have another epsilon than its name tells.
+    # The user's own operation may have another epsilon than the default.
     return named(parse_op(value, ops))
   op = named(parse_op(value.get("name"), ops))
   optional = optional_fields(op)
@@ -92,13 +94,13 @@ def _op(value: Any, ops: tuple[Op, ...]) -> Op:
 def check_keys(
   where: str, value: object, expected: list[str], optional: Container[str] = ()
 ) -> None:
-  """Raises a ValueError for what is no dict with these keys.
+  """Raises a ValueError for anything but a dict with these keys.
 
   Args:
-    where: its path in the file, for errors.
-    value: to check.
-    expected: the keys, all that it may have.
-    optional: those of them that it may lack.
+    where: path of the value in the file, for errors.
+    value: value to check.
+    expected: all allowed keys.
+    optional: those of them that may be missing.
   """
   where = where or "network"
   expect(isinstance(value, dict), where, value, f"the fields {expected}")
@@ -111,12 +113,15 @@ def check_keys(
     )
 
 
-def _located(where: str, make, *args, **kwargs):
+def _located(
+  where: str, make: Callable[..., Result], *args: Any, **kwargs: Any
+) -> Result:
+  """Calls `make`; its errors say where in the file the mistake is."""
   try:
     return make(*args, **kwargs)
   except ValueError as error:
     raise ValueError(f"{where}: {error}" if where else str(error)) from error
 
 
-def _what(kind) -> str:
+def _what(kind: type) -> str:
   return "names" if kind is Op else f"{kind.__name__.lower()}s"

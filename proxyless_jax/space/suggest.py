@@ -1,4 +1,4 @@
-"""What a name that is not known was probably meant to be."""
+"""Suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 
 def nearest(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
-  """The known name that is most like `name`, whatever the case of letters.
+  """The known name that is most similar to `name`, ignoring case.
 
   Args:
-    name: as the user wrote it; what is not text is like nothing.
-    known: names.
-    cutoff: the least similarity, `difflib`'s ratio.
+    name: name as the user wrote it; anything but a text is similar to none.
+    known: all names.
+    cutoff: least similarity, a ratio of `difflib`.
 
   Returns:
-    A name of `known`, or '' where none is alike.
+    A name of `known`, or '' where none is similar.
 
   >>> nearest("Proxyles_GPU", ["proxyless_cpu", "proxyless_gpu"])
   'proxyless_gpu'
@@ -28,7 +28,7 @@ def nearest(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-  """The end of an error: "; did you mean 'x'?", or '' where nothing is alike.
+  """The end of an error: "; did you mean 'x'?", or '' for no suggestion.
 
   >>> did_you_mean("serch", ["search", "train"])
   "; did you mean 'search'?"

@@ -1,12 +1,23 @@
-"""Metrics of batches as sums and counts, merged by addition."""
+"""What a batch gives: its loss, its metrics and, part by part, its gradients.
+
+Metrics are sums and counts, merged by addition. Gradient accumulation takes a
+large batch on a small device part by part:
+
+    g = (1 / n) sum_i g(part_i)
+
+is the gradient of the whole batch, but for batch norm, whose statistics are
+those of a part, and which moves its running ones once per part.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from proxyless_jax.parallel.collectives import psum, psum_forward
 
@@ -30,15 +41,22 @@ def merge(one: Metrics, other: Metrics) -> Metrics:
   return {**one, **other, **both}
 
 
-def once(value) -> Mean:
-  """The metric of one step: f[]."""
+def once(value: jax.Array) -> Mean:
+  """The metric of one step, from its value f[]."""
   return Mean(value, jnp.ones((), jnp.float32))
 
 
-def cross_entropy(logits, batch: dict, label_smoothing: float):
-  """Mean cross-entropy with smoothed labels over the real examples, f32[].
+def cross_entropy(
+  logits: jax.Array, batch: dict, label_smoothing: float
+) -> jax.Array:
+  """Mean cross-entropy with smoothed labels over the real examples, f[].
 
   Of the whole batch, where devices share it.
+
+  Args:
+    logits: f[b, classes].
+    batch: labels i32[b], and the mask f[b] of real examples.
+    label_smoothing: smoothing of the labels.
   """
   classes = logits.shape[-1]
   labels = jax.nn.one_hot(batch["label"], classes, dtype=logits.dtype)
@@ -48,10 +66,15 @@ def cross_entropy(logits, batch: dict, label_smoothing: float):
   return psum_forward(jnp.sum(losses * batch["mask"])) / jnp.maximum(count, 1.0)
 
 
-def classification(logits, batch: dict, loss) -> Metrics:
+def classification(logits: jax.Array, batch: dict, loss: jax.Array) -> Metrics:
   """Loss, top-1 and top-5 as means over the real examples of a batch.
 
-  Where devices share it, of this one's: to be added up.
+  Where devices share it, over this one's: a `psum` gives those of all.
+
+  Args:
+    logits: f[b, classes].
+    batch: labels i32[b], and the mask f[b] of real examples.
+    loss: f[], the `cross_entropy` of the batch.
   """
   mask = batch["mask"]
   label = batch["label"][:, None]
@@ -66,3 +89,46 @@ def classification(logits, batch: dict, loss) -> Metrics:
     "top1": Mean(jnp.sum((above < 1) * mask), count),
     "top5": Mean(jnp.sum((above < 5) * mask), count),
   }
+
+
+def in_parts(
+  gradients: Callable[[dict, Any, jax.Array], tuple[Any, tuple[Any, Any]]],
+  parts: int,
+  batch: dict,
+  carry: Any,
+  key: jax.Array,
+) -> tuple[Any, tuple[Any, Any]]:
+  """Gradients of a batch, with one of its parts in memory at a time.
+
+  Args:
+    gradients: (part of the batch, carry, key) -> (gradients of the part's mean
+      loss, (carry, metrics)).
+    parts: number of parts; divides the batch.
+    batch: arrays f[b, ...]. Part i has the examples i, i + parts, ..., so that
+      a batch that is sharded over devices is in parts on each of them.
+    carry: what a part hands on to the next, such as batch-norm statistics.
+    key: PRNG key; part i of several uses `fold_in(key, i)`.
+
+  Returns:
+    As `gradients`: their mean, the last carry, and the sums of metrics.
+  """
+  if parts == 1:
+    return gradients(batch, carry, key)
+  batch = jax.tree.map(
+    lambda leaf: leaf.reshape(-1, parts, *leaf.shape[1:]).swapaxes(0, 1), batch
+  )
+  numbers = jnp.arange(parts)
+
+  def of_part(carry, number):
+    part = jax.tree.map(lambda leaf: leaf[number], batch)
+    return gradients(part, carry, jax.random.fold_in(key, number))
+
+  def add(sums, number):
+    carry, *before = sums
+    grads, (carry, metrics) = of_part(carry, number)
+    return (carry, *jax.tree.map(jnp.add, before, [grads, metrics])), None
+
+  grads, (_, metrics) = jax.eval_shape(of_part, carry, numbers[0])
+  zeros = [jax.tree.map(jnp.zeros_like, tree) for tree in (grads, metrics)]
+  (carry, grads, metrics), _ = lax.scan(add, (carry, *zeros), numbers)
+  return jax.tree.map(lambda leaf: leaf / parts, grads), (carry, metrics)

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-# Streams of random numbers: one per purpose, folded in before the step.
-WEIGHT_STREAM, ARCH_STREAM, TRAIN_STREAM = range(3)
+# Folded into the base key before the step: the next number after the streams
+# of a search, so that none of its random numbers come again.
+TRAIN_STREAM = 2
 
 
 @flax.struct.dataclass
@@ -18,11 +19,11 @@ class TrainState:
   """The state of the training of one architecture.
 
   Attributes:
-    step: i32[], steps done.
-    params, batch_stats: of the network.
-    opt_state: of its optimizer, for the edges that are not frozen.
+    step: i32[], number of steps done.
+    params, batch_stats: parameters and batch-norm statistics of the network.
+    opt_state: state of the optimizer, for the edges that are not frozen.
     ema: {'params', 'batch_stats'}, their exponential moving average.
-    key: of which every step folds in its number.
+    key: base PRNG key; see `step_key`.
   """
 
   step: jax.Array
@@ -32,15 +33,25 @@ class TrainState:
   ema: Any
   key: jax.Array
 
+  def step_key(self) -> jax.Array:
+    """The PRNG key of this step."""
+    key = jax.random.fold_in(self.key, TRAIN_STREAM)
+    return jax.random.fold_in(key, self.step)
 
-def train_state(key, variables, tx, frozen=frozenset()) -> TrainState:
+
+def train_state(
+  key: jax.Array,
+  variables: dict,
+  tx: optax.GradientTransformation,
+  frozen: frozenset[str] = frozenset(),
+) -> TrainState:
   """The state before the first step of training an architecture.
 
   Args:
     key: PRNG key.
     variables: {'params', 'batch_stats'} of the architecture.
     tx: optimizer of the weights that are trained.
-    frozen: names of edges, of the module, that are not.
+    frozen: names of the edges that are not trained.
   """
   trained, _ = split_edges(variables, frozen)
   return TrainState(
@@ -69,8 +80,3 @@ def split_edges(variables: dict, names: frozenset[str]) -> tuple[dict, dict]:
     for inside in (False, True)
   )
   return others, named
-
-
-def step_key(state, stream: int) -> jax.Array:
-  """The key of a purpose at the state's step."""
-  return jax.random.fold_in(jax.random.fold_in(state.key, stream), state.step)

@@ -1,11 +1,12 @@
 """Training and evaluating an architecture: pure functions.
 
-    train_step   train an architecture
-    eval_step    count what an architecture gets right
+    train_step        train an architecture
+    eval_step         count what an architecture gets right
+    batch_statistics  the batch-norm statistics of a batch
 
 Bind what is static with `functools.partial` and jit at the edge; every step
-also runs eagerly. Given a mesh, it runs on global arrays on all its devices,
-which share the batch: the numbers are those of one device.
+also runs eagerly. Given a mesh, a step runs on global arrays on all its
+devices, which share the batch: the numbers are those of one device.
 
 A batch is a dict: image f[b, h, w, c], label i32[b], mask f32[b], zero where an
 example is padding. Metrics are `Mean`s, merged by addition.
@@ -13,27 +14,23 @@ example is padding. Metrics are `Mean`s, merged by addition.
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from proxyless_jax.nn.layers.batch_norm import MUTATED, synced_batch_stats
-from proxyless_jax.nn.networks.gradient_sums import psum_gradients
+from proxyless_jax.nn.networks.train_pass import forward, psum_gradients
 from proxyless_jax.parallel.collectives import over_devices, psum
-from proxyless_jax.training.gradients import weight_gradients
 from proxyless_jax.training.metrics import (
   Metrics,
   classification,
   cross_entropy,
+  in_parts,
 )
-from proxyless_jax.training.state import (
-  TRAIN_STREAM,
-  TrainState,
-  split_edges,
-  step_key,
-)
+from proxyless_jax.training.state import TrainState, split_edges
 
 
 def train_step(
@@ -48,45 +45,41 @@ def train_step(
   grad_accum: int,
   mesh: Mesh | None = None,
 ) -> tuple[TrainState, Metrics]:
-  """Trains an architecture, but for the edges that its module has frozen.
+  """Trains an architecture, except for the edges that its module has frozen.
 
   Args:
-    state: of the training.
-    batch: of the training split.
-    module: of the architecture; no gradient is taken of its frozen edges, and
-      their weights, statistics and averages keep every bit.
-    tx: over the weights.
-    label_smoothing: of the labels.
-    ema_decay: of the moving average of weights and statistics, which
+    state: state of the training.
+    batch: images and labels of the training split.
+    module: module of the architecture; no gradient is taken of its frozen
+      edges, and their weights, statistics and averages keep every bit.
+    tx: optimizer of the weights.
+    label_smoothing: smoothing of the labels.
+    ema_decay: decay of the moving average of weights and statistics, which
       starts faster: min(ema_decay, (1 + step) / (10 + step)). 0 keeps the
       newest.
-    drop_rate: of paths beside shortcuts, by step; None drops none.
-    grad_accum: parts of the batch, in memory one after the other.
-    mesh: see `weight_step`.
+    drop_rate: rate by step at which paths beside shortcuts are dropped; None
+      drops none.
+    grad_accum: number of parts of the batch, in memory one after the other.
+    mesh: devices that share the batch; None for one device.
   """
-  key = step_key(state, TRAIN_STREAM)
-  rate = None if drop_rate is None else drop_rate(state.step)
+  learn = functools.partial(
+    weight_gradients,
+    module=module,
+    label_smoothing=label_smoothing,
+    grad_accum=grad_accum,
+  )
 
-  def share(held, batch):
-    *trained, frozen = held
-    grads, batch_stats, metrics = weight_gradients(
-      *trained,
-      batch,
-      module=module,
-      label_smoothing=label_smoothing,
-      grad_accum=grad_accum,
-      frozen=frozen,
-    )
-    grads = psum_gradients(grads, module.network, {})
-    return grads, batch_stats, psum(metrics)
+  def on_share(held, batch):
+    grads, batch_stats, metrics = learn(*held, batch)
+    return psum_gradients(grads, module.network), batch_stats, psum(metrics)
 
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   trained, frozen = split_edges(variables, module.frozen)
-  params, batch_stats = trained["params"], trained["batch_stats"]
-  held = params, batch_stats, None, rate, key, frozen
-  grads, batch_stats, metrics = over_devices(share, mesh)(held, batch)
-  updates, opt_state = tx.update(grads, state.opt_state, params)
-  params = optax.apply_updates(params, updates)
+  rate = None if drop_rate is None else drop_rate(state.step)
+  held = trained, frozen, rate, state.step_key()
+  grads, batch_stats, metrics = over_devices(on_share, mesh)(held, batch)
+  updates, opt_state = tx.update(grads, state.opt_state, trained["params"])
+  params = optax.apply_updates(trained["params"], updates)
   trained = {"params": params, "batch_stats": batch_stats}
   state = state.replace(
     step=state.step + 1,
@@ -95,6 +88,53 @@ def train_step(
     **{name: {**variables[name], **trained[name]} for name in trained},
   )
   return state, metrics
+
+
+def weight_gradients(
+  trained: dict,
+  frozen: dict,
+  drop_rate: jax.Array | None,
+  key: jax.Array,
+  batch: dict,
+  *,
+  module: nn.Module,
+  label_smoothing: float,
+  grad_accum: int,
+) -> tuple[dict, dict, Metrics]:
+  """Gradients of the mean loss in the weights of an architecture.
+
+  On a device's share of a batch they are its own part, to be added up.
+
+  Args:
+    trained: {'params', 'batch_stats'} of the edges that are trained.
+    frozen: {'params', 'batch_stats'} of those that are not.
+    drop_rate: f[], rate at which paths beside shortcuts are dropped, or None.
+    key: PRNG key for dropout.
+    batch, module, label_smoothing, grad_accum: as for `train_step`.
+
+  Returns:
+    Gradients, new batch-norm statistics, both without frozen edges; metrics.
+  """
+
+  def of_part(part, batch_stats, key):
+    def loss_of(params):
+      variables = {
+        "params": {**params, **frozen["params"]},
+        "batch_stats": {**batch_stats, **frozen["batch_stats"]},
+      }
+      logits, new = forward(
+        module, variables, part["image"], key, drop_rate=drop_rate
+      )
+      loss = cross_entropy(logits, part, label_smoothing)
+      new = {name: new[name] for name in batch_stats}
+      return loss, (new, classification(logits, part, loss))
+
+    return jax.grad(loss_of, has_aux=True)(trained["params"])
+
+  grads, (batch_stats, metrics) = in_parts(
+    of_part, grad_accum, batch, trained["batch_stats"], key
+  )
+  return grads, batch_stats, metrics
 
 
 def _averaged(state: TrainState, trained: dict, ema_decay: float) -> dict:
@@ -110,31 +150,39 @@ def _averaged(state: TrainState, trained: dict, ema_decay: float) -> dict:
 
 
 def eval_step(
-  variables, batch: dict, *, module: nn.Module, mesh: Mesh | None = None
+  variables: dict, batch: dict, *, module: nn.Module, mesh: Mesh | None = None
 ) -> Metrics:
-  """Loss, top-1 and top-5 of an architecture over one batch's real examples."""
+  """Loss, top-1 and top-5 of an architecture over one batch's real examples.
 
-  def share(variables, batch):
+  Args:
+    variables: {'params', 'batch_stats'} of the module.
+    batch: images and labels.
+    module: module of the architecture.
+    mesh: devices that share the batch; None for one device.
+  """
+
+  def on_share(variables, batch):
     logits = module.apply(variables, batch["image"], train=False)
     loss = cross_entropy(logits, batch, 0.0)
     return psum(classification(logits, batch, loss))
 
-  return over_devices(share, mesh)(variables, batch)
+  return over_devices(on_share, mesh)(variables, batch)
 
 
 def batch_statistics(
-  variables, batch: dict, *, module: nn.Module, mesh: Mesh | None = None
-):
-  """The batch-norm statistics of one batch, by a module of momentum 0."""
+  variables: dict, batch: dict, *, module: nn.Module, mesh: Mesh | None = None
+) -> dict:
+  """The batch-norm statistics of one batch.
 
-  def share(variables, batch):
-    _, new = module.apply(
-      variables,
-      batch["image"],
-      train=True,
-      mutable=MUTATED,
-      rngs={"dropout": jax.random.key(0)},
-    )
-    return synced_batch_stats(new)
+  Args:
+    variables: {'params', 'batch_stats'} of the module.
+    batch: images.
+    module: module of the architecture, with a batch-norm momentum of 0.
+    mesh: devices that share the batch; None for one device.
+  """
 
-  return over_devices(share, mesh)(variables, batch)
+  def on_share(variables, batch):
+    key = jax.random.key(0)
+    return forward(module, variables, batch["image"], key)[1]
+
+  return over_devices(on_share, mesh)(variables, batch)

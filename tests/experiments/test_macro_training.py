@@ -13,7 +13,7 @@ from experiments.macro import training
 from proxyless_jax.nas import gates
 from proxyless_jax.nn import build, inherit
 from proxyless_jax.training.metrics import cross_entropy
-from proxyless_jax.training.sgd import train_schedule, weight_optimizer
+from proxyless_jax.training.optimizers import train_schedule, weight_optimizer
 
 SETTINGS = training.Settings(
   batch=8, paths=2, warmup_steps=6, ramp_steps=2, steps=8, samples=6

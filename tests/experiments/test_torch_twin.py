@@ -8,7 +8,7 @@ import pytest
 
 from experiments.workloads import make_batch
 from proxyless_jax.nas import gates
-from proxyless_jax.nas.path_gradients import arch_gradients
+from proxyless_jax.nas.arch_step import arch_gradients
 from proxyless_jax.nn import build, init
 from proxyless_jax.space import mobile_space
 
@@ -71,14 +71,14 @@ def test_gradients_of_alpha_are_ours(ours, batch, mode):
   gradients = functools.partial(
     arch_gradients,
     module=module,
-    mask=MASK,
+    valid=MASK,
     costs=(),
     mode=mode,
     label_smoothing=0.1,
     grad_accum=1,
   )
   multipliers = np.zeros(0, np.float32)
-  want, _ = jax.jit(gradients)(arch, variables, multipliers, key, batch)
+  want, _, _ = jax.jit(gradients)(arch, variables, multipliers, key, batch)
   drawn = gates.draw(key, arch, MASK, mode)
   twin = twin_of(variables, channels_last=True)
   involved = [np.flatnonzero(row).tolist() for row in drawn.involved]

@@ -18,7 +18,7 @@ from proxyless_jax.nas.state import search_state
 from proxyless_jax.nn import build, init
 from proxyless_jax.space import mobile_space
 from proxyless_jax.training import metrics
-from proxyless_jax.training.sgd import weight_optimizer
+from proxyless_jax.training.optimizers import weight_optimizer
 
 # Three edges of 3, 1 and 2 candidates.
 VALID = np.array([[True] * 3, [True, False, False], [True, True, False]])

@@ -14,18 +14,13 @@ from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nas import objective
 from proxyless_jax.nas.arch_step import arch_step
 from proxyless_jax.nas.optimizers import arch_optimizer
-from proxyless_jax.nas.state import search_state
+from proxyless_jax.nas.state import ARCH_STREAM, WEIGHT_STREAM, search_state
 from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import banks, build, inherit, init, make
 from proxyless_jax.space import mobile_space
 from proxyless_jax.training import metrics
-from proxyless_jax.training.sgd import weight_optimizer
-from proxyless_jax.training.state import (
-  ARCH_STREAM,
-  WEIGHT_STREAM,
-  step_key,
-  train_state,
-)
+from proxyless_jax.training.optimizers import weight_optimizer
+from proxyless_jax.training.state import train_state
 from proxyless_jax.training.steps import eval_step, train_step
 
 close = functools.partial(assert_allclose, rtol=1e-4, atol=1e-5)
@@ -109,7 +104,7 @@ def jitted():
 
 def gates_of(state):
   """The draw of the state's next weight step."""
-  key = step_key(state, WEIGHT_STREAM)
+  key = state.step_key(WEIGHT_STREAM)
   return gates_lib.draw(key, state.arch, VALID, "full")
 
 
@@ -231,7 +226,7 @@ def test_bfloat16_steps_keep_float32_states(quick_compilation):
   for i in range(3):
     dtypes = jax.tree.map(jnp.result_type, state)
     state, metrics = one_step(state, batch_of(i, (4, 4)))
-    key = step_key(state, ARCH_STREAM)
+    key = state.step_key(ARCH_STREAM)
     pair = np.asarray(gates_lib.draw(key, state.arch, valid, "two").involved)
     new, arch_metrics = arch_step(state, batch_of(i + 10, (4, 4)))
     for name in ("step", "params", "batch_stats", "opt_state", "key"):
@@ -347,7 +342,7 @@ def test_architecture_gradient_of_the_whole_objective(
     drawn = set()
     for number in range(10):
       state = state.replace(step=jnp.array(number))
-      key = step_key(state, ARCH_STREAM)
+      key = state.step_key(ARCH_STREAM)
       gates = gates_lib.draw(key, state.arch, valid, mode)
       drawn.add(int(gates.index[0]))
       new, metrics = step(state, batch)

@@ -10,7 +10,7 @@ import pytest
 
 from proxyless_jax.nas import transforms
 from proxyless_jax.nas.optimizers import arch_optimizer, search_schedule
-from proxyless_jax.training.sgd import train_schedule, weight_optimizer
+from proxyless_jax.training.optimizers import train_schedule, weight_optimizer
 
 SHAPES = {"edge0": {"kernel": (4, 3), "bias": (3,)}, "edge1": {"kernel": (5,)}}
 LABELS = {"edge0": {"kernel": "k", "bias": "b"}, "edge1": {"kernel": "k"}}

@@ -4,6 +4,7 @@ import types
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -86,9 +87,27 @@ def check(op, edge, definition, train, key=None):
   assert_allclose(got, want, rtol=1e-3, atol=1e-4)
 
 
+def check_gradients(edge, variables, x):
+  """Activations of bfloat16 stay so, and all gradients are finite numbers."""
+  module = make(edge.op, edge, name=None, bn_momentum=0.9, dropout=0.0)
+
+  @jax.jit
+  def loss(params, x):
+    y, _ = module.apply(
+      {**variables, "params": params}, x, True, mutable=["batch_stats"]
+    )
+    assert y.dtype == x.dtype
+    return jnp.sum(y.astype(jnp.float32) ** 2)
+
+  x = jnp.asarray(x, jnp.bfloat16)
+  for leaf in jax.tree.leaves(jax.grad(loss, (0, 1))(variables["params"], x)):
+    assert np.isfinite(np.asarray(leaf, np.float32)).all()
+    assert np.any(leaf)
+
+
 @pytest.fixture(scope="session")
 def plain():
   """The functions of this file, by name."""
   functions = (conv, norm, relu, average, strided)
-  functions += (variables_of, images_of, run, check)
+  functions += (variables_of, images_of, run, check, check_gradients)
   return types.SimpleNamespace(**{f.__name__: f for f in functions})

@@ -73,12 +73,7 @@ def _(network: TwoBranches):
 # ----------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Most of the time here is XLA's; what is computed stays the same."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation_of_module")
 
 
 def searched(name):

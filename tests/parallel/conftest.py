@@ -13,7 +13,7 @@ from proxyless_jax.nas.state import search_state
 from proxyless_jax.nn import build, init
 from proxyless_jax.parallel.mesh import jit_step, make_mesh, place, to_devices
 from proxyless_jax.space import mobile_space, tree_space
-from proxyless_jax.training.sgd import weight_optimizer
+from proxyless_jax.training.optimizers import weight_optimizer
 
 DEVICES, BATCH, SIZE = 8, 16, 6
 

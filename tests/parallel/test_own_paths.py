@@ -7,27 +7,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
 from numpy.testing import assert_allclose, assert_array_equal
 
 from proxyless_jax.nas import gates as gates_lib
-from proxyless_jax.nas import own_paths
-from proxyless_jax.nas.own_paths import AXIS, mean_over_drawers
-from proxyless_jax.nas.path_gradients import arch_gradients
-from proxyless_jax.nas.rows import get_drawn
-from proxyless_jax.nas.weight_step import drawn_rows
+from proxyless_jax.nas.arch_step import arch_gradients, arch_step
+from proxyless_jax.nas.state import ARCH_STREAM, WEIGHT_STREAM
+from proxyless_jax.nas.weight_step import (
+  Path,
+  mean_over_drawers,
+  path_gradients,
+  weight_step,
+)
 from proxyless_jax.nn import build
-from proxyless_jax.parallel.collectives import over_devices
+from proxyless_jax.nn.supernet.rows import drawn_rows, get_path
+from proxyless_jax.parallel.collectives import PATH, over_devices
 from proxyless_jax.parallel.mesh import jit_step, place, to_devices
-from proxyless_jax.training.gradients import weight_gradients
-from proxyless_jax.training.state import ARCH_STREAM, WEIGHT_STREAM, step_key
 
 close = functools.partial(assert_allclose, rtol=1e-4, atol=1e-6)
 
 
 def keys_of(state, stream):
   """Of the eight devices, in the state's next step."""
-  key = step_key(state, stream)
+  key = state.step_key(stream)
   return [jax.random.fold_in(key, device) for device in range(8)]
 
 
@@ -52,9 +53,8 @@ def test_means_over_those_that_drew_a_row(mesh):
     tree = {"bank": own["rows"][0], "rest": {"x": own["rest"][0]}}
     return mean_over_drawers((tree,), drawn)[0]
 
-  own = Mesh(mesh.devices, (AXIS,))
   shares = to_devices({"index": index, "rows": rows, "rest": rest}, mesh)
-  got = jax.jit(over_devices(share, own, AXIS))(None, shares)
+  got = jax.jit(over_devices(share, mesh, PATH))(None, shares)
   close(got["rest"]["x"], rest.mean(0))
   for edge in range(2):
     for candidate in range(3):
@@ -66,7 +66,7 @@ def test_means_over_those_that_drew_a_row(mesh):
 def test_architecture_moves_by_the_mean_of_what_devices_see(search, mesh):
   state, batch = search.state(), full_batch(search)
   fixed = dict(search.arch, mode="full", grad_accum=1)
-  step = functools.partial(own_paths.arch_step, **fixed, mesh=mesh)
+  step = functools.partial(arch_step, **fixed, mesh=mesh, path_per_device=True)
   tx = fixed.pop("tx")
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   alone = jax.jit(functools.partial(arch_gradients, **fixed))
@@ -100,7 +100,9 @@ def test_pairs_keep_the_probability_of_what_no_device_involved(search, mesh):
     involved |= np.asarray(draw.involved)
   assert not involved[search.valid].all()
   settings = dict(search.arch, mode="two", grad_accum=1)
-  step = functools.partial(own_paths.arch_step, **settings, mesh=mesh)
+  step = functools.partial(
+    arch_step, **settings, mesh=mesh, path_per_device=True
+  )
   new, _ = jit_step(step, mesh)(
     place(state, mesh), to_devices(full_batch(search), mesh)
   )
@@ -114,7 +116,7 @@ def test_weights_move_by_the_mean_over_their_drawers(search, mesh):
   space = search.space
   alone = jax.jit(
     functools.partial(
-      weight_gradients, module=search.module, label_smoothing=0.1, grad_accum=1
+      path_gradients, module=search.module, label_smoothing=0.1, grad_accum=1
     )
   )
   name = space.edges[0].name  # All edges are alike: of one bank.
@@ -122,11 +124,10 @@ def test_weights_move_by_the_mean_over_their_drawers(search, mesh):
   total, count, heads = np.zeros(shape), np.zeros(shape[:2]), []
   for device, key in enumerate(keys_of(state, WEIGHT_STREAM)):
     gates = gates_lib.draw(key, state.arch, search.valid, "full")
-    drawn = drawn_rows(state.params, space, gates.index)
-    rows, again = get_drawn(state.params, drawn), jax.random.fold_in(key, 1)
-    grads, _, _ = alone(
-      rows, state.batch_stats, gates, None, again, part(batch, device)
-    )
+    drawn = drawn_rows(space, gates.index)
+    path = Path(get_path(state.params, drawn), drawn, gates)
+    again = jax.random.fold_in(key, 1)
+    grads, _, _ = alone(path, state.batch_stats, again, part(batch, device))
     for edge, candidate in enumerate(np.asarray(gates.index)):
       total[edge, candidate] += grads[name][edge, 0]
       count[edge, candidate] += 1
@@ -135,7 +136,9 @@ def test_weights_move_by_the_mean_over_their_drawers(search, mesh):
   # Plain gradient descent: the change is the gradient.
   settings["tx"] = optax.sgd(1.0)
   plain = state.replace(opt_state=settings["tx"].init(state.params))
-  step = functools.partial(own_paths.weight_step, **settings, mesh=mesh)
+  step = functools.partial(
+    weight_step, **settings, mesh=mesh, path_per_device=True
+  )
   new, _ = jit_step(step, mesh)(place(plain, mesh), to_devices(batch, mesh))
   moved = np.asarray(state.params[name]) - np.asarray(new.params[name])
   want = total / np.maximum(count, 1)[..., None]

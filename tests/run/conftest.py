@@ -3,7 +3,6 @@ import json
 import os
 import pathlib
 
-import jax
 import pytest
 
 BATCH = 16
@@ -12,32 +11,23 @@ TEST_IMAGES = 103
 WEIGHT_IMAGES, TRAIN_IMAGES = 3918, 4897
 WARMUP, SEARCH, TRAIN = 4, 12, 10  # Steps.
 
+# What differs from the defaults; `space` and `costs` are whole.
 CONFIG = dict(
-  job="search",
-  seed=0,
   dtype="float32",
-  network="",
-  weights="",
   data=dict(
     source="mnist",
-    path="",
     name="",
-    generated_classes=0,
-    generated_images=0,
     image_size=12,
     channels=1,
     mean=(0.1307,),
     std=(0.3081,),
     crop="pad",
     crop_padding=1,
-    crop_min_scale=1.0,
     flip=False,
     brightness=0.0,
     saturation=0.0,
-    cutout=0,
     test_fraction=TEST_IMAGES / 5000,
     arch_fraction=0.2,
-    split_seed=0,
     workers=0,
   ),
   space=dict(
@@ -53,32 +43,18 @@ CONFIG = dict(
   ),
   search=dict(
     batch=BATCH,
-    grad_accum=1,
     lr_batch=BATCH,
     warmup_epochs=WARMUP * BATCH / WEIGHT_IMAGES,
     epochs=SEARCH * BATCH / WEIGHT_IMAGES,
-    warmup_lr=0.05,
     lr=0.05,
-    momentum=0.9,
-    nesterov=True,
-    weight_decay=4e-5,
-    label_smoothing=0.1,
-    path_per_device=False,
     arch=dict(
-      algorithm="gradient",
       lr=0.03,
-      b1=0.0,
-      b2=0.999,
-      weight_decay=0.0,
-      init_scale=1e-3,
       mode="two",
       samples=4,
       baseline_decay=0.9,
-      entropy_weight=0.0,
       every=2,
       after_epochs=0.0,
       batch=BATCH,
-      grad_accum=1,
     ),
     costs=dict(
       hardware=dict(
@@ -92,36 +68,19 @@ CONFIG = dict(
   ),
   train=dict(
     enabled=True,
-    freeze=False,
-    inherit=False,
     batch=BATCH,
-    grad_accum=1,
     lr_batch=BATCH,
     epochs=TRAIN * BATCH / TRAIN_IMAGES,
     lr=0.1,
-    lr_warmup_epochs=0.0,
-    momentum=0.9,
-    nesterov=True,
     weight_decay=1e-4,
-    kernels_only=True,
-    label_smoothing=0.1,
     dropout=0.1,
-    drop_path=0.0,
     ema_decay=0.9,
   ),
   evaluate=dict(batch=50, recalibration_batches=2),
   measure=dict(
-    runtime="xla",
-    quantity="latency",
-    batch=1,
-    dtype="float32",
-    classes=0,
-    calibration=4,
-    held_out=2,
-    tolerance=0.05,
-    max_rounds=3,
+    classes=0, calibration=4, held_out=2, tolerance=0.05, max_rounds=3
   ),
-  run=dict(log_every=4, checkpoint_every=3, keep=2, shard_state=False),
+  run=dict(log_every=4, checkpoint_every=3, keep=2),
 )
 
 
@@ -143,22 +102,6 @@ def make_config():
     return config
 
   return make
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
-  """What this session compiles, its subprocesses do not compile again."""
-  folder = str(tmp_path_factory.mktemp("compiled"))
-  settings = {
-    "jax_compilation_cache_dir": folder,
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-  }
-  before = {name: getattr(jax.config, name) for name in settings}
-  for name, value in settings.items():
-    jax.config.update(name, value)
-  yield {name.upper(): str(value) for name, value in settings.items()}
-  for name, value in before.items():
-    jax.config.update(name, value)
 
 
 @pytest.fixture(scope="session")

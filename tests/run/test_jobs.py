@@ -50,6 +50,7 @@ def test_result_says_what_was_derived(make_config, unbroken):
   assert result["cost_hardware"] <= TARGET == result["target_hardware"]
   assert result["met_hardware"] is True
   assert result["unit_hardware"] == "MACs"
+  assert result["source_hardware"] == table.source
   assert result["largest_hardware"] == table.max_cost
   assert result["parameters"] == parameters(network)
   assert result["macs"] == macs(network)

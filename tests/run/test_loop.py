@@ -79,6 +79,14 @@ def make_stage(stop_at=None, values=None):
   )
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  """The last state, and the metrics, of a stage that nothing stopped."""
+  workdir = tmp_path_factory.mktemp("whole")
+  state, _ = run_stage(make_stage(), workdir, OPTIONS)
+  return state, (workdir / "metrics.jsonl").read_bytes()
+
+
 def saved(workdir):
   folder = workdir / "checkpoints" / "search"
   return sorted(int(name) for name in os.listdir(folder))
@@ -98,14 +106,14 @@ def test_logs_and_saves_when_asked_and_at_the_end(tmp_path):
 
 
 @pytest.mark.parametrize("stops", [[0], [3], [2, 4, 5], [6, 8, 9]])
-def test_goes_on_as_if_it_had_not_stopped(tmp_path, stops):
-  state, _ = run_stage(make_stage(), tmp_path / "whole", OPTIONS)
+def test_goes_on_as_if_it_had_not_stopped(tmp_path, whole, stops):
+  state, metrics = whole
   for stop in stops:
     stage = make_stage(stop)
     with pytest.raises(Stop):
-      run_stage(stage, tmp_path / "broken", OPTIONS)
+      run_stage(stage, tmp_path, OPTIONS)
     assert stage.iterators["numbers"].closed
-  again, _ = run_stage(make_stage(), tmp_path / "broken", OPTIONS)
+  again, _ = run_stage(make_stage(), tmp_path, OPTIONS)
   assert jax.tree.map(
     lambda a, b: (
       (jax.random.key_data(a) == jax.random.key_data(b)).all()
@@ -115,11 +123,7 @@ def test_goes_on_as_if_it_had_not_stopped(tmp_path, stops):
     state,
     again,
   ) == {"key": True, "sum": True}
-  whole, broken = (
-    (tmp_path / name / "metrics.jsonl").read_bytes()
-    for name in ("whole", "broken")
-  )
-  assert whole == broken
+  assert (tmp_path / "metrics.jsonl").read_bytes() == metrics
 
 
 def test_what_has_ended_takes_no_step_again(tmp_path):
@@ -214,21 +218,17 @@ def stop_at(at, signals=1):
 
 # In the first step, off and on the steps that are saved or logged, in the last.
 @pytest.mark.parametrize("stops", [[0], [2, 3], [4, 6, 7], [9]])
-def test_sigterm_saves_the_step(tmp_path, stops):
-  state, _ = run_stage(make_stage(), tmp_path / "whole", OPTIONS)
+def test_sigterm_saves_the_step(tmp_path, whole, stops):
+  state, metrics = whole
   for at in stops:
     stage = stop_at(at, signals=2)
     with pytest.raises(Preempted):
-      run_stage(stage, tmp_path / "broken", OPTIONS)
+      run_stage(stage, tmp_path, OPTIONS)
     assert stage.iterators["numbers"].closed
-    assert saved(tmp_path / "broken")[-1] == at + 1
-  again, _ = run_stage(make_stage(), tmp_path / "broken", OPTIONS)
+    assert saved(tmp_path)[-1] == at + 1
+  again, _ = run_stage(make_stage(), tmp_path, OPTIONS)
   assert float(again["sum"]) == float(state["sum"])
-  whole, broken = (
-    (tmp_path / name / "metrics.jsonl").read_bytes()
-    for name in ("whole", "broken")
-  )
-  assert whole == broken
+  assert (tmp_path / "metrics.jsonl").read_bytes() == metrics
 
 
 def test_sigterm_during_a_save(tmp_path, monkeypatch):

@@ -1,4 +1,6 @@
+import contextlib
 import dataclasses
+import io
 import json
 import sys
 
@@ -21,34 +23,47 @@ def config(make_config):
   return make_config(job="measure", measure__classes=3)
 
 
-def test_measure(config, tmp_path, capsys):
-  result = jobs.measure(config, tmp_path)
-  assert {path.name for path in tmp_path.iterdir()} == FILES
-  assert result == json.loads((tmp_path / "result.json").read_text())
+@pytest.fixture(scope="module")
+def measured(make_config, tmp_path_factory):
+  """The workdir of a measurement, its result, and its progress."""
+  workdir = tmp_path_factory.mktemp("measured")
+  with contextlib.redirect_stderr(io.StringIO()) as lines:
+    result = jobs.measure(
+      make_config(job="measure", measure__classes=3), workdir
+    )
+  return workdir, result, lines.getvalue()
+
+
+def test_measure(config, measured):
+  workdir, result, lines = measured
+  assert {path.name for path in workdir.iterdir()} == FILES
+  assert result == json.loads((workdir / "result.json").read_text())
   assert (result["job"], result["unit"]) == ("measure", "ms")
   assert result["held_out"] == 2 and result["readings"] == 1 + 2 + 4 + 2 * 2
   space = parse(config).make_space(3)
-  table = cost_table(str(tmp_path / "table.json"), space)
-  assert table.unit == "ms" and table.max_cost > table.min_cost > 0
+  table = cost_table(str(workdir / "table.json"), space)
+  # On a machine that is busy, noise may hide what the candidates cost.
+  assert table.unit == "ms" and table.max_cost >= table.min_cost > 0
   assert table.costs[:, 2].tolist() == [0.0, 0.0]  # 'zero'.
   assert table.details["spearman"] == result["spearman"]
   assert result["published"] == 0 and result["batch"] == 1
   assert (result["dtype"], result["runtime"][:3]) == ("float32", "XLA")
-  lines = capsys.readouterr().err
   assert "no published network fits this space" in lines
   assert "measure 11/11" in lines
-  # Again, it measures nothing.
-  journal = (tmp_path / "measure.jsonl").read_text()
-  again = jobs.measure(config, tmp_path)
-  assert (tmp_path / "measure.jsonl").read_text() == journal
+
+
+def test_what_has_been_measured_is_not_measured_again(config, measured):
+  workdir, result, _ = measured
+  journal = (workdir / "measure.jsonl").read_text()
+  again = jobs.measure(config, workdir)
+  assert (workdir / "measure.jsonl").read_text() == journal
   assert again["fixed"] == result["fixed"]
 
 
-def test_another_measurement_in_the_workdir(config, tmp_path):
-  jobs.measure(config, tmp_path)
+def test_another_measurement_in_the_workdir(config, measured):
   config["measure"]["batch"] = 2
   with pytest.raises(ValueError, match="another measurement: batch: 1 there"):
-    jobs.measure(config, tmp_path)
+    jobs.measure(config, measured[0])
 
 
 def test_energy(config, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import flax.linen as nn
 import pytest
 
 import proxyless_jax as pj
-from proxyless_jax.run.storage.workdir import read_json
+from proxyless_jax.run.storage.json_files import read_json
 
 pytest.importorskip("mlxtend")
 

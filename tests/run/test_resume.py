@@ -12,7 +12,8 @@ import pytest
 
 from proxyless_jax.run import jobs
 from proxyless_jax.run.hosts.preemption import INTERRUPTED, STOPPED
-from proxyless_jax.run.storage.workdir import reached, read_json
+from proxyless_jax.run.storage.json_files import read_json
+from proxyless_jax.run.storage.workdir import reached
 
 pytestmark = [
   pytest.mark.usefixtures("unbroken"),  # It skips without the digits.
@@ -64,9 +65,7 @@ def stop_at(monkeypatch):
   return arrange
 
 
-def test_killed_in_every_stage(
-  make_config, unbroken, outcome, compilation_cache, tmp_path
-):
+def test_killed_in_every_stage(make_config, unbroken, outcome, tmp_path):
   workdir = tmp_path / "run"
   path = tmp_path / "config.py"
   path.write_text(
@@ -74,11 +73,7 @@ def test_killed_in_every_stage(
     f"def get_config():\n  return ConfigDict({make_config()!r})\n"
   )
   flags = [f"--config={path}", f"--workdir={workdir}"]
-  environment = {
-    **os.environ,
-    **compilation_cache,
-    "PYTHONPATH": os.getcwd(),
-  }
+  environment = {**os.environ, "PYTHONPATH": os.getcwd()}
 
   def start(*command, more=()):
     return subprocess.run(
@@ -86,7 +81,7 @@ def test_killed_in_every_stage(
       env=environment,
       capture_output=True,
       text=True,
-      timeout=120,
+      timeout=600,
       start_new_session=True,
     )
 

@@ -10,8 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from proxyless_jax.nn import build, init
-from proxyless_jax.training.accumulation import in_parts
-from proxyless_jax.training.metrics import Mean
+from proxyless_jax.training.metrics import Mean, in_parts
 from proxyless_jax.training.state import train_state
 from proxyless_jax.training.steps import train_step
 

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from proxyless_jax.nn import build, init
 from proxyless_jax.space import mobile_space, tree_space
 from proxyless_jax.space.networks.genotype import Genotype, Style, cell_network
-from proxyless_jax.training.sgd import weight_optimizer
+from proxyless_jax.training.optimizers import weight_optimizer
 from proxyless_jax.training.state import split_edges, train_state
 from proxyless_jax.training.steps import eval_step, train_step
 

@@ -201,8 +201,8 @@ def norm_paths(mutated: Mapping) -> frozenset[tuple[str, ...]]:
 def synced_batch_stats(mutated: Mapping) -> dict:
   """The new running statistics, equal on all devices that share a batch.
 
-  Those of `BatchNorm` are equal already. Other norms, such as Linen's own in an
-  operation of a user's, see one device's share of the batch: the result has the
+  Those of `BatchNorm` are equal already. Other norms, such as Linen's in an
+  operation from outside, see one device's share of the batch: the result is the
   mean of their statistics over devices. Banks, which are arrays, pass through:
   this function was called for each of their candidates.
 

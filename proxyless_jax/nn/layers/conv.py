@@ -76,6 +76,8 @@ def _native_gradient(which: int, stride: int, x, kernel, dy):
 
 
 def _input_gradient(x, kernel, dy, stride):
+  # The transposed convolution: dy with stride - 1 zeros between its pixels,
+  # padded so that the output has x's size, by the kernel turned around.
   size, pad = kernel.shape[0], kernel.shape[0] // 2
   low = size - 1 - pad
   padding = [
@@ -89,6 +91,8 @@ def _input_gradient(x, kernel, dy, stride):
 def _kernel_gradient(x, kernel, dy, stride):
   size, pad = kernel.shape[0], kernel.shape[0] // 2
   b, rows, cols, features = dy.shape
+  # Along each axis, the windows of one tap cover `reach` pixels of x; the
+  # padded map has as many for every tap.
   reach = [stride * (count - 1) + 1 for count in (rows, cols)]
   ends = (n + size - 1 - length - pad for n, length in zip(reach, x.shape[1:3]))
   spatial = [(pad, end, 0) for end in ends]
@@ -102,5 +106,6 @@ def _kernel_gradient(x, kernel, dy, stride):
     seen = lax.dynamic_slice(padded, at, window)[:, ::stride, ::stride]
     return seen.reshape(-1, x.shape[-1]).T @ dy
 
+  # A loop: one program line compiles, not one for each of k * k taps.
   taps = lax.map(of_tap, jnp.arange(size * size))
   return taps.reshape(kernel.shape)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from proxyless_jax.parallel.collectives import per_example
 
 
-def drop_path(key, y, rate):
+def drop_path(key: jax.Array, y: jax.Array, rate: jax.Array) -> jax.Array:
   """Zeroes whole examples of f[b, h, w, c], and scales up the others.
 
   Huang et al., ECCV 2016; in the scaling of Larsson et al., ICLR 2017: the
@@ -17,20 +17,25 @@ def drop_path(key, y, rate):
 
   Args:
     key: PRNG key.
-    y: what a path adds to its shortcut, or to other paths.
-    rate: f[], of examples that the path is dropped for; below 1.
+    y: f[b, h, w, c], output of a path that is added to others.
+    rate: f[], probability that an example's path is dropped; below 1.
+
+  Returns:
+    f[b, h, w, c].
   """
+  # Drawn for the whole batch, of which each device takes its examples: so that
+  # the numbers do not depend on how many devices there are.
   kept = per_example(
     lambda n: jax.random.bernoulli(key, 1.0 - rate, (n, 1, 1, 1)), y.shape[0]
   )
   return jnp.where(kept, y / (1.0 - rate), 0.0).astype(y.dtype)
 
 
-def dropout_key(module: nn.Module):
-  """The PRNG key of a module's stream 'dropout'.
+def dropout_key(module: nn.Module) -> jax.Array:
+  """A PRNG key from a module's stream 'dropout'.
 
   Raises:
-    ValueError: the caller of `apply` gave none.
+    ValueError: the caller of `apply` passed no such stream.
   """
   if not module.has_rng("dropout"):
     raise ValueError(
@@ -44,16 +49,17 @@ class Dropout(nn.Module):
   """Zeroes single values of f[b, ...] in training, and scales up the others.
 
   Attributes:
-    rate: of values that are dropped; below 1.
+    rate: probability that a value is dropped; below 1.
   """
 
   rate: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     if not train or self.rate == 0.0:
       return x
     key = dropout_key(self)
+    # For the whole batch, whatever the number of devices: see `drop_path`.
     kept = per_example(
       lambda n: jax.random.bernoulli(key, 1.0 - self.rate, (n, *x.shape[1:])),
       x.shape[0],

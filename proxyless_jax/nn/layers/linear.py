@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.conv import conv
@@ -21,12 +22,15 @@ class Conv1x1(nn.Module):
   """1x1 convolution without bias, as one matmul: 2 to 7 times faster on CPU.
 
   f[b, h, w, c] -> f[b, h, w, features].
+
+  Attributes:
+    features: number of output channels.
   """
 
   features: int
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     shape = (1, 1, x.shape[-1], self.features)
     kernel = self.param("kernel", he_fan_out, shape).astype(x.dtype)
     y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
@@ -37,9 +41,9 @@ class Conv(nn.Module):
   """kxk convolution without bias: f[b, h, w, c] -> f[b, h', w', features].
 
   Attributes:
-    features: of the output.
-    kernel, stride: of both spatial dimensions.
-    groups: of channels that see nothing of each other.
+    features: number of output channels.
+    kernel, stride: size and step of the window in both spatial dimensions.
+    groups: number of groups of channels that see nothing of each other.
   """
 
   features: int
@@ -48,7 +52,7 @@ class Conv(nn.Module):
   groups: int = 1
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     features_in = x.shape[-1] // self.groups
     shape = (self.kernel, self.kernel, features_in, self.features)
     kernel = self.param("kernel", he_fan_out, shape).astype(x.dtype)
@@ -59,12 +63,12 @@ class Conv(nn.Module):
 
 def depthwise(
   module: nn.Module,
-  x,
+  x: jax.Array,
   forms: tuple[tuple[int, int], ...],
   stride: int,
-  member=None,
-):
-  """The depthwise convolution by a module's own parameter `depthwise`.
+  member: jax.Array | None = None,
+) -> jax.Array:
+  """A depthwise convolution by a module's own parameter `depthwise`.
 
   Args:
     module: module that has the parameter, in a compact method of it.

@@ -22,12 +22,15 @@ from jax import lax
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def max_pool(x: jax.Array, kernel: int, stride: int) -> jax.Array:
-  """Maxima of windows: f[b, h, w, c] -> f[b, ceil(h / stride), ..., c].
+  """Maxima of windows.
 
   Args:
-    x: the map.
-    kernel: k, odd.
-    stride: of both spatial dimensions.
+    x: f[b, h, w, c].
+    kernel: side of a window in pixels, odd.
+    stride: step of the window in both spatial dimensions.
+
+  Returns:
+    f[b, ceil(h / stride), ceil(w / stride), c].
   """
   return functools.reduce(jnp.maximum, _windows(x, kernel, stride, -jnp.inf))
 
@@ -37,11 +40,14 @@ def _max_forward(x, kernel, stride):
 
 
 def _max_backward(kernel, stride, x, dy):
+  # The tap of each window that has the maximum, the first of equal ones.
   shifts = _windows(x, kernel, stride, -jnp.inf)
   best, first = shifts[0], jnp.zeros(dy.shape, jnp.uint8)
   for i, shift in enumerate(shifts[1:], 1):
     first = jnp.where(shift > best, jnp.uint8(i), first)
     best = jnp.maximum(best, shift)
+  # A pixel gets the gradient of the windows whose `first` is its own tap there;
+  # kernel**2 is no tap, and stands for a window that does not exist.
   sources = _transposed(first, x.shape, kernel, stride, kernel**2)
   shares = _transposed(dy, x.shape, kernel, stride, 0)
   terms = (
@@ -56,9 +62,15 @@ max_pool.defvjp(_max_forward, _max_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def avg_pool(x: jax.Array, kernel: int, stride: int) -> jax.Array:
-  """Means of windows, over what the map has of them.
+  """Means of windows, over those of their pixels that lie in the map.
 
-  Args and shapes as of `max_pool`.
+  Args:
+    x: f[b, h, w, c].
+    kernel: side of a window in pixels, odd.
+    stride: step of the window in both spatial dimensions.
+
+  Returns:
+    f[b, ceil(h / stride), ceil(w / stride), c].
   """
   total = functools.reduce(jnp.add, _windows(x, kernel, stride, 0.0))
   return total * _shares(x, kernel, stride)
@@ -107,12 +119,12 @@ def _shares(x, kernel: int, stride: int):
 
 
 def _windows(x, kernel: int, stride: int, outside) -> list[jax.Array]:
-  """Of each place in a window, in reading order: what all windows have there.
+  """For each tap of a window, in reading order, the pixels that it sees.
 
   Args:
     x: f[b, h, w, c].
-    kernel, stride: of the windows.
-    outside: the value of padding.
+    kernel, stride: side and step of the windows.
+    outside: value of padding.
 
   Returns:
     k * k maps of the output's shape.
@@ -131,13 +143,13 @@ def _windows(x, kernel: int, stride: int, outside) -> list[jax.Array]:
 
 
 def _transposed(y, shape, kernel: int, stride: int, outside):
-  """Of each place in a window: what the window has that has a pixel there.
+  """For each tap of a window, each pixel's value in the window that it taps.
 
   Args:
-    y: [b, rows, cols, c], of windows.
-    shape: of the map.
-    kernel, stride: of the windows.
-    outside: the value where there is no such window.
+    y: [b, rows, cols, c], values of windows.
+    shape: shape of the map.
+    kernel, stride: side and step of the windows.
+    outside: value where there is no such window.
 
   Returns:
     k * k maps of the map's shape, in the order of `_windows`.
@@ -150,7 +162,7 @@ def _transposed(y, shape, kernel: int, stride: int, outside):
   ]
   padding = ((0, 0, 0), *spatial, (0, 0, 0))
   padded = lax.pad(y, jnp.asarray(outside, y.dtype), padding)
-  # Place i of a window that begins at row r lies at row r + i.
+  # Tap i of a window that begins at row r sees row r + i.
   starts = [(last - i, last - j) for i in range(kernel) for j in range(kernel)]
   return [
     lax.slice(padded, (0, i, j, 0), (b, i + h, j + w, c)) for i, j in starts

@@ -1,7 +1,7 @@
 """A switch whose backward pass recomputes, and saves its operands alone.
 
-Autodiff's own saves what every branch would need, with zeros in place of that
-of the branches not taken.
+Autodiff of `lax.switch` saves the residuals of every branch, with zeros for the
+branches that are not taken.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from jax import lax
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def switch(branches: tuple[Callable, ...], index: jax.Array, *operands):
+def switch(
+  branches: tuple[Callable, ...], index: jax.Array, *operands: jax.Array
+) -> jax.Array:
   """`lax.switch(index, branches, *operands)`, differentiable in `operands`.
 
   Args:

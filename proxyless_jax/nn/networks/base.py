@@ -1,9 +1,9 @@
 """What the modules of all families of networks share.
 
 A family is a description, a subclass of `proxyless_jax.space.Network`, and a
-module, a subclass of `NetworkModule` that says how its edges are joined. Where
-its searched edges do not form one line, `proxyless_jax.nn.banks` has to know
-how they are stored. docs/extend.md has an example.
+module, a subclass of `NetworkModule` that runs its edges. Where its searched
+edges do not form one line, it also registers how they are stored
+(`proxyless_jax.nn.banks`). docs/extend.md has an example.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from proxyless_jax.nn.ops.base import make
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.kernel_sharing import kernel_groups
 from proxyless_jax.nn.supernet.mixed import EdgeGates, mixed_edges
-from proxyless_jax.nn.supernet.wiring import Graph, Line
+from proxyless_jax.nn.supernet.wiring import Line, Wiring
 from proxyless_jax.space import Edge, Network
 
 
@@ -94,8 +94,8 @@ class NetworkModule(nn.Module):
         statistics.
       gates: draw of a path (`proxyless_jax.nas.gates.Gates`), whose leading
         axis counts the searched edges. None for an architecture.
-      drop_rate: f[], rate at which training drops paths; None for none. Needs
-        `rngs={'dropout': key}`. The family says which paths there are.
+      drop_rate: f[], rate at which training drops paths; None for none. Which
+        paths depends on the family. Needs `rngs={'dropout': key}`.
 
     Returns:
       f32[b, classes].
@@ -110,7 +110,13 @@ class NetworkModule(nn.Module):
     rate = drop_rate if train else None
     return self.run(images.astype(self.dtype), train, gates, rate)
 
-  def run(self, x, train: bool, gates, drop_rate) -> jax.Array:
+  def run(
+    self,
+    x: jax.Array,
+    train: bool,
+    gates: Any,
+    drop_rate: jax.Array | None,
+  ) -> jax.Array:
     """Logits of checked images: the family's own part of a call.
 
     Args:
@@ -164,6 +170,7 @@ class NetworkModule(nn.Module):
     Returns:
       The last edge's output.
     """
+    # The runs are those of `line_banks`, so a run of searched edges is a bank.
     for run in bank.alike_runs(edges):
       if len(run[0].ops) > 1:
         x = self.mixed(run, x, train, gates, Line(run[0].shortcut))
@@ -182,7 +189,7 @@ class NetworkModule(nn.Module):
     x: jax.Array,
     train: bool,
     gates: Any,
-    wiring: Line | Graph,
+    wiring: Wiring,
   ) -> jax.Array:
     """Runs the drawn candidates of searched edges that are alike.
 
@@ -202,6 +209,7 @@ class NetworkModule(nn.Module):
     params, stats = self.get_bank(first.name)
     own = self.edge_gates(gates, edges)
     x, new = mixed_edges(groups, params, stats, x, own, wiring)
+    # The functions above are pure: what they give replaces the variable here.
     if train and self.is_mutable_collection("batch_stats"):
       self.put_variable("batch_stats", first.name, new)
     return x
@@ -217,6 +225,8 @@ class NetworkModule(nn.Module):
     Raises:
       ValueError: there is no such bank.
     """
+    # Not `self.param`: Linen would compile an initialiser, and refuse drawn
+    # rows f[n, 1, length], whose shape is not that of the bank.
     params = self.get_variable("params", name)
     if params is None:
       raise ValueError(
@@ -235,6 +245,7 @@ class NetworkModule(nn.Module):
     """
     names = [edge.name for edge in self.network.edges]
     first, count = names.index(edges[0].name), len(edges[0].ops)
+    # A slice of fixed bounds, which costs nothing; indices would be a gather.
     rows = slice(first, first + len(edges))
     return EdgeGates(
       gates.index[rows], gates.gate[rows, :count], gates.involved[rows, :count]
@@ -249,6 +260,8 @@ class _PlainEdge(nn.Module):
 
   @nn.compact
   def __call__(self, x, train: bool):
+    # The operation's name too is part of the path, so that variables tell which
+    # candidate they are of.
     op = self.edge.op
     return make(op, self.edge, name=op.name, **dict(self.options))(x, train)
 

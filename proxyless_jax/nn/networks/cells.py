@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.dropout import drop_path, dropout_key
@@ -19,7 +20,7 @@ class CellNetworkModule(NetworkModule):
 
   network: CellNetwork
 
-  def run(self, x, train: bool, gates, drop_rate):
+  def run(self, x, train: bool, gates, drop_rate) -> jax.Array:
     del gates
     x = self._edges(self.network.before, x, train)
     before = [x, x]

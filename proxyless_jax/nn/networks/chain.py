@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import jax
+
 from proxyless_jax.nn.networks.base import NetworkModule, network_module
 from proxyless_jax.space import Chain
 
@@ -14,7 +16,7 @@ class ChainModule(NetworkModule):
 
   network: Chain
 
-  def run(self, x, train: bool, gates, drop_rate):
+  def run(self, x, train: bool, gates, drop_rate) -> jax.Array:
     return self.line(self.network.layers, x, train, gates, drop_rate)
 
 

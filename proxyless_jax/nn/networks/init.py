@@ -1,4 +1,4 @@
-"""The first variables of a network's module, drawn on the host."""
+"""Initial variables of a network's module, drawn on the host."""
 
 from __future__ import annotations
 
@@ -20,16 +20,27 @@ COLLECTIONS = ("params", "batch_stats")
 def init(module: nn.Module, key: jax.Array) -> dict:
   """Variables {'params', 'batch_stats'} of a network's module.
 
-  Nothing is compiled for the layers of this package; modules of others are
-  initialised by themselves.
+  Nothing is compiled for the layers of this package; other modules run their
+  own initialisers.
 
   Args:
-    module: of `build`.
+    module: module of a network, as `build` gives.
     key: PRNG key.
 
+  Returns:
+    {'params', 'batch_stats'}: named trees, and banks of searched edges.
+
   Raises:
-    ValueError: no module of a network, or no PRNG key.
+    ValueError: not the module of a network, or no PRNG key.
   """
+  _check(module, key)
+  rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+  variables = _draw_all(rng, module.network)
+  # Copies: what is donated to a step must not be memory of NumPy.
+  return jax.device_put(variables, may_alias=False)
+
+
+def _check(module, key) -> None:
   if not isinstance(getattr(module, "network", None), Network):
     raise ValueError(
       f"module is of type {type(module).__name__}: expected the module of a "
@@ -39,11 +50,14 @@ def init(module: nn.Module, key: jax.Array) -> dict:
     raise ValueError(
       f"key = {key!r}: expected a PRNG key, such as jax.random.key(0)"
     )
-  rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+
+
+def _draw_all(rng: np.random.Generator, network: Network) -> dict:
+  """The variables of all edges, in the order in which they run."""
   variables = {collection: {} for collection in COLLECTIONS}
-  banks = {b.edges[0].name: b for b in bank.banks(module.network)}
+  banks = {b.edges[0].name: b for b in bank.banks(network)}
   banked = {edge.name for own in banks.values() for edge in own.edges}
-  for edge in module.network.layers:
+  for edge in network.layers:
     if edge.name in banks:
       own = banks[edge.name]
       rows = [_edge(rng, edge) for edge in own.edges]
@@ -56,8 +70,7 @@ def init(module: nn.Module, key: jax.Array) -> dict:
         named = {op.name: trees[collection] for op, trees in named}
         if jax.tree.leaves(named):
           tree[edge.name] = named
-  # Copies: what is donated to a step must not be memory of NumPy.
-  return jax.device_put(variables, may_alias=False)
+  return variables
 
 
 def _edge(rng: np.random.Generator, edge: Edge) -> list[dict]:
@@ -78,8 +91,11 @@ def _rows(own: bank.Bank, collection: str, rows: list[list[dict]]):
 
 
 def _candidate(rng: np.random.Generator, op: Op, position: Edge) -> dict:
+  # Only shapes and distributions are traced, once per kind of candidate; the
+  # numbers come from NumPy: a thousand random draws would compile for minutes.
   boxed = shapes.declared_shapes(op, position)
   leaves, structure = jax.tree.flatten(boxed, is_leaf=_is_declared)
+  # Variables of layers from outside, which declare no distribution.
   others = iter(())
   if not all(map(_is_declared, leaves)):
     key = jax.random.key(int(rng.integers(2**31)))

@@ -27,6 +27,8 @@ from proxyless_jax.nn.supernet.wiring import Graph
 from proxyless_jax.space import Block, Edge, Identity, NormConv, Tree
 from proxyless_jax.space.networks.tree import tree_graph
 
+# What the backward pass of an edge outside the trees keeps: it recomputes the
+# rest.
 MOMENTS_ALONE = jax.checkpoint_policies.save_only_these_names(MOMENTS)
 
 
@@ -40,7 +42,7 @@ class TreeModule(NetworkModule):
 
   network: Tree
 
-  def run(self, x, train: bool, gates, drop_rate):
+  def run(self, x, train: bool, gates, drop_rate) -> jax.Array:
     for edge in self.network.before:
       x = self.edge(edge, x, train)
     if self.network.is_architecture:
@@ -78,6 +80,7 @@ class TreeModule(NetworkModule):
     """Blocks that are stored alike, one after the other."""
     banks = {own.name: self.get_bank(own.name) for own in run.banks}
     step = functools.partial(_searched_block, run.form, self.options, train)
+    # Rows of all blocks lie one after the other: the loop takes a block's.
     per_block = jax.tree.map(
       lambda a: a.reshape(len(run.blocks), -1, *a.shape[1:]), (banks, gates)
     )
@@ -103,15 +106,13 @@ def _searched_block(form: Block, options, train: bool, x, own):
 
   Args:
     form: block with the widths that it is stored with.
-    options: keyword arguments of `make`, as pairs.
-    train: whether to use the batch's statistics.
+    options, train: arguments of `kernel_groups`.
     x: f[b, h, w, c].
-    own: three things of this block alone: its rows of each bank by name,
-      parameters and statistics f[n, k, .]; the gates of its edges; and i32[2],
-      the numbers of channels of a half and of its output.
+    own: this block's rows of each bank by name, parameters and statistics
+      f[n, k, .]; its gates; and i32[2], channels of a half and of its output.
 
   Returns:
-    The block's output; its rows of statistics, by the names of the banks.
+    The block's output; its rows of statistics by bank.
   """
   (banks, gates, (half, width)), new = own, {}
 
@@ -124,13 +125,7 @@ def _searched_block(form: Block, options, train: bool, x, own):
     run = jax.checkpoint(group.run, policy=MOMENTS_ALONE)
     y, row, _ = run(jnp.int32(0), params[0, 0], stats[0, 0], x)
     new[edge.name] = row[None, None]
-    if edge is form.conv and isinstance(edge.op, NormConv) and edge.op.shuffle:
-      return _spread(y, len(form.branch_norms), half)
-    if edge is not form.final_norm:
-      return y
-    # The next block's shortcut adds channels that this one lacks to some that
-    # the next one has: without the zeros they would get a gradient from there.
-    return jnp.where(jnp.arange(y.shape[-1]) < width, y, 0)
+    return _own_channels(form, edge, y, half, width)
 
   def trees(halves):
     first, count = form.edges[0], len(form.edges)
@@ -142,6 +137,24 @@ def _searched_block(form: Block, options, train: bool, x, own):
     return list(y)
 
   return _run_block(form, edge, trees, x), new
+
+
+def _own_channels(form: Block, edge: Edge, y, half, width):
+  """Puts an edge's own channels where the next edge looks for them.
+
+  Args:
+    form: block with the widths that it is stored with.
+    edge: edge of it, outside the trees.
+    y: f[b, h, w, c], the edge's output.
+    half, width: i32[], own channels of a half and of the block's output.
+  """
+  if edge is form.conv and isinstance(edge.op, NormConv) and edge.op.shuffle:
+    return _spread(y, len(form.branch_norms), half)
+  if edge is not form.final_norm:
+    return y
+  # The next block's shortcut adds channels that this one lacks to some that the
+  # next one has: without the zeros they would get a gradient from there.
+  return jnp.where(jnp.arange(y.shape[-1]) < width, y, 0)
 
 
 def _spread(y, halves: int, width):

@@ -1,7 +1,6 @@
 """`make`: from a candidate operation to the Linen module that computes it.
 
-The modules of this package's own operations are in `mobile`, `common`, and one
-module per family.
+The files beside this one register the modules of this package's operations.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ def make(
 ) -> nn.Module:
   """The module of `op` on `edge`, called as `module(x, train)`.
 
-  f[b, *edge.shape_in] -> f[b, *edge.shape_out]. For an operation of your own,
-  register a function with the same arguments:
+  It maps f[b, *edge.shape_in] to f[b, *edge.shape_out]. For an operation of
+  your own, register a function with the same arguments:
 
       @pj.make.register
       def _(op: FusedConv, edge, *, name, bn_momentum, dropout):
         return FusedConvModule(op.kernel, edge.features_out, name=name)
 
-  Its module may be made of any Linen layers with 'params' and 'batch_stats'.
-  In an architecture it may draw random numbers from the stream 'dropout'. As a
-  candidate it gets none, so it has no dropout of its own.
+  Its module may be made of any Linen layers with 'params' and 'batch_stats'. In
+  an architecture it may draw random numbers from the stream 'dropout'. As a
+  candidate among others it gets no such stream, and must do without.
 
   For the numbers of one device on several, its batch norm is `pj.BatchNorm`:
   another sees each device's share of a batch by itself. Random numbers come
@@ -36,9 +35,9 @@ def make(
 
   Args:
     op: the operation.
-    edge: where it stands: widths, stride, size.
-    name: of the module, under which its parameters lie: pass it on.
-    bn_momentum: of the running batch-norm statistics.
+    edge: edge that the module computes: widths, stride, size.
+    name: name of the module, to be passed on: its parameters lie under it.
+    bn_momentum: momentum of the running batch-norm statistics.
     dropout: rate before the classifier.
 
   Raises:

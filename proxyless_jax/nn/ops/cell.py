@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.batch_norm import BatchNorm
@@ -25,7 +26,7 @@ class CellConvModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     features, stride = self.edge.features_out, self.edge.stride
     x = nn.relu(x) if self.op.relu else x
     if self.op.kernel == 1:
@@ -51,7 +52,7 @@ class SepConvModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     forms = ((self.op.kernel, self.op.dilation),)
     x = depthwise(self, nn.relu(x), forms, self.edge.stride)
     x = Conv1x1(self.edge.features_out, name="pointwise")(x)
@@ -73,7 +74,7 @@ class FactorizedReduceModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     half = self.edge.features_out // 2
     x = nn.relu(x) if self.op.relu else x
     h, w = x.shape[1:3]
@@ -94,7 +95,7 @@ def _(op: FactorizedReduce, edge, *, name, bn_momentum, dropout):
 class BlockMaxPoolModule(nn.Module):
   """The maximum of every 2x2 pixels."""
 
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     del train
     h, w = x.shape[1:3]
     return nn.max_pool(x, (2, 2), (2, 2), ((0, h % 2), (0, w % 2)))

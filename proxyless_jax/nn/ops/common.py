@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import flax.linen as nn
+import jax
 
 from proxyless_jax.nn.layers.batch_norm import BatchNorm
 from proxyless_jax.nn.layers.linear import Conv
@@ -25,7 +26,7 @@ class PoolModule(nn.Module):
   op: MaxPool | AvgPool
   edge: Edge
 
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     del train
     pool = max_pool if isinstance(self.op, MaxPool) else avg_pool
     return pool(x, self.op.kernel, self.edge.stride)
@@ -41,7 +42,7 @@ def _(op, edge, *, name, bn_momentum, dropout):
 class IdentityModule(nn.Module):
   """Gives its input."""
 
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     del train
     return x
 
@@ -55,7 +56,7 @@ def _(op: Identity, edge, *, name, bn_momentum, dropout):
 class ReluModule(nn.Module):
   """max(x, 0)."""
 
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     del train
     return nn.relu(x)
 
@@ -73,7 +74,7 @@ class PlainConvModule(nn.Module):
   edge: Edge
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     del train
     sizes = self.edge.features_out, self.op.kernel, self.edge.stride
     return Conv(*sizes, name="conv")(x)
@@ -92,7 +93,7 @@ class NormModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     activation = "relu" if self.op.relu else "linear"
     norm = BatchNorm(activation, self.bn_momentum, self.op.epsilon, name="bn")
     return norm(x, train)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.batch_norm import BatchNorm
@@ -22,7 +23,7 @@ class DenseLayerModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     norm = functools.partial(BatchNorm, "relu", self.bn_momentum, 1e-5)
     growth = self.op.growth(self.edge)
     y = norm(name="reduce_bn")(x, train)
@@ -45,7 +46,7 @@ class DenseTransitionModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     x = BatchNorm("relu", self.bn_momentum, 1e-5, name="bn")(x, train)
     x = Conv1x1(self.edge.features_out, name="conv")(x)
     return average_cells(x, self.edge.stride)

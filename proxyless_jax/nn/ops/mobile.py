@@ -17,18 +17,19 @@ from proxyless_jax.space import Classifier, ConvBN, Edge, MBConv, Zero
 
 
 class SqueezeExcite(nn.Module):
-  """Scales channels by what their means say: Hu et al., CVPR 2018.
+  """Scales channels by a function of their means: Hu et al., CVPR 2018.
 
   y = x * sigmoid(W2 relu(W1 mean(x) + b1) + b2), f[b, h, w, c] -> the same.
 
   Attributes:
-    squeezed: channels between the two layers.
+    squeezed: number of channels between the two layers.
   """
 
   squeezed: int
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
+    # A mean over many pixels: in float32 whatever the compute dtype.
     means = jnp.mean(x, (1, 2), keepdims=True, dtype=jnp.float32)
     features = x.shape[-1]
     hidden = Conv1x1(self.squeezed, name="reduce")(means)
@@ -42,11 +43,11 @@ class MBConvModule(nn.Module):
   """1x1 expansion, kxk depthwise, 1x1 projection, batch norm after each.
 
   Attributes:
-    ops: one operation; or several that differ in the kernel alone, of which
-      `member` says which one to run, see
+    ops: one operation; or a kernel group, several that differ in the kernel
+      alone, of which a call runs `ops[member]`: see
       `proxyless_jax.nn.supernet.kernel_sharing`.
-    edge: where it stands.
-    bn_momentum: of the running batch-norm statistics.
+    edge: edge whose widths, stride and size it has.
+    bn_momentum: momentum of the running batch-norm statistics.
   """
 
   ops: tuple[MBConv, ...]
@@ -54,10 +55,13 @@ class MBConvModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool, member=None):
+  def __call__(
+    self, x: jax.Array, train: bool, member: jax.Array | None = None
+  ) -> jax.Array:
     norm = functools.partial(
       BatchNorm, momentum=self.bn_momentum, epsilon=self.ops[0].epsilon
     )
+    # All members agree in everything but the kernel of the depthwise layer.
     hidden = self.ops[0].hidden(self.edge)
     activation = self.ops[0].activation
     if self.ops[0].expands:
@@ -86,7 +90,8 @@ class ConvBNModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    # One matmul is faster than a convolution on CPU.
     if self.op.kernel == 1 and self.edge.stride == 1:
       x = Conv1x1(self.edge.features_out, name="conv")(x)
     else:
@@ -107,7 +112,7 @@ class ZeroModule(nn.Module):
 
   edge: Edge
 
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     del train
     return jnp.zeros((x.shape[0], *self.edge.shape_out), x.dtype)
 
@@ -125,7 +130,8 @@ class ClassifierModule(nn.Module):
   dropout: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    # Mean, logits and loss are float32 or wider, whatever the compute dtype.
     x = jnp.mean(x.astype(jnp.promote_types(x.dtype, jnp.float32)), (1, 2))
     x = Dropout(self.dropout)(x, train)
     shape = (x.shape[-1], self.classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.channels import pooled_shortcut
@@ -19,7 +20,7 @@ class TreeCellBlockModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     first, last, norm = self.op.ends(self.edge)
     y = self._run(first, x, train)
     trees = [

@@ -18,7 +18,7 @@ from proxyless_jax.parallel.collectives import per_example
 from proxyless_jax.space import Edge, PyramidBlock
 
 
-def shake_drop(key, y, survival: float):
+def shake_drop(key: jax.Array, y: jax.Array, survival: float) -> jax.Array:
   """y, or a * y with the gradient b * dy where the block is perturbed.
 
   Yamada, Iwamura, Akiba and Kise, IEEE Access 2019, equation 6: one decision
@@ -27,10 +27,14 @@ def shake_drop(key, y, survival: float):
 
   Args:
     key: PRNG key.
-    y: f[b, h, w, c], of the residual branch.
+    y: f[b, h, w, c], output of the residual branch.
     survival: probability that the block is left alone.
+
+  Returns:
+    f[b, h, w, c].
   """
   keys = dict(zip(("kept", "forward", "backward"), jax.random.split(key, 3)))
+  # One decision for the block, so no number per example.
   kept = jax.random.bernoulli(keys["kept"], survival)
   forward, backward = (
     per_example(
@@ -52,7 +56,7 @@ class PyramidBlockModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     y = self._shaken(self._residual(x, train), train)
     return pooled_shortcut(x, self.edge.stride, self.edge.features_out) + y
 
@@ -71,6 +75,7 @@ class PyramidBlockModule(nn.Module):
     survival = float(self.op.survival)
     if survival == 1.0:
       return y
+    # In evaluation, the mean over the draws of training.
     if train:
       return shake_drop(dropout_key(self), y, survival)
     return survival * y

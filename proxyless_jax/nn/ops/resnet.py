@@ -21,7 +21,7 @@ class BasicBlockModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     norm = functools.partial(BatchNorm, momentum=self.bn_momentum, epsilon=1e-5)
     features, stride = self.edge.features_out, self.edge.stride
     y = Conv(features, 3, stride, name="conv1")(x)

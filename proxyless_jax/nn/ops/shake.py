@@ -1,7 +1,7 @@
 """Shake-Shake's block, and the rule that it shares with ShakeDrop.
 
-In training, what a residual branch gives is multiplied by one random number
-going forward, and its gradient by another one going backward.
+In training, the output of a residual branch is multiplied by one random number
+in the forward pass, and its gradient by another one in the backward pass.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from proxyless_jax.space import Edge, ShakeBlock
 
 
 @jax.custom_vjp
-def shake(x, forward, backward):
+def shake(x: jax.Array, forward: jax.Array, backward: jax.Array) -> jax.Array:
   """forward * x, with the gradient backward * dy.
 
   Args:
     x: f[b, h, w, c].
-    forward, backward: f32[] or f32[b, 1, 1, 1]; without gradients.
+    forward, backward: f32[] or f32[b, 1, 1, 1], which get no gradient.
+
+  Returns:
+    f[b, h, w, c] of x's type.
   """
   del backward
   return (forward * x).astype(x.dtype)
@@ -43,7 +46,7 @@ def _shake_backward(backward, dy):
 shake.defvjp(_shake_forward, _shake_backward)
 
 
-def shake_shake(key, one, other):
+def shake_shake(key: jax.Array, one: jax.Array, other: jax.Array) -> jax.Array:
   """a * one + (1 - a) * other; b instead of a in the backward pass.
 
   Gastaldi, 2017, "Shake-Shake-Image": a and b are uniform in [0, 1], drawn for
@@ -51,8 +54,12 @@ def shake_shake(key, one, other):
 
   Args:
     key: PRNG key.
-    one, other: f[b, h, w, c], of the residual branches.
+    one, other: f[b, h, w, c], outputs of the residual branches.
+
+  Returns:
+    f[b, h, w, c].
   """
+  # `per_example` splits the leading axis among devices: examples come first.
   drawn = per_example(
     lambda n: jnp.moveaxis(
       jax.random.uniform(key, (2, n, 1, 1, 1), jnp.float32), 1, 0
@@ -71,7 +78,7 @@ class ShakeBranch(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     norm = functools.partial(BatchNorm, momentum=self.bn_momentum, epsilon=1e-5)
     features = self.edge.features_out
     x = Conv(features, 3, self.edge.stride, name="conv1")(x)
@@ -91,7 +98,7 @@ class ShiftedShortcut(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     step = self.edge.stride
     shifted = jnp.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0)))[:, :-1, :-1]
     half = self.edge.features_out // 2
@@ -110,7 +117,8 @@ class ShakeBlockModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    # The branches see a ReLU's output; the sum below has none of its own.
     active = nn.relu(x)
     options = self.edge, self.bn_momentum
     one = ShakeBranch(*options, name="branch1")(active, train)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.batch_norm import BatchNorm
@@ -24,7 +25,7 @@ class ShuffleUnitModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     if self.edge.stride == 1:
       first, second = jnp.split(x, 2, axis=-1)
     else:

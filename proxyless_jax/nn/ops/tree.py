@@ -6,6 +6,7 @@ Batch norm and activation come before the weights.
 from __future__ import annotations
 
 import flax.linen as nn
+import jax
 
 from proxyless_jax.nn.layers.batch_norm import BatchNorm
 from proxyless_jax.nn.layers.channels import channel_shuffle
@@ -26,7 +27,7 @@ class NormConvModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     activation = "relu" if self.op.relu else "linear"
     norm = activation, self.bn_momentum, self.op.epsilon
     x = BatchNorm(*norm, name="bn")(x, train)
@@ -48,10 +49,11 @@ class NormSepConvModule(nn.Module):
   """Batch norm, ReLU, depthwise convolution, 1x1 convolution.
 
   Attributes:
-    ops: one operation; or several, of which `member` says which one to run,
-      see `proxyless_jax.nn.supernet.kernel_sharing`.
-    edge: where it stands.
-    bn_momentum: of the running batch-norm statistics.
+    ops: one operation; or a kernel group, several that differ in kernel size
+      and dilation, of which a call runs `ops[member]`: see
+      `proxyless_jax.nn.supernet.kernel_sharing`.
+    edge: edge whose widths, stride and size it has.
+    bn_momentum: momentum of the running batch-norm statistics.
   """
 
   ops: tuple[NormSepConv, ...]
@@ -59,7 +61,9 @@ class NormSepConvModule(nn.Module):
   bn_momentum: float
 
   @nn.compact
-  def __call__(self, x, train: bool, member=None):
+  def __call__(
+    self, x: jax.Array, train: bool, member: jax.Array | None = None
+  ) -> jax.Array:
     norm = "relu", self.bn_momentum, self.ops[0].epsilon
     x = BatchNorm(*norm, name="bn")(x, train)
     forms = tuple((op.kernel, op.dilation) for op in self.ops)

@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -29,11 +28,12 @@ from proxyless_jax.nn.ops.shapes import (
   mutated_shapes,
 )
 from proxyless_jax.space import Edge, Network, Op
-from proxyless_jax.space.networks.network import check_network
 
 # Rows of parameters are multiples of so many numbers: as many devices as divide
 # it can each keep a part of every row.
 ROW = 512
+
+Array = jax.Array | np.ndarray
 
 
 def alike_runs(edges: tuple[Edge, ...]) -> list[list[Edge]]:
@@ -63,22 +63,25 @@ class Layout:
 
   @property
   def length(self) -> int:
+    """Number of entries."""
     return sum(math.prod(shape) for shape in self.shapes)
 
-  def unpack(self, vector):
-    """f[at least length] -> the tree."""
+  def unpack(self, vector: Array) -> Any:
+    """The tree in a vector f[length or more]."""
     return self.structure.unflatten(self.cut(vector))
 
-  def cut(self, vector) -> list:
-    """f[at least length] -> the leaves. NumPy in, NumPy out."""
+  def cut(self, vector: Array) -> list:
+    """The leaves in a vector f[length or more]: NumPy's if it is."""
     if isinstance(vector, np.ndarray):
       return _slices(self.shapes, vector)
     return _cut(self.shapes, len(vector), vector)
 
-  def pack(self, tree, length: int):
-    """The tree -> f[length], zeros at its end. numpy in, numpy out."""
+  def pack(self, tree: Any, length: int) -> Array:
+    """A vector f[length] of the leaves, then zeros: NumPy's if they all are."""
     leaves = [leaf.ravel() for leaf in self.structure.flatten_up_to(tree)]
     numpy = all(isinstance(leaf, np.ndarray) for leaf in leaves)
+    # NumPy where it can be: `init` packs thousands of rows on the host, and JAX
+    # would compile for every shape.
     lib = np if numpy else jnp
     dtype = lib.result_type(*leaves) if leaves else np.float32
     rest = lib.zeros(length - self.length, dtype)
@@ -154,7 +157,7 @@ class Bank:
     longest = max(one.length for one in lengths)
     return longest if collection != "params" else -(-longest // ROW) * ROW
 
-  def pack(self, op: Op, collection: str, tree) -> np.ndarray:
+  def pack(self, op: Op, collection: str, tree: Any) -> np.ndarray:
     """A row f[length] from the variables of an edge's candidate.
 
     Args:
@@ -171,7 +174,7 @@ class Bank:
     tree = stored.structure.unflatten(wide)
     return stored.pack(tree, self.length(collection))
 
-  def unpack(self, op: Op, edge: Edge, collection: str, row):
+  def unpack(self, op: Op, edge: Edge, collection: str, row: Array) -> Any:
     """The variables of an edge's candidate from a row f[length].
 
     Args:
@@ -274,65 +277,3 @@ def _cut_backward(shapes, length, empty, pieces):
 
 
 _cut.defvjp(_cut_forward, _cut_backward)
-
-
-def inherit(space: Network, variables: dict, network: Network) -> dict:
-  """The variables of an architecture, picked from those of its space.
-
-  Args:
-    space: search space that `network` was chosen from.
-    variables: {'params', 'batch_stats'} of the space's module.
-    network: architecture, as `space.choose` gives.
-
-  Returns:
-    {'params', 'batch_stats'} of the architecture's module.
-
-  Raises:
-    ValueError: `network` is not of `space`, or `variables` are not the space's.
-  """
-  _check_chosen(space, network)
-  own = banks(space)
-  for bank in own:
-    if not hasattr(_entry(variables, "params", bank.name), "shape"):
-      raise ValueError(
-        f"variables have no bank {bank.name!r}: expected those of the space's "
-        "module, {'params', 'batch_stats'}"
-      )
-  names = {edge.name for edge in network.layers}
-  ops = {edge.name: edge.op for edge in network.layers}
-  picked = {}
-  for collection, tree in variables.items():
-    trees = {name: own for name, own in tree.items() if name in names}
-    for bank in own:
-      trees.pop(bank.name, None)
-      for row, edge in zip(tree[bank.name], bank.edges):
-        op = ops[edge.name]
-        candidate = row[bank.form.ops.index(op)]
-        mine = bank.unpack(op, edge, collection, candidate)
-        if jax.tree.leaves(mine):
-          trees[edge.name] = {op.name: mine}
-    picked[collection] = trees
-  return picked
-
-
-def _entry(variables, *names: str):
-  """The value in nested dicts under some names; None where there is none."""
-  for name in names:
-    if not isinstance(variables, Mapping):
-      return None
-    variables = variables.get(name)
-  return variables
-
-
-def _check_chosen(space: Network, network: Network) -> None:
-  check_network("space", space)
-  check_network("network", network)
-  alike = type(network) is type(space) and network.is_architecture
-  alike = alike and len(network.edges) == len(space.edges)
-  if not alike or space.with_edges(network.edges) != network:
-    raise ValueError(
-      "network is no architecture of the space: expected one that "
-      "space.choose(choices) gave"
-    )
-  for edge, own in zip(network.edges, space.edges):
-    own.index(edge.op.name)

@@ -26,14 +26,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from proxyless_jax.nn.supernet.wiring import Graph, Line
+from proxyless_jax.nn.supernet.rows import get_rows, select_rows
+from proxyless_jax.nn.supernet.wiring import Wiring
 
 
 class KernelGroup(NamedTuple):
@@ -89,7 +90,7 @@ def mixed_edges(
   stats: jax.Array,
   x: jax.Array,
   gates: EdgeGates,
-  wiring: Line | Graph,
+  wiring: Wiring,
 ) -> tuple[jax.Array, jax.Array]:
   """Runs the drawn candidates of n edges that are alike.
 
@@ -111,7 +112,7 @@ def mixed_edges(
   """
   static = (tuple(groups), wiring)
   y, new = _run(static, params, stats, x, *gates)
-  return y, _put_drawn(gates.index, new, stats)
+  return y, select_rows(gates.index, new[:, None], stats)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -132,7 +133,8 @@ def _scan_forward(static, params, stats, x, index):
     y, new, moments = lax.switch(number, runs, member, *variables, x)
     return wiring.write(carry, ends, y), (x, new, moments)
 
-  drawn = (index, _get_drawn(index, params), _get_drawn(index, stats))
+  rows = (get_rows(index, bank)[:, 0] for bank in (params, stats))
+  drawn = (index, *rows)
   carry, (inputs, new, moments) = scan(
     edge, wiring.begin(x), (wiring.ends(), *drawn)
   )
@@ -141,8 +143,8 @@ def _scan_forward(static, params, stats, x, index):
 
 
 def _forward(static, params, stats, x, index, gate, involved):
-  # `symbolic_zeros` wraps every argument; `perturbed` says that somebody
-  # differentiates with respect to it.
+  # `symbolic_zeros` wraps every argument; `perturbed` is true
+  # where somebody differentiates with respect to it.
   wanted = _Wanted(params=params.perturbed, gate=gate.perturbed)
   params, stats = params.value, stats.value
   out, saved = _scan_forward(static, params, stats, x.value, index.value)
@@ -181,7 +183,7 @@ def _backward(static, residuals, cotangents):
   carry, (dp, dgate) = scan(edge, wiring.begin_back(dy), own, reverse=True)
   dparams = None
   if wanted.params:
-    dparams = _put_drawn(drawn[0], dp, jnp.zeros_like(params))
+    dparams = select_rows(drawn[0], dp[:, None], jnp.zeros_like(params))
   return dparams, None, wiring.end_back(carry), None, dgate, None
 
 
@@ -245,29 +247,23 @@ def _locate(groups, index):
 _run.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
-def _get_drawn(index, bank):
-  """The drawn rows: f[n, length]."""
-  if bank.shape[1] == 1:
-    return bank[:, 0]
-  return jnp.take_along_axis(bank, index[:, None, None], axis=1)[:, 0]
-
-
-def _put_drawn(index, rows, bank):
-  """The bank with its drawn rows replaced: f[n, k, length]."""
-  if bank.shape[1] == 1:
-    return rows[:, None]
-  drawn = jnp.arange(bank.shape[1]) == index[:, None]
-  return jnp.where(drawn[:, :, None], rows[:, None], bank)
-
-
 def _inner(y: jax.Array, dy: jax.Array) -> jax.Array:
   """<y, dy> in float32 at least."""
   dtype = jnp.promote_types(y.dtype, jnp.float32)
   return jnp.sum(y.astype(dtype) * dy.astype(dtype))
 
 
-def scan(body, carry, xs, reverse: bool = False):
-  """`lax.scan`, without a loop where there is one element."""
+def scan(
+  body: Callable, carry: Any, xs: Any, reverse: bool = False
+) -> tuple[Any, Any]:
+  """`lax.scan`, without a loop where there is one element.
+
+  Args:
+    body: function (carry, x) -> (carry, y).
+    carry: first carry.
+    xs: pytree of arrays with a leading axis of one or more elements.
+    reverse: whether to begin with the last element.
+  """
   if len(jax.tree.leaves(xs)[0]) > 1:
     return lax.scan(body, carry, xs, reverse=reverse)
   carry, ys = body(carry, jax.tree.map(lambda leaf: leaf[0], xs))

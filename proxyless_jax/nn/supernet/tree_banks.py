@@ -37,17 +37,17 @@ from proxyless_jax.space import (
 # here, more channels cost next to nothing.
 STEP = 8
 
-# Operations that give zeros in channels in which all that they know is zero.
+# Operations whose output is zero in channels in which input and variables are.
 KEEPS_ZEROS = (AvgPool, Identity, MaxPool, NormSepConv)
 
 
 @dataclasses.dataclass(frozen=True)
 class BlockRun:
-  """Blocks that follow each other and run by one program.
+  """Consecutive blocks that one program runs.
 
   Attributes:
-    blocks: as the space describes them.
-    form: as they are stored: the first one's names, the widths of all.
+    blocks: blocks as the space describes them.
+    form: block that all are stored as, with the names of the first.
   """
 
   blocks: tuple[Block, ...]
@@ -55,7 +55,7 @@ class BlockRun:
 
   @functools.cached_property
   def banks(self) -> tuple[bank.Bank, ...]:
-    """One for each edge outside the trees, then one for the trees' edges."""
+    """A bank for each edge outside the trees, then one for the trees' edges."""
     groups, halves = self.form.conv.op.groups, len(self.form.branch_norms)
     parts = {
       self.form.in_bottleneck.name: (1, groups),
@@ -82,7 +82,10 @@ def _(network: Tree) -> tuple[bank.Bank, ...]:
 
 @functools.lru_cache(maxsize=64)
 def block_runs(space: Tree) -> tuple[BlockRun, ...]:
-  """The runs of a space's blocks.
+  """The runs of a space's blocks, in order.
+
+  Args:
+    space: search space of trees.
 
   Raises:
     ValueError: edges of a block have different candidates.

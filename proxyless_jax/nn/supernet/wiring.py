@@ -6,14 +6,14 @@ them.
 
 A wiring serves two loops: the forward loop over edges, whose carry holds what
 later edges read, and the backward loop, whose carry holds the gradients of
-those arrays. Each has a `begin`, a read and a write for every edge, and an
-`end`. `save` picks what the backward loop needs of the forward one.
+those arrays.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +22,62 @@ from jax import lax
 from proxyless_jax.space.networks.tree import EdgeGraph
 
 
+class Wiring(abc.ABC):
+  """How edges are joined; hashable, since it is a static argument."""
+
+  @abc.abstractmethod
+  def ends(self) -> Any:
+    """What tells the edges apart: arrays with one row per edge, or None."""
+
+  @abc.abstractmethod
+  def begin(self, x: jax.Array) -> jax.Array:
+    """The forward loop's first carry, from the input of the wiring."""
+
+  @abc.abstractmethod
+  def read(self, carry: jax.Array, ends: Any) -> jax.Array:
+    """An edge's input f[b, h, w, c], by its row of `ends`."""
+
+  @abc.abstractmethod
+  def write(self, carry: jax.Array, ends: Any, y: jax.Array) -> jax.Array:
+    """The carry after an edge whose output is y."""
+
+  @abc.abstractmethod
+  def end(self, carry: jax.Array) -> jax.Array:
+    """The output of the wiring, from the last carry."""
+
+  @abc.abstractmethod
+  def save(self, carry: jax.Array, inputs: jax.Array) -> jax.Array:
+    """What the backward loop needs to know the edges' inputs.
+
+    Args:
+      carry: last carry of the forward loop.
+      inputs: f[edges, b, h, w, c]. XLA drops it where it is not used.
+    """
+
+  @abc.abstractmethod
+  def saved_of(self, saved: jax.Array, i: jax.Array, ends: Any) -> jax.Array:
+    """The input of edge i, from what `save` gave."""
+
+  @abc.abstractmethod
+  def begin_back(self, dy: jax.Array) -> jax.Array:
+    """The backward loop's first carry, from the gradient of the output."""
+
+  @abc.abstractmethod
+  def read_back(self, carry: jax.Array, ends: Any) -> jax.Array:
+    """The gradient of an edge's output."""
+
+  @abc.abstractmethod
+  def write_back(self, carry: jax.Array, ends: Any, dx: jax.Array) -> jax.Array:
+    """The carry after an edge whose input's gradient is dx."""
+
+  @abc.abstractmethod
+  def end_back(self, carry: jax.Array) -> jax.Array:
+    """The gradient of the wiring's input, from the last carry."""
+
+
 @dataclasses.dataclass(frozen=True)
-class Line:
-  """Each edge reads what the one before it gives.
+class Line(Wiring):
+  """Each edge reads the output of the one before it.
 
   Attributes:
     shortcut: whether each edge adds its input to its output.
@@ -32,8 +85,8 @@ class Line:
 
   shortcut: bool
 
-  def ends(self) -> None:
-    """What tells the edges apart for the loops: nothing, in a line."""
+  def ends(self):
+    return None
 
   def begin(self, x):
     return x
@@ -50,12 +103,10 @@ class Line:
     return carry
 
   def save(self, carry, inputs):
-    """For the backward pass: the inputs of the edges, one after the other."""
     del carry
     return inputs
 
   def saved_of(self, saved, i, ends):
-    """The input of edge i."""
     del ends
     return lax.dynamic_index_in_dim(saved, i, keepdims=False)
 
@@ -67,6 +118,7 @@ class Line:
     return carry
 
   def write_back(self, carry, ends, dx):
+    # d(x + o(x)) = dy + dx, and the carry is dy.
     del ends
     return carry + dx if self.shortcut else dx
 
@@ -87,11 +139,11 @@ class Ends(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Graph:
+class Graph(Wiring):
   """Edges between the nodes of a graph.
 
-  The backward pass needs one array for each node that edges read, however many
-  edges there are.
+  Its carries hold all nodes, f[nodes, b, h, w, c]. The backward pass needs one
+  array for each node that edges read, however many edges there are.
 
   Attributes:
     edges: nodes that each edge reads and leads to.
@@ -99,15 +151,13 @@ class Graph:
 
   edges: EdgeGraph
 
-  def ends(self) -> Ends:
-    """The nodes of all edges: i32[edges] each."""
+  def ends(self):
     return Ends(
       jnp.array(self.edges.sources, jnp.int32),
       jnp.array(self.edges.targets, jnp.int32),
     )
 
   def begin(self, x):
-    """f[inputs, ...] -> all nodes f[inputs + inner + outputs, ...]."""
     more = (self.edges.inner + self.edges.outputs, *x.shape[1:])
     return jnp.concatenate([x, jnp.zeros(more, x.dtype)])
 
@@ -118,10 +168,11 @@ class Graph:
     return _add_to(carry, ends.target, y)
 
   def end(self, carry):
-    """f[outputs, ...]."""
     return carry[self.edges.read :]
 
   def save(self, carry, inputs):
+    # After the last edge the nodes still hold what edges read: none is written
+    # after it was read.
     del inputs
     return carry[: self.edges.read]
 
@@ -130,6 +181,7 @@ class Graph:
     return lax.dynamic_index_in_dim(saved, ends.source, keepdims=False)
 
   def begin_back(self, dy):
+    # Nodes that edges read collect gradients from zero; outputs have theirs.
     more = (self.edges.read, *dy.shape[1:])
     return jnp.concatenate([jnp.zeros(more, dy.dtype), dy])
 

@@ -72,9 +72,7 @@ def _given(arguments: list[str]) -> Iterator[tuple[str, str | None]]:
 
 def _wrong_file(given: str) -> str:
   """What is wrong with a config that is not there, or that is none."""
-  path = given.partition(":")[0]
-  if path in config_names():
-    return ""
+  path = config_file(given).partition(":")[0]
   if os.path.isdir(path):
     return f"expected a config, got a folder{_known(path)}"
   if not os.path.exists(path):
@@ -155,7 +153,7 @@ def _wrong_value(given: Iterable[tuple[str, str | None]]) -> str:
   return ""
 
 
-def _reads(parser, value: str | None) -> bool:
+def _reads(parser: flags.ArgumentParser, value: str | None) -> bool:
   try:
     return value is None or parser.parse(value) is not None
   except ValueError:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from proxyless_jax.nas.gates import MODES
 from proxyless_jax.run.config import fields
+from proxyless_jax.training.optimizers import OPTIMIZERS
 
 # Forms of a cost, by the algorithm that trains the architecture.
 FORMS = {
@@ -58,10 +59,13 @@ class ArchOptions:
 
   Attributes:
     algorithm: 'gradient' through the gates, or 'reinforce'.
-    lr: learning rate of Adam.
-    b1: decay rate of Adam's first moment.
-    b2: decay rate of Adam's second moment.
-    weight_decay: factor of the parameters that is added to their gradient.
+    optimizer: 'adam', 'adamw', 'lion', or 'sgd', here without momentum; see
+      `nas.optimizers.arch_optimizer`.
+    lr: learning rate.
+    b1: decay rate of the first moment of all but SGD.
+    b2: decay rate of the second moment of all but SGD.
+    weight_decay: factor of the parameters that is added to their gradient; of
+      'adamw' and 'lion', to their update.
     init_scale: standard deviation of the initial parameters.
     mode: gates of the gradient's paths, 'full' (all candidates) or 'two'.
     samples: paths that REINFORCE draws for one update.
@@ -77,6 +81,7 @@ class ArchOptions:
   """
 
   algorithm: str = "gradient"
+  optimizer: str = "adam"
   lr: float = 1e-3
   b1: float = 0.0
   b2: float = 0.999
@@ -94,6 +99,7 @@ class ArchOptions:
   def __post_init__(self) -> None:
     fields.one_of("search.arch.algorithm", self.algorithm, tuple(FORMS))
     fields.one_of("search.arch.mode", self.mode, MODES)
+    fields.one_of("search.arch.optimizer", self.optimizer, OPTIMIZERS)
     for field in ("samples", "lr", "every"):
       fields.positive(f"search.arch.{field}", getattr(self, field))
     fields.divides(
@@ -125,9 +131,14 @@ class SearchOptions:
     warmup_lr: learning rate at the start of the warm-up; a cosine takes it to
       zero.
     lr: learning rate at the start of the search that follows, likewise.
+    optimizer: 'sgd', 'adam', 'adamw' or 'lion', see
+      `training.optimizers.weight_optimizer`.
     momentum: momentum of SGD.
-    nesterov: whether the momentum is Nesterov's.
-    weight_decay: factor of the weights that is added to their gradient.
+    nesterov: whether SGD's momentum is Nesterov's.
+    b1: decay rate of the first moment of all but SGD.
+    b2: decay rate of the second moment of all but SGD.
+    weight_decay: factor of the weights that is added to their gradient; of
+      'adamw' and 'lion', to their update.
     label_smoothing: share of the labels that is spread over all classes.
     path_per_device: whether each device draws paths of its own, instead of one
       path for all.
@@ -142,8 +153,11 @@ class SearchOptions:
   epochs: float = 120.0
   warmup_lr: float = 0.05
   lr: float = 0.025
+  optimizer: str = "sgd"
   momentum: float = 0.9
   nesterov: bool = True
+  b1: float = 0.9
+  b2: float = 0.999
   weight_decay: float = 4e-5
   label_smoothing: float = 0.1
   path_per_device: bool = False
@@ -158,8 +172,9 @@ class SearchOptions:
     )
     for field in ("warmup_epochs", "warmup_lr", "weight_decay"):
       fields.not_negative(f"search.{field}", getattr(self, field))
-    fields.fraction("search.label_smoothing", self.label_smoothing)
-    fields.fraction("search.momentum", self.momentum)
+    fields.one_of("search.optimizer", self.optimizer, OPTIMIZERS)
+    for field in ("label_smoothing", "momentum", "b1", "b2"):
+      fields.fraction(f"search.{field}", getattr(self, field))
     for name, cost in self.costs.items():
       self._check_cost(name, cost)
 
@@ -202,9 +217,14 @@ class TrainOptions:
     lr: highest learning rate; a cosine takes it to zero.
     lr_warmup_epochs: epochs at the start in which the learning rate rises
       linearly; none as published at batch 256, some for large batches.
+    optimizer: 'sgd', 'adam', 'adamw' or 'lion', see
+      `training.optimizers.weight_optimizer`.
     momentum: momentum of SGD.
-    nesterov: whether the momentum is Nesterov's.
-    weight_decay: factor of the weights that is added to their gradient.
+    nesterov: whether SGD's momentum is Nesterov's.
+    b1: decay rate of the first moment of all but SGD.
+    b2: decay rate of the second moment of all but SGD.
+    weight_decay: factor of the weights that is added to their gradient; of
+      'adamw' and 'lion', to their update.
     kernels_only: whether weight decay leaves out batch norm, as published, and
       biases, of which only the classifier has one.
     label_smoothing: share of the labels that is spread over all classes.
@@ -225,8 +245,11 @@ class TrainOptions:
   epochs: float = 300.0
   lr: float = 0.05
   lr_warmup_epochs: float = 0.0
+  optimizer: str = "sgd"
   momentum: float = 0.9
   nesterov: bool = True
+  b1: float = 0.9
+  b2: float = 0.999
   weight_decay: float = 4e-5
   kernels_only: bool = True
   label_smoothing: float = 0.1
@@ -247,8 +270,10 @@ class TrainOptions:
         f"train.lr_warmup_epochs = {self.lr_warmup_epochs}: expected below "
         f"train.epochs = {self.epochs}"
       )
+    fields.one_of("train.optimizer", self.optimizer, OPTIMIZERS)
     for field in (
-      *("label_smoothing", "dropout", "drop_path", "ema_decay", "momentum"),
+      *("label_smoothing", "dropout", "drop_path", "ema_decay"),
+      *("momentum", "b1", "b2"),
     ):
       fields.fraction(f"train.{field}", getattr(self, field))
 

@@ -206,7 +206,7 @@ class Checkpoints(contextlib.AbstractContextManager):
       found = "; ".join(f"step {step}: {why}" for step, why in damages.items())
       raise OSError(
         f"every checkpoint in {self._directory} is damaged ({found}): bring "
-        "one back from a copy, or delete the folder to start anew"
+        "one back from a copy, or delete the folder to start again"
       )
     return None
 

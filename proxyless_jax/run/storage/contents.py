@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from proxyless_jax.run.storage.workdir import reached, read_json, write_json
+from proxyless_jax.run.storage.json_files import read_json, write_json
+from proxyless_jax.run.storage.workdir import reached
 
 CLASSES_FILE, DATA_FILE = "classes.json", "data.json"
 STAGES = ("search", "train")
@@ -63,7 +64,9 @@ def keep_contents(
   # A test part that is split from the training images changes with them.
   split = "test" not in contents
   _check_begun(workdir, kept, contents, STAGES if split else stages)
-  now, notes = kept | dict.fromkeys(stages, contents["train"]), []
+  now, notes = dict(kept), []
+  for stage in stages:
+    now[stage] = contents["train"]  # Absent where no stage needs it.
   if not split:
     now["test"] = contents["test"]
     if "test" in kept and kept["test"] != now["test"]:

@@ -1,4 +1,4 @@
-"""The folder of a run: claimed for one config, with JSON that is always whole.
+"""The folder of a run: its path, its config, its lock.
 
 A run that is started again resumes from its workdir. With another config it
 would silently mix two experiments, so that this is refused, except for fields
@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+
+from proxyless_jax.run.storage.json_files import plain, read_fields, write_json
 
 CONFIG_FILE, CHANGES_FILE = "config.json", "config_changes.jsonl"
 # Parts of a local path that Orbax and TensorStore misinterpret.
@@ -89,7 +89,7 @@ def claim(
     OSError: `workdir` cannot be made or written.
   """
   workdir = os.path.abspath(workdir)
-  config = _plain(config, "config")
+  config = plain(config, "config")
   make_folder(workdir)
   path = os.path.join(workdir, CONFIG_FILE)
   if not os.path.exists(path):
@@ -120,7 +120,7 @@ def reached(workdir: str | os.PathLike) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def alone(workdir: str | os.PathLike) -> Iterator[None]:
+def locked(workdir: str | os.PathLike) -> Iterator[None]:
   """Keeps two processes from taking steps in one workdir; made where missing.
 
   The lock ends with the process, however that ends. On a file system without
@@ -141,61 +141,6 @@ def alone(workdir: str | os.PathLike) -> Iterator[None]:
     except OSError:
       pass
     yield
-
-
-def write_json(path: str | os.PathLike, obj: Any) -> None:
-  """Writes `obj` as JSON; a kill leaves the old file or the new one.
-
-  Args:
-    path: path of the file, in a folder that exists.
-    obj: a config as in `claim`, or a value that such a config may have.
-
-  Raises:
-    ValueError: a NaN, an infinity, or a value of a type that JSON does not
-      have; names its dotted path.
-  """
-  path = os.fspath(path)
-  text = json.dumps(_plain(obj, os.path.basename(path)), indent=2)
-  temporary = path + ".tmp"
-  with open(temporary, "w", encoding="utf-8") as file:
-    file.write(text + "\n")
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
-
-
-def read_json(path: str | os.PathLike) -> Any:
-  """The value that `write_json` wrote, tuples as lists.
-
-  Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: it is not JSON.
-  """
-  with open(path, encoding="utf-8") as file:
-    text = file.read()
-  try:
-    return json.loads(text)
-  except ValueError as error:
-    raise ValueError(
-      f"{os.fspath(path)}: expected JSON ({error}), got {text[:60]!r}; "
-      "restore the file, or move it away"
-    ) from error
-
-
-def read_fields(path: str | os.PathLike) -> dict:
-  """The JSON object in a file.
-
-  Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: it is not JSON, or another value than an object.
-  """
-  fields = read_json(path)
-  if not isinstance(fields, dict):
-    raise ValueError(
-      f"{os.fspath(path)}: expected a JSON object, such as {{...}}, got "
-      f"{json.dumps(fields)[:60]}; restore the file, or move it away"
-    )
-  return fields
 
 
 def _check_named(workdir: object) -> None:
@@ -239,28 +184,6 @@ def make_folder(workdir: str) -> None:
       f"({error.strerror or error}); change its permissions, or name another "
       "workdir"
     ) from error
-
-
-def _plain(value, name: str):
-  """`value` as JSON reads it back, or an error that names the field."""
-  if isinstance(value, Mapping):
-    for key in value:
-      if not isinstance(key, str):
-        raise ValueError(f"{name}: expected keys that are str, got {key!r}")
-    return {key: _plain(item, f"{name}.{key}") for key, item in value.items()}
-  if isinstance(value, list | tuple):
-    return [_plain(item, f"{name}[{i}]") for i, item in enumerate(value)]
-  if isinstance(value, float) and not math.isfinite(value):
-    raise ValueError(
-      f"{name} = {value}: expected a finite number, since JSON has no other; "
-      "use None, or a str"
-    )
-  if value is not None and not isinstance(value, bool | int | float | str):
-    raise ValueError(
-      f"{name} = {value!r}: expected bool, int, float, str, None, or lists "
-      f"and dicts of them, got {type(value).__name__}; convert it"
-    )
-  return value
 
 
 def _changes(saved: dict, config: dict) -> dict[str, tuple]:

@@ -1,9 +1,8 @@
 """Networks from the `net.config` files of ProxylessNAS's authors.
 
-JSON as their PyTorch networks write it of themselves (github.com:
-mit-han-lab/proxylessnas; mit-han-lab/mcunet and han-cai/files have more of the
-same form). Every field is read: what has no place in a network of ours is
-refused by name.
+JSON that their PyTorch networks write (github.com: mit-han-lab/proxylessnas;
+mit-han-lab/mcunet and han-cai/files have more of the same form). Every field is
+read: one without an equivalent in our networks is refused by name.
 """
 
 from __future__ import annotations
@@ -32,12 +31,13 @@ def network_from_net_config(
   """The architecture that a `net.config` describes, equal to that of the zoo.
 
   Args:
-    data: what its JSON text holds.
+    data: contents of the file.
     image_size, channels, classes: of the data, in place of those of the file;
       see `load_network`.
 
   Raises:
-    ValueError: names the field, its value and what is supported.
+    ValueError: an unsupported field; the message names the field, its value and
+      the supported ones.
   """
   fields = Fields("", data)
   read = READERS[fields.only("name", *READERS, absent=None)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-LONGEST = 60  # Characters of a value in an error.
+from proxyless_jax.space.checks import is_positive
+
+LONGEST = 60  # Characters of a value that an error shows.
 FIRST = object()
 
 
@@ -13,7 +15,8 @@ class Fields:
   """An object of a file, whose fields are read one by one.
 
   Attributes:
-    where: its path in the file, such as 'blocks[3].shortcut'; '' for the whole.
+    where: path of the object in the file, such as 'blocks[3].shortcut'; '' for
+      the whole file.
   """
 
   def __init__(self, where: str, value: object):
@@ -29,7 +32,7 @@ class Fields:
     return f"{self.where}.{field}" if self.where else field
 
   def get(self, field: str, absent: Any = None) -> Any:
-    """The value of a field; `absent` where there is no such field."""
+    """The value of a field; `absent` where the file lacks the field."""
     self._read[field] = None
     return self._values.get(field, absent)
 
@@ -43,12 +46,12 @@ class Fields:
     raise ValueError(f"{self.at(field)} = {value}: expected {expected}")
 
   def only(self, field: str, *values: Any, absent: Any = FIRST) -> Any:
-    """A field that may have none but these values.
+    """The value of a field with few supported values.
 
     Args:
-      field: its name.
-      *values: what has a place in a network of ours.
-      absent: what a file without the field means; by default the first of
+      field: name of the field.
+      *values: supported values.
+      absent: value for a file without the field; by default the first of
         `values`.
     """
     value = self.get(field, values[0] if absent is FIRST else absent)
@@ -59,13 +62,13 @@ class Fields:
   def whole(self, field: str, absent: int | None = None) -> int:
     """A positive integer."""
     value = self.get(field, absent)
-    self.expect(_positive(value), field, "a positive integer")
+    self.expect(is_positive(value), field, "a positive integer")
     return value
 
   def odd(self, field: str, absent: int | None = None) -> int:
-    """The size of a kernel that has a centre."""
+    """An odd positive integer: the size of a kernel."""
     value = self.get(field, absent)
-    fits = _positive(value) and value % 2
+    fits = is_positive(value) and value % 2
     self.expect(fits, field, "an odd positive integer")
     return value
 
@@ -73,15 +76,15 @@ class Fields:
     """A number of channels, which some files put into a list.
 
     Args:
-      field: its name.
-      given: what it must be: the layer before gives so many.
+      field: name of the field.
+      given: expected number, the width of the layer before it; None for any.
     """
     value = self.get(field)
     if isinstance(value, list) and len(value) == 1:
       (value,) = value
-    self.expect(_positive(value), field, "a positive integer")
+    self.expect(is_positive(value), field, "a positive integer")
     fits = given is None or value == given
-    self.expect(fits, field, f"{given}, what the layer before it gives")
+    self.expect(fits, field, f"{given}, the width of the layer before it")
     return value
 
   def inner(self, field: str) -> Fields:
@@ -91,11 +94,11 @@ class Fields:
     return Fields(self.at(field), value)
 
   def inner_or_none(self, field: str) -> Fields | None:
-    """An object; None where the file has null, or nothing."""
+    """An object; None where the file has null, or lacks the field."""
     return None if self.get(field) is None else self.inner(field)
 
   def inner_list(self, field: str) -> list[Fields]:
-    """Objects."""
+    """A list of objects."""
     values = self.get(field)
     self.expect(isinstance(values, list), field, "a list of objects")
     return [
@@ -103,11 +106,11 @@ class Fields:
     ]
 
   def overridden(self, fields: dict[str, Any]) -> Fields:
-    """The object with other values for some fields."""
+    """The same object with other values for some fields."""
     return Fields(self.where, {**self._values, **fields})
 
   def done(self) -> None:
-    """Raises a ValueError where the file says more than has been read."""
+    """Raises a ValueError for a field that has not been read."""
     unknown = [field for field in self._values if field not in self._read]
     if unknown:
       raise ValueError(
@@ -117,10 +120,6 @@ class Fields:
 
 
 def shown(value: object) -> str:
-  """A value as the file has it, cut where it is long."""
+  """A value as JSON, cut where it is long."""
   text = json.dumps(value)
   return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
-
-
-def _positive(value: object) -> bool:
-  return type(value) is int and value > 0

@@ -1,6 +1,6 @@
 """Layers of a `net.config` that both families have.
 
-What a file leaves out has the default of the authors' code.
+Fields that a file lacks have the defaults of the authors' code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CONVOLUTIONS = ("ConvLayer", "DepthConvLayer")
 
 
 class BatchNorms(NamedTuple):
-  """What a file says of all batch norms of a network."""
+  """Epsilon and momentum of all batch norms of a network."""
 
   epsilon: float
   momentum: float
@@ -26,12 +26,12 @@ class BatchNorms(NamedTuple):
 def batch_norms(data: Fields, epsilon: float) -> BatchNorms:
   """The field 'bn'.
 
-  Args:
-    data: the file.
-    epsilon: of a file that says nothing.
-
   PyTorch's momentum is the share of the new statistics, Flax's and ours that
   of the old ones.
+
+  Args:
+    data: contents of the file.
+    epsilon: epsilon for a file without the field.
   """
   if data.get("bn") is None:
     return BatchNorms(epsilon, 0.9)
@@ -47,20 +47,23 @@ def batch_norms(data: Fields, epsilon: float) -> BatchNorms:
 
 
 def kind(fields: Fields, *kinds: str) -> str:
-  """Which layer it is."""
+  """The kind of a layer."""
   return fields.only("name", *kinds, absent=None)
 
 
 def plain(
   fields: Fields, order: str, *, norm: bool, acts: tuple[str | None, ...]
 ) -> str | None:
-  """What all layers of maps say; gives the activation.
+  """Reads the fields that all layers of maps have.
 
   Args:
-    fields: the layer.
-    order: of batch norm, activation and weights.
-    norm: whether it has a batch norm.
-    acts: the activations that it may have.
+    fields: fields of the layer.
+    order: expected order of batch norm, activation and weights.
+    norm: whether the layer should have a batch norm.
+    acts: activations that it may have.
+
+  Returns:
+    The activation.
   """
   convolves = fields.get("name") in CONVOLUTIONS
   fields.only("use_bn", norm, absent=convolves)
@@ -72,7 +75,7 @@ def plain(
 
 
 def end_of_conv(fields: Fields, dilations: tuple[int, ...] = (1,)) -> None:
-  """What a convolution may say beside what has been read."""
+  """Reads the other fields of a convolution."""
   fields.only("dilation", *dilations)
   # Over one group it changes nothing; of more, the caller has read it.
   fields.only("has_shuffle", False, True)
@@ -82,20 +85,20 @@ def end_of_conv(fields: Fields, dilations: tuple[int, ...] = (1,)) -> None:
 
 
 def unchanged(fields: Fields, features: int) -> None:
-  """The end of a layer that keeps the channels."""
+  """Reads the other fields of a layer that keeps the channels."""
   fields.channels("in_channels", features)
   fields.channels("out_channels", features)
   fields.done()
 
 
 def identity(fields: Fields, features: int) -> None:
-  """An IdentityLayer that gives its input; its kind is read already."""
+  """Reads an IdentityLayer whose kind has been read already."""
   plain(fields, ORDERS[0], norm=False, acts=(None,))
   unchanged(fields, features)
 
 
 def is_identity(fields: Fields, features: int) -> bool:
-  """Whether a shortcut is one: ZeroLayer is none."""
+  """Whether a shortcut is an identity; a ZeroLayer is no shortcut."""
   if kind(fields, "IdentityLayer", "ZeroLayer") == "IdentityLayer":
     identity(fields, features)
     return True
@@ -110,9 +113,9 @@ def classifier(
   """The LinearLayer at the end.
 
   Args:
-    chain: to add it to.
-    fields: the layer.
-    classes: of the data; None for those of the file.
+    chain: chain to add it to.
+    fields: fields of the layer.
+    classes: number of classes; None for that of the file.
   """
   kind(fields, "LinearLayer")
   fields.channels("in_features", chain.features)

@@ -42,13 +42,13 @@ def pyramid_tree_net(
 ) -> Tree:
   """The tree network: see `network_from_net_config`; named as in the zoo.
 
-  Rates of dropping paths and cells must be 0: their code scales by them in
-  evaluation too.
+  The rates of dropping paths and cells must be 0: the authors' code scales by
+  them in evaluation too.
   """
   norms = batch_norms(data, epsilon=1e-5)
   data.only("cell_drop_rate", 0)
   data.get("cell_drop_scheme")  # Of the rate, which is 0.
-  # What all nodes below a block's cell have, in place of what they say.
+  # Fields of all nodes below a block's cell, in place of their own.
   common = data.get("tree_node_config", {})
   data.expect(isinstance(common, dict), "tree_node_config", "an object")
   blocks = data.inner_list("blocks")
@@ -104,9 +104,9 @@ def _end(
   """Batch norm, activation, and the average of the last map.
 
   Args:
-    chain: to add the norm to; the average is the classifier's.
-    fields: a TransitionBlock.
-    epsilon: of the batch norm.
+    chain: chain to add the norm to; the average belongs to the classifier.
+    fields: fields of a TransitionBlock.
+    epsilon: epsilon of the batch norm.
     any_size: whether the last map may have another size than in the file.
   """
   (pool,) = _transition(fields, "PoolingLayer")
@@ -127,11 +127,10 @@ class _BlockReader:
   """Reads a ResidualTreeBlock.
 
   Attributes:
-    name: of the block.
-    chain: that it is added to.
-    epsilon: of its batch norms.
-    common: what nodes from the root of the trees on have, in place of what
-      they say.
+    name: name of the block.
+    chain: chain that it is added to.
+    epsilon: epsilon of its batch norms.
+    common: fields of all nodes of the trees, in place of their own.
   """
 
   name: str
@@ -140,6 +139,7 @@ class _BlockReader:
   common: dict[str, Any]
 
   def read(self, fields: Fields) -> Block:
+    """The block that these fields describe."""
     kind(fields, "ResidualTreeBlock")
     fields.only("cell_drop_rate", 0)
     fields.only("final_bn", True, absent=None)

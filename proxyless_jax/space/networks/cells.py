@@ -1,4 +1,4 @@
-"""CellNetwork: cells, each of which takes the outputs of the two before it.
+"""CellNetwork: cells, each of which reads the outputs of the two before it.
 
     x_0, x_1 = inputs(the output of the cell before the last, of the last)
     x_{n+2}  = sum_p path_np(x_source)                     node n
@@ -35,8 +35,8 @@ class Path:
   """Edges that follow one another, from a state of a cell.
 
   Attributes:
-    source: the state: 0 and 1 are the inputs, then come the nodes.
-    edges: with one operation each; none for an identity.
+    source: index of the state: 0 and 1 are the inputs, then come the nodes.
+    edges: edges with one operation each; none for an identity.
   """
 
   source: int
@@ -64,7 +64,7 @@ class Path:
         getattr(first, field) == value,
         f"edge {first.name!r}: {field}",
         getattr(first, field),
-        f"{value}, what state {self.source} of {where} has",
+        f"{value}, as state {self.source} of {where} has",
       )
     return Shape(last.size_out, last.features_out)
 
@@ -76,7 +76,7 @@ class Cell:
   Attributes:
     inputs: two paths: from the output of the cell before the last (source 0),
       and from that of the last (source 1).
-    nodes: the paths that each node adds up.
+    nodes: paths that each node adds up.
     outputs: paths whose outputs are concatenated.
   """
 
@@ -103,8 +103,8 @@ class Cell:
     """The shape of its output; a ValueError where anything does not fit.
 
     Args:
-      before: the outputs of the cell before the last and of the last.
-      where: the cell's name, for errors.
+      before: shapes of the outputs of the cell before the last and of the last.
+      where: name of the cell, for errors.
     """
     states = [path.shape(before, f"{where} inputs") for path in self.inputs]
     for i, paths in enumerate(self.nodes):
@@ -119,12 +119,12 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class CellNetwork(Network):
-  """A stem, cells, a head. Nothing in it is searched.
+  """A stem, cells, a head. It has no searched edges.
 
   Attributes:
-    before: the stem: edges that follow one another.
-    cells: at least one.
-    after: from the last cell's output to the logits.
+    before: edges of the stem, which follow one another.
+    cells: one or more cells.
+    after: edges from the last cell's output to the logits.
     bn_momentum: see `Network`.
   """
 
@@ -143,7 +143,7 @@ class CellNetwork(Network):
     check_names(self.layers)
     self._check_shapes()
 
-  def _check_shapes(self):
+  def _check_shapes(self) -> None:
     stem = Path(0, self.before).edges[-1]
     before = [Shape(stem.size_out, stem.features_out)] * 2
     for i, cell in enumerate(self.cells):

@@ -21,7 +21,7 @@ class Chain(Network):
 
   Attributes:
     before: edges with one operation each, such as the stem.
-    edges: the searched edges; `choose` takes one choice for each.
+    edges: searched edges; `choose` takes one choice for each.
     after: edges with one operation each, such as head and classifier.
     bn_momentum: see `Network`.
   """

@@ -1,7 +1,8 @@
-"""Genotypes: two kinds of cell as text, and the networks of cells they make.
+"""Genotypes: two kinds of cell as text, and the networks made of them.
 
-A stem, then three stages of normal cells, a reduction before the second and
-the third, which halves the map and doubles the filters; then the classifier.
+A network has a stem, then three stages of normal cells, with a reduction before
+the second and the third, which halves the map and doubles the filters, then the
+classifier.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from proxyless_jax.space.checks import expect
+from proxyless_jax.space.checks import check_positive, expect
 from proxyless_jax.space.edge import Edge, Op, Size
 from proxyless_jax.space.networks.cells import Cell, CellNetwork, Path, Shape
 from proxyless_jax.space.networks.chain import ChainBuilder
@@ -20,7 +21,6 @@ from proxyless_jax.space.ops.cell import (
   SepConv,
 )
 from proxyless_jax.space.ops.common import AvgPool, MaxPool, Relu
-from proxyless_jax.space.ops.mobile import Classifier
 
 POOLS = {"avg_3": AvgPool(3), "max_3": MaxPool(3), "max_2": BlockMaxPool()}
 # Separable convolutions: kernel, dilation, how many of them in a row.
@@ -38,14 +38,14 @@ BOTTLENECK = 4
 
 @dataclasses.dataclass(frozen=True)
 class Genotype:
-  """What a search found: the wiring of a normal cell and of a reduction.
+  """The result of a search: the wiring of a normal cell and of a reduction.
 
   Attributes:
-    normal, reduction: a line a node, of {operation}:{state} pairs, which are
+    normal, reduction: a line per node, of {operation}:{state} pairs, which are
       added. States 0 and 1 are the outputs of the cell before the last and of
       the last, then come the nodes. Operations: skip, conv_1, conv_3 (through a
       bottleneck), and those of `POOLS` and `SEPARABLE`.
-    normal_outputs, reduction_outputs: the states that are concatenated.
+    normal_outputs, reduction_outputs: states that are concatenated.
   """
 
   normal: str
@@ -56,15 +56,15 @@ class Genotype:
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-  """In what networks of cells differ besides their genotypes.
+  """The differences between networks of cells besides their genotypes.
 
   Attributes:
     epsilon: of every batch norm.
-    strided_skip: what a skip is where it must halve the map: 'conv' (ReLU and
-      a 1x1 convolution), 'reduce' or 'relu_reduce' (factorised reduction).
-    last_convs: 1x1 convolutions that the last cell's output goes through.
+    strided_skip: form of a skip that must halve the map: 'conv' (ReLU and a
+      1x1 convolution), 'reduce' or 'relu_reduce' (factorised reduction).
+    last_convs: number of 1x1 convolutions of each cell's state 1.
     raw_first: whether the first cell's state 0 is the stem's output itself,
-      whatever its width, and any state 0 that fits is taken as it is.
+      whatever its width, and whether any state 0 that fits is used as it is.
     relu_head: whether there is a ReLU before the pooling at the end.
   """
 
@@ -80,6 +80,7 @@ class Style:
 
   @property
   def conv(self) -> CellConv:
+    """The 1x1 convolution."""
     return CellConv(1, epsilon=self.epsilon)
 
 
@@ -96,22 +97,20 @@ def cell_network(
   """A network of a genotype's cells.
 
   Args:
-    genotype: its cells.
-    style: how their operations are made.
-    images: size, channels and classes.
-    cells: normal cells in each of the three stages.
-    filters: of the first stage's operations.
-    stem_filters: of the 3x3 convolution at the beginning, which has stride 2
-      where there are `stem_reductions`.
-    stem_reductions: reduction cells before the first stage, at a half, a
-      quarter, ... of its filters.
+    genotype: wiring of the cells.
+    style: form of their operations.
+    images: size, channels and classes of the data.
+    cells: number of normal cells in each of the three stages.
+    filters: width of the first stage's operations.
+    stem_filters: width of the 3x3 convolution at the beginning, which has
+      stride 2 where there are `stem_reductions`.
+    stem_reductions: number of reduction cells before the first stage, at a
+      half, a quarter, ... of its filters.
 
   Raises:
     ValueError: names the field, the value, and what was expected.
   """
-  for field, value in (("cells", cells), ("filters", filters)):
-    positive = type(value) is int and value > 0
-    expect(positive, field, value, "a positive integer")
+  check_positive(cells=cells, filters=filters)
   multiple = 2**stem_reductions
   even = filters % multiple == 0
   expect(even, "filters", filters, f"a multiple of {multiple}")
@@ -126,11 +125,15 @@ def cell_network(
     cell = _CellBuilder(genotype, style, f"cell{len(made)}", width, reduces)
     made.append(cell.build(shapes, first=not made))
     shapes = [shapes[1], made[-1].shape(shapes, cell.name)]
-  chain = ChainBuilder(shapes[1].features, shapes[1].size)
-  head = [("head", Relu(), chain.features)] if style.relu_head else []
-  head.append(("classifier", Classifier(), classes))
-  after = tuple(chain.add(name, (op,), width) for name, op, width in head)
+  after = _head(shapes[1], style, classes)
   return CellNetwork(before, tuple(made), after)
+
+
+def _head(last: Shape, style: Style, classes: int) -> tuple[Edge, ...]:
+  """The edges after the last cell."""
+  chain = ChainBuilder(last.features, last.size)
+  relu = [chain.add("head", (Relu(),), last.features)] * style.relu_head
+  return (*relu, chain.add_classifier(classes))
 
 
 def _plan(
@@ -152,8 +155,8 @@ class _CellBuilder:
 
   Attributes:
     genotype, style: as in `cell_network`.
-    name: the prefix of its edges' names.
-    width: filters of its operations.
+    name: prefix of the names of its edges.
+    width: width of its operations.
     reduces: whether it is a reduction.
   """
 
@@ -164,6 +167,7 @@ class _CellBuilder:
   reduces: bool
 
   def build(self, before: list[Shape], first: bool) -> Cell:
+    """The cell that follows cells of these output shapes."""
     wiring, outputs = self.genotype.normal, self.genotype.normal_outputs
     if self.reduces:
       wiring = self.genotype.reduction

@@ -5,8 +5,8 @@ architecture is a `Network` whose edges have one. Deriving is `choose`.
 Everything here is hashable and made of ints, strings and tuples, so a network
 can be a static argument of a jitted function and a key of a cache.
 
-A family of networks is a subclass that says in which structure its edges lie:
-`chain.Chain` is one.
+A family of networks is a subclass that defines how its edges are connected,
+such as `chain.Chain`.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ VERSION = 1
 
 
 class Network(abc.ABC):
-  """What all families of networks have.
+  """The interface of all families of networks.
 
-  A family is a frozen dataclass whose fields hold edges, in tuples or in
-  frozen dataclasses of its own; JSON both ways follows from that.
+  A family is a frozen dataclass with fields of edges, in tuples or in frozen
+  dataclasses of its own; JSON in both directions follows from that.
 
   Attributes:
-    family: its name in JSON.
-    edges: the searched edges; `choose` takes one choice for each.
-    bn_momentum: of the running statistics of all its batch norms, where
-      `build` is not told otherwise: the share that a step keeps of them. It is
-      the network's, not an operation's: published files have one for all.
+    family: name of the family in JSON.
+    edges: searched edges; `choose` takes one choice for each.
+    bn_momentum: momentum of the running statistics of all batch norms, the
+      share of them that a step keeps, unless `build` gets another one. It
+      belongs to the network, since published files have one for all.
   """
 
   family: ClassVar[str]
@@ -55,7 +55,7 @@ class Network(abc.ABC):
 
   @abc.abstractmethod
   def with_edges(self, edges: tuple[Edge, ...]) -> Network:
-    """The same network with others in the place of the searched edges."""
+    """The same network with other edges in place of the searched ones."""
 
   @property
   def image_size(self) -> Size:
@@ -69,15 +69,17 @@ class Network(abc.ABC):
 
   @property
   def channels(self) -> int:
+    """Channels of the images."""
     return self.layers[0].features_in
 
   @property
   def classes(self) -> int:
+    """Number of classes: the width of the logits."""
     return self.layers[-1].features_out
 
   @property
   def drops_paths(self) -> bool:
-    """Whether drop path has anything to drop in it."""
+    """Whether the network has anything that drop path can drop."""
     return True
 
   @property
@@ -94,10 +96,10 @@ class Network(abc.ABC):
     """The architecture with the given candidate on each searched edge.
 
     Args:
-      choices: one name or one index per edge of `edges`, in order.
+      choices: name or index of a candidate per edge of `edges`, in order.
 
     Raises:
-      ValueError: a wrong number of choices, or a choice that an edge lacks.
+      ValueError: a wrong number of choices, or an unknown candidate.
     """
     check_sequence("choices", choices, "names or indices, one per edge")
     if len(choices) != len(self.edges):
@@ -112,7 +114,7 @@ class Network(abc.ABC):
     return self.with_edges(chosen)
 
   def __str__(self) -> str:
-    """A short table: a summary, then a line per edge."""
+    """A short table: a summary, then a line per edge (`edge_table`)."""
     h, w, c = self.image_shape
     first = (
       f"{type(self).__name__} of {h}x{w}x{c} images, {self.classes} classes"
@@ -120,13 +122,10 @@ class Network(abc.ABC):
     if self.is_architecture:
       first += f": {parameters(self):,} parameters, {macs(self):,} MACs"
     else:
-      count = sum(len(edge.ops) > 1 for edge in self.edges)
-      first += f": {count} searched edges, {self._size_text()} architectures"
+      size = math.prod(len(edge.ops) for edge in self.edges)
+      shown = f"{size:,}" if size < 10**9 else f"10^{self.log10_size:.1f}"
+      first += f": {shown} architectures"
     return f"{first}\n{edge_table(self.layers)}"
-
-  def _size_text(self) -> str:
-    size = math.prod(len(edge.ops) for edge in self.edges)
-    return f"{size:,}" if size < 10**9 else f"10^{self.log10_size:.1f}"
 
   def to_json(self, path: str | os.PathLike | None = None) -> str:
     """The description as JSON text, also written to `path` where given."""
@@ -154,30 +153,30 @@ def families() -> dict[str, type[Network]]:
 
 
 def parameters(network: Network) -> int:
-  """Trainable parameters of an architecture."""
+  """Number of trainable parameters of an architecture."""
   check_network("network", network)
   return sum(edge.op.parameters(edge) for edge in network.layers)
 
 
 def macs(network: Network) -> int:
-  """Multiply-accumulates of an architecture for one example."""
+  """Number of multiply-accumulates of an architecture for one example."""
   check_network("network", network)
   return sum(edge.op.macs(edge) for edge in network.layers)
 
 
 def check_network(field: str, value: object) -> None:
-  """Raises a ValueError for what is no network; names the argument."""
+  """Raises a ValueError for anything but a network; names the argument."""
   if isinstance(value, Network):
     return
   got = repr(value) if isinstance(value, str) else type(value).__name__
   raise ValueError(
     f"{field} is {got}: expected a network, such as pj.zoo(name), "
-    "pj.load_network(path) or pj.mobile_space() gives"
+    "pj.load_network(path) or pj.mobile_space() returns"
   )
 
 
 def check_momentum(value: float) -> None:
-  """Raises a ValueError for what is no momentum of running statistics."""
+  """Raises a ValueError for an invalid momentum of running statistics."""
   fits = type(value) is float and 0.0 <= value < 1.0
   expected = "a float of 0 or more, below 1 (PyTorch's is 1 minus it)"
   expect(fits, "bn_momentum", value, expected)
@@ -199,5 +198,5 @@ def check_joint(one: Edge, next_: Edge) -> None:
     if getattr(next_, field) != out:
       raise ValueError(
         f"edge {next_.name!r}: {field} = {getattr(next_, field)}: "
-        f"expected {out}, what edge {one.name!r} gives"
+        f"expected {out}, as the output of edge {one.name!r}"
       )

@@ -8,9 +8,9 @@ convolution is followed by trees, one for each half of its channels:
     y_h    = branch_norm_h(tree_h(y_h)) + y_h    for each half h of y's channels
     block  = final_norm(out_bottleneck(sum_h y_h)) + shortcut(x)
 
-A node of a tree gives its input to each of its edges, and adds what comes back
-from below them: so a tree is the sum of its lowest edges. The shortcut pools
-where the block has a stride, and appends zeros for the channels that x lacks.
+A node of a tree passes its input to each of its edges, and adds their outputs:
+so a tree is the sum of its lowest edges. The shortcut pools where the block has
+a stride, and appends zeros for the channels that x lacks.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class Block:
   """A bottleneck block with a tree for each part of its channels.
 
   Attributes:
-    in_bottleneck: 1x1, to the block's width.
-    conv: 3x3 in groups, to the width of each half; has the block's stride,
-      and the channel shuffle where there is one.
-    edges: the searched ones, level by level from the top; in a level, those
-      of the first half first. Edge i of a level lies below edge i // branches
-      of the level above it.
-    branch_norms: one for each half.
-    out_bottleneck: 1x1.
-    final_norm: before the shortcut is added.
-    branches: edges below each node.
+    in_bottleneck: 1x1 convolution to the block's width.
+    conv: 3x3 convolution in groups to the width of all halves; has the block's
+      stride, and the channel shuffle where there is one.
+    edges: searched edges, level by level from the top; in a level, those of the
+      first half first. Edge i of a level lies below edge i // branches of the
+      level above it.
+    branch_norms: batch norm of each half.
+    out_bottleneck: 1x1 convolution.
+    final_norm: batch norm before the shortcut is added.
+    branches: number of edges below each node.
   """
 
   in_bottleneck: Edge
@@ -76,7 +76,7 @@ class Block:
         f"{self.in_bottleneck.features_in} channels"
       )
 
-  def _check_levels(self):
+  def _check_levels(self) -> None:
     count, nodes = 0, len(self.branch_norms)
     while count < len(self.edges) or not count:
       nodes *= self.branches
@@ -84,7 +84,7 @@ class Block:
     expected = f"whole levels of {self.branches} below each node"
     expect(count == len(self.edges), "edges", len(self.edges), expected)
 
-  def _check_widths(self):
+  def _check_widths(self) -> None:
     halves = len(self.branch_norms)
     whole, one = self.conv.features_out, self.branch_norms[0]
     if whole != halves * one.features_in:
@@ -132,7 +132,7 @@ class Tree(Network):
 
   Attributes:
     before: edges with one operation each: the stem.
-    blocks: in order.
+    blocks: blocks in the order in which they run.
     after: edges with one operation each: norm and classifier.
     bn_momentum: see `Network`.
   """
@@ -184,7 +184,7 @@ class Tree(Network):
 class EdgeGraph:
   """Edges between numbered nodes: inputs first, then inner ones, then outputs.
 
-  A node is the sum of what the edges that lead to it give.
+  A node is the sum of the outputs of the edges that lead to it.
 
   Attributes:
     inputs, inner, outputs: number of nodes of each kind.

@@ -1,8 +1,8 @@
 """Operations of cell networks: NASNet, AmoebaNet, ENAS and DARTS.
 
 Convolutions of cells activate before they convolve and normalise after it.
-What a paper calls one operation may be several of these, one edge each: its
-separable convolutions are two `SepConv`s.
+One operation of a paper may be several of these, one edge each: a separable
+convolution is two `SepConv`s.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class CellConv(Op):
   """ReLU where `relu`, kxk convolution at the edge's stride, batch norm.
 
   Attributes:
-    kernel: its size.
-    relu: whether there is an activation before the convolution.
-    epsilon: of the batch norm.
+    kernel: size of the kernel.
+    relu: whether there is a ReLU before the convolution.
+    epsilon: epsilon of the batch norm.
   """
 
   kernel: int = 1
@@ -52,9 +52,10 @@ class SepConv(Op):
   """ReLU, kxk depthwise convolution, 1x1 convolution, batch norm.
 
   Attributes:
-    kernel: of the depthwise convolution.
-    dilation: of its taps; padding grows with it, so that the size stays.
-    epsilon: of the batch norm.
+    kernel: size of the depthwise kernel.
+    dilation: distance between its taps; padding grows with it, so that the size
+      stays.
+    epsilon: epsilon of the batch norm.
   """
 
   kernel: int

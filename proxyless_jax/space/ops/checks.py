@@ -48,19 +48,18 @@ def check_own_shortcut(op: Op, edge: Edge) -> None:
     )
 
 
-def check_pads_shortcut(op: Op, edge: Edge, multiple: int, why: str) -> None:
-  """Raises a ValueError where a zero-padded shortcut does not fit.
+def check_pads_shortcut(op: Op, edge: Edge, multiple: int) -> None:
+  """Raises a ValueError where a shortcut padded with zeros does not fit.
 
   Args:
-    op: operation whose own shortcut lacks channels, which become zeros.
+    op: operation whose own shortcut has zeros for the channels that it lacks.
     edge: edge of the operation.
     multiple: number that must divide the output's width.
-    why: reason for the multiple, for the error.
   """
   width = edge.features_out
   if width < edge.features_in or width % multiple:
     raise ValueError(
-      f"edge {edge.name!r}: {op.name!r} pads its shortcut with zeros{why}: "
+      f"edge {edge.name!r}: {op.name!r} pads its shortcut with zeros: "
       f"expected features_out >= features_in = {edge.features_in} and a "
       f"multiple of {multiple}, got {width}"
     )

@@ -1,4 +1,4 @@
-"""Operations of many families: pools, norms, plain convolutions, identity."""
+"""Common operations: pools, norms, plain convolutions, identity."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Free(Op):
 
 @dataclasses.dataclass(frozen=True)
 class Identity(Free):
-  """Gives its input."""
+  """The input itself."""
 
   name = "identity"
 
@@ -51,7 +51,7 @@ class Relu(Free):
 
 @dataclasses.dataclass(frozen=True)
 class PlainConv(Op):
-  """kxk convolution alone: the stem of what begins with a norm of its own."""
+  """kxk convolution alone, for stems before blocks that begin with a norm."""
 
   kernel: int
 
@@ -71,7 +71,7 @@ class PlainConv(Op):
 
 @dataclasses.dataclass(frozen=True)
 class MaxPool(Free):
-  """kxk max pooling at the edge's stride, padding never the maximum."""
+  """kxk max pooling at the edge's stride; padding is never the maximum."""
 
   kernel: int
 
@@ -102,8 +102,8 @@ class Norm(Free):
   """Batch norm, then ReLU where `relu`.
 
   Attributes:
-    relu: whether there is one.
-    epsilon: of the batch norm.
+    relu: whether there is a ReLU.
+    epsilon: epsilon of the batch norm.
   """
 
   relu: bool

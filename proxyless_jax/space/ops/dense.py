@@ -10,13 +10,13 @@ from proxyless_jax.space.ops.checks import check_same_size
 
 @dataclasses.dataclass(frozen=True)
 class DenseLayer(Op):
-  """Concatenates what it computes, growth channels, to its input.
+  """Computes some channels, the growth, and concatenates them to its input.
 
   Batch norm, ReLU, 1x1 convolution; batch norm, ReLU, 3x3 convolution. The
-  growth is what the edge adds to its width.
+  growth is the difference between the edge's widths.
 
   Attributes:
-    expand: channels between the two convolutions, over the growth.
+    expand: ratio of the channels between the two convolutions to the growth.
   """
 
   expand: int
@@ -32,7 +32,7 @@ class DenseLayer(Op):
     return f"dense_layer_{self.expand}"
 
   def growth(self, edge: Edge) -> int:
-    """Channels that it adds."""
+    """Number of channels that the layer adds."""
     return edge.features_out - edge.features_in
 
   def parameters(self, edge: Edge) -> int:
@@ -61,7 +61,7 @@ class DenseTransition(Op):
   """Batch norm, ReLU, 1x1 convolution, then averages of stride x stride.
 
   The convolution comes before the pooling, as published, though it would cost
-  a quarter behind it.
+  a quarter after it.
   """
 
   name = "dense_transition"

@@ -12,7 +12,7 @@ from proxyless_jax.space.ops.checks import check_activation, check_epsilon
 
 @dataclasses.dataclass(frozen=True)
 class Zero(Op):
-  """Gives zeros: the block is dropped and its shortcut alone remains."""
+  """Zeros: the block is dropped and only its shortcut remains."""
 
   name = "zero"
 
@@ -35,9 +35,9 @@ class ConvBN(Op):
   """kxk convolution, batch norm, activation: stems and heads.
 
   Attributes:
-    kernel: its size.
+    kernel: size of the kernel.
     activation: 'relu6', 'relu' or 'linear'.
-    epsilon: of the batch norm.
+    epsilon: epsilon of the batch norm.
   """
 
   kernel: int
@@ -90,13 +90,13 @@ class MBConv(Op):
   belongs to the edge, not to the operation.
 
   Attributes:
-    expand: hidden channels over those of the input; where that is no whole
-      number, a fraction, so that the name holds it exactly.
-    kernel: of the depthwise convolution.
+    expand: ratio of hidden channels to those of the input; a fraction where
+      that is no integer, so that the name has it exactly.
+    kernel: size of the depthwise kernel.
     squeeze: squeeze-and-excitation of the hidden channels through
       features_in // squeeze channels; 0: none.
     activation: 'relu6' or 'relu'.
-    epsilon: of all three batch norms.
+    epsilon: epsilon of all three batch norms.
   """
 
   expand: int | Fraction
@@ -114,7 +114,7 @@ class MBConv(Op):
     if not (whole or fraction) or self.expand <= 0:
       raise ValueError(
         f"expand = {self.expand!r}: expected a positive integer, such as 3 or "
-        "6, or a fractions.Fraction that is none, such as Fraction(5, 2)"
+        "6, or a fractions.Fraction that is not whole, such as Fraction(5, 2)"
       )
     if not isinstance(self.squeeze, int) or self.squeeze < 0:
       raise ValueError(

@@ -1,4 +1,4 @@
-"""From names to operations: the one list of all that have a name."""
+"""From names to operations: the one list of all names."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from proxyless_jax.space.suggest import did_you_mean
 
 
 def _ratio(text: str) -> int | Fraction:
-  """Of '3' and of '5over2'."""
+  """The number that a text such as '3' or '5over2' stands for."""
   if "over" not in text:
     return int(text)
   part, whole = map(int, text.split("over"))
@@ -43,7 +43,7 @@ def _ratio(text: str) -> int | Fraction:
   return Fraction(part, whole) if whole and math.gcd(part, whole) == 1 else 0
 
 
-# What a name looks like, for people: (pattern, operation of match).
+# Form of a name, for people: (pattern, function from match to operation).
 Patterns = dict[str, tuple[str, Callable[[re.Match], Op]]]
 PATTERNS: Patterns = {
   "mbconv{expand}_k{kernel}[_se{squeeze}][_relu]": (
@@ -104,12 +104,11 @@ PATTERNS: Patterns = {
 
 
 def parse_op(name: str, ops: Iterable[Op] = ()) -> Op:
-  """The operation that `name` names, such as 'mbconv6_k3' or 'zero'.
+  """The operation of a name such as 'mbconv6_k3' or 'zero'.
 
   Args:
-    name: as in the `name` property of an operation.
-    ops: operations of your own, found by their names before the built-in
-      ones.
+    name: `name` of the operation.
+    ops: operations of your own, which come before the built-in ones.
 
   Raises:
     ValueError: no operation has this name.
@@ -135,13 +134,13 @@ def parse_op(name: str, ops: Iterable[Op] = ()) -> Op:
 
 
 def parse_candidates(candidates: object) -> tuple[Op, ...]:
-  """The operations that a space's argument `candidates` gives.
+  """The operations of a space's argument `candidates`.
 
   Args:
     candidates: names and operations.
 
   Raises:
-    ValueError: no sequence of them, or an unknown name.
+    ValueError: no sequence of names and operations, or an unknown name.
   """
   is_one = isinstance(candidates, str | Op | Mapping)
   if is_one or not isinstance(candidates, Iterable):
@@ -162,11 +161,11 @@ def _candidate(position: int, given: object) -> Op:
 
 
 def _examples(name: str) -> list[str]:
-  """A name of each pattern, with the numbers that `name` has where they fit."""
+  """A name of each pattern, with the numbers of `name` where they fit."""
   numbers, examples = re.findall(r"\d+", name), []
   for pattern in PATTERNS:
     shortest, left = pattern, 1
-    while left:  # What may be left out may hold more of it.
+    while left:  # Optional parts may have optional parts inside.
       shortest, left = re.subn(r"\[[^][]*\]", "", shortest)
     shortest, holes = re.subn(r"{\w+}", "{}", shortest)
     own = numbers if len(numbers) == holes else ["3"] * holes

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from proxyless_jax.space.edge import Edge, Op
-from proxyless_jax.space.ops.checks import check_own_shortcut
+from proxyless_jax.space.ops.checks import (
+  check_own_shortcut,
+  check_pads_shortcut,
+)
 from proxyless_jax.space.ops.common import AvgPool, MaxPool, Norm
 from proxyless_jax.space.ops.tree import NormConv, NormSepConv
 
@@ -18,16 +21,17 @@ class Branches:
   """A node of a tree cell.
 
   Attributes:
-    merge: 'mean': each branch gets the whole input, and their mean goes on;
-      'concat': each gets its part of the channels, and these are put together.
-    branches: an operation each, and the node below it or None.
+    merge: 'mean': each branch reads the whole input, and the output is their
+      mean; 'concat': each reads its part of the channels, and the output is
+      their concatenation.
+    branches: pairs of an operation and the node below it, or None.
   """
 
   merge: str
   branches: tuple[tuple[Op, Branches | None], ...]
 
   def edges(self, above: Edge) -> tuple[Edge, ...]:
-    """Where its branches' operations stand, below the one at `above`."""
+    """The edges of its branches, below the edge `above`."""
     width = above.features_out
     if self.merge == "concat":
       width //= len(self.branches)
@@ -37,7 +41,7 @@ class Branches:
     )
 
   def all_edges(self, above: Edge) -> list[Edge]:
-    """Those of its branches and of all nodes below it."""
+    """The edges of its branches and of all nodes below it."""
     found = []
     for edge, (_, node) in zip(self.edges(above), self.branches):
       found.append(edge)
@@ -101,7 +105,7 @@ class TreeCellBlock(Op):
   name = "tree_cell_a_block"
 
   def ends(self, edge: Edge) -> tuple[Edge, Edge, Edge]:
-    """Where the first convolution, the last and the last norm stand."""
+    """The edges of the first convolution, the last one and the last norm."""
     hidden, width = edge.features_out // EXPAND, edge.features_out
     first = dataclasses.replace(
       edge,
@@ -110,7 +114,7 @@ class TreeCellBlock(Op):
       features_out=hidden,
       stride=1,
     )
-    # The tree gives what an edge of its stride would.
+    # The tree's output has the size of an edge of its stride.
     tree = dataclasses.replace(first, stride=edge.stride)
     last = _below(tree, "widen", NormConv(1), features_in=hidden, width=width)
     norm = _below(
@@ -119,7 +123,7 @@ class TreeCellBlock(Op):
     return first, last, norm
 
   def roots(self, edge: Edge) -> list[Edge]:
-    """Where the convolutions at the root stand."""
+    """The edges of the convolutions at the root."""
     hidden = edge.features_out // EXPAND
     return [
       dataclasses.replace(
@@ -146,10 +150,4 @@ class TreeCellBlock(Op):
 
   def check(self, edge: Edge) -> None:
     check_own_shortcut(self, edge)
-    width, multiple = edge.features_out, 2 * EXPAND
-    if width < edge.features_in or width % multiple:
-      raise ValueError(
-        f"edge {edge.name!r}: {self.name!r} pads its shortcut with zeros and "
-        f"halves its channels: expected features_out >= features_in = "
-        f"{edge.features_in} and a multiple of {multiple}, got {width}"
-      )
+    check_pads_shortcut(self, edge, 2 * EXPAND)

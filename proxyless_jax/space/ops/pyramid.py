@@ -6,7 +6,10 @@ import dataclasses
 from fractions import Fraction
 
 from proxyless_jax.space.edge import Edge, Op
-from proxyless_jax.space.ops.checks import check_own_shortcut
+from proxyless_jax.space.ops.checks import (
+  check_own_shortcut,
+  check_pads_shortcut,
+)
 
 EXPAND = 4
 
@@ -20,8 +23,8 @@ class PyramidBlock(Op):
   stride x stride, with zeros for the channels that it lacks.
 
   Attributes:
-    survival: probability that ShakeDrop leaves the block alone; 1: no
-      ShakeDrop. A fraction, so that the name holds it exactly.
+    survival: probability that ShakeDrop leaves the block unchanged; 1: no
+      ShakeDrop. A fraction, so that the name has it exactly.
   """
 
   survival: Fraction = Fraction(1)
@@ -58,10 +61,4 @@ class PyramidBlock(Op):
 
   def check(self, edge: Edge) -> None:
     check_own_shortcut(self, edge)
-    width = edge.features_out
-    if width < edge.features_in or width % EXPAND:
-      raise ValueError(
-        f"edge {edge.name!r}: {self.name!r} pads its shortcut with zeros: "
-        f"expected features_out >= features_in = {edge.features_in} and a "
-        f"multiple of {EXPAND}, got {width}"
-      )
+    check_pads_shortcut(self, edge, EXPAND)

@@ -21,7 +21,7 @@ class ShuffleUnit(Op):
   ReLU after those of 1x1.
 
   Attributes:
-    kernel: of the depthwise convolutions.
+    kernel: size of the depthwise kernels.
   """
 
   kernel: int
@@ -60,5 +60,5 @@ class ShuffleUnit(Op):
       )
 
   def _branch_in(self, edge: Edge) -> int:
-    """Channels that the second branch sees."""
+    """Number of input channels of the second branch."""
     return edge.features_in if edge.stride > 1 else edge.features_in // 2

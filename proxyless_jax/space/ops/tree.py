@@ -16,12 +16,12 @@ class NormConv(Op):
   """Batch norm, ReLU where `relu`, kxk convolution.
 
   Attributes:
-    kernel: its size.
-    relu: whether there is one.
-    groups: of channels that see nothing of each other.
-    shuffle: whether a channel shuffle over the groups follows; neither
-      parameters nor MACs show it.
-    epsilon: of the batch norm.
+    kernel: size of the kernel.
+    relu: whether there is a ReLU.
+    groups: number of groups of channels.
+    shuffle: whether a channel shuffle over the groups follows, which has no
+      parameters and no MACs.
+    epsilon: epsilon of the batch norm.
   """
 
   kernel: int
@@ -76,9 +76,9 @@ class NormSepConv(Op):
   """Separable: batch norm, ReLU, kxk depthwise, 1x1 convolution.
 
   Attributes:
-    kernel: of the depthwise convolution.
+    kernel: size of the depthwise kernel.
     dilated: whether its taps are two pixels apart instead of one.
-    epsilon: of the batch norm.
+    epsilon: epsilon of the batch norm.
   """
 
   kernel: int
@@ -95,6 +95,7 @@ class NormSepConv(Op):
 
   @property
   def dilation(self) -> int:
+    """Distance between the taps, in pixels."""
     return DILATION if self.dilated else 1
 
   def _weights(self, edge: Edge) -> int:

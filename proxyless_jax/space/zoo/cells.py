@@ -1,9 +1,10 @@
 """NASNet-A, AmoebaNet-B, ENAS, DARTS: one family, genotypes as data.
 
-The auxiliary classifiers, which training alone needs, are not here; nor do the
-papers' parameters count them. Padding is symmetric, as everywhere in this
-package; TensorFlow's, of NASNet, AmoebaNet and ENAS, is not at stride 2. Batch
-norm's momentum is 0.9 in the released code for CIFAR, 0.9997 for ImageNet.
+The auxiliary classifiers, which are only for training, are left out; the papers
+do not count their parameters either. Padding is symmetric, as everywhere in
+this package; TensorFlow's, of NASNet, AmoebaNet and ENAS, is not at stride 2.
+Batch norm's momentum is 0.9 in the released code for CIFAR, 0.9997 for
+ImageNet.
 """
 
 from __future__ import annotations
@@ -123,9 +124,9 @@ def nasnet_a_mobile(
   5,289,978 parameters, as the released code has; 563.9M MACs.
 
   Args:
-    image_size, channels, classes: of the images.
-    cells: normal cells in each of the three stages.
-    filters: of the first stage; 1056 channels come out of the last cell: 6
+    image_size, channels, classes: of the data.
+    cells: number of normal cells in each of the three stages.
+    filters: width of the first stage; 1056 channels leave the last cell: 6
       states of 4 * 44.
   """
   return cell_network(
@@ -157,9 +158,9 @@ def nasnet_a_cifar(
   what else differs.
 
   Args:
-    image_size, channels, classes: of the images.
-    cells: normal cells in each of the three stages.
-    filters: of the first stage. (6 @ 768) is cells=6, filters=32.
+    image_size, channels, classes: of the data.
+    cells: number of normal cells in each of the three stages.
+    filters: width of the first stage. (6 @ 768) is cells=6, filters=32.
   """
   return cell_network(
     NASNET_A,
@@ -184,9 +185,9 @@ def amoebanet_b(
   34,874,506 here; F = 36, their smallest, has 2.84M for 2.8M.
 
   Args:
-    image_size, channels, classes: of the images.
-    cells: normal cells in each of the three stages.
-    filters: of the first stage.
+    image_size, channels, classes: of the data.
+    cells: number of normal cells in each of the three stages.
+    filters: width of the first stage.
   """
   return cell_network(
     AMOEBANET_B,
@@ -212,9 +213,9 @@ def enas(
   The released code's classifier has no bias: `classes` parameters fewer.
 
   Args:
-    image_size, channels, classes: of the images.
-    cells: normal cells in each of the three stages.
-    filters: of the first stage.
+    image_size, channels, classes: of the data.
+    cells: number of normal cells in each of the three stages.
+    filters: width of the first stage.
   """
   return cell_network(
     ENAS,
@@ -241,9 +242,10 @@ def darts(
   (2.83 %); the genotype released then, version=1, has 3.17M.
 
   Args:
-    image_size, channels, classes: of the images.
-    cells: normal cells in each of the three stages: 20 in all, with reductions.
-    filters: of the first stage.
+    image_size, channels, classes: of the data.
+    cells: number of normal cells in each of the three stages: 20 cells in all,
+      with reductions.
+    filters: width of the first stage.
     version: 1 or 2, of the released genotypes.
 
   Raises:

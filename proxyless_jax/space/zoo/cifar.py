@@ -1,4 +1,4 @@
-"""What the baselines for CIFAR-10 share: three stages of equal depth."""
+"""Common parts of the baselines for CIFAR-10: three stages of equal depth."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ STAGES = 3
 
 
 def blocks_per_stage(depth: int, outside: int, layers: int) -> int:
-  """Blocks of each of the three stages.
+  """Number of blocks of each of the three stages.
 
   Args:
-    depth: layers of the whole network.
-    outside: of them, those outside blocks.
-    layers: of one block.
+    depth: number of layers of the whole network.
+    outside: number of them that are outside blocks.
+    layers: number of layers of a block.
 
   Raises:
     ValueError: no number of blocks gives this depth.

@@ -24,12 +24,12 @@ def densenet_bc(
   """DenseNet-BC: bottleneck layers, and compression by half.
 
   Args:
-    growth: k, channels that each layer adds.
+    growth: k, the number of channels that each layer adds.
     depth: L, 4 more than a multiple of 6.
     image_size, channels, classes: of the data.
 
   Raises:
-    ValueError: the growth or the depth are none, or the image is too small.
+    ValueError: an invalid growth or depth, or an image that is too small.
   """
   check_positive(growth=growth)
   layers = blocks_per_stage(depth, outside=4, layers=2)

@@ -19,7 +19,7 @@ def mobilenet_v2(
   """Sandler et al., CVPR 2018, table 2: a mobile space of one candidate.
 
   Args:
-    width_mult: multiplies every width (the head's only where above 1), each
+    width_mult: factor of every width (of the head's only where above 1), each
       rounded to a multiple of 8.
     image_size, channels, classes: of the data.
 
@@ -39,8 +39,8 @@ def mobilenet_v2(
 
 
 # A line per stage: block, width, depth, stride. Tan et al., CVPR 2019, figure
-# 7; what it leaves open is in tensorflow/tpu, models/official/mnasnet: a
-# squeeze to a quarter of the block's input, a head of 1280, ReLU, all of B1.
+# 7; the details that it lacks are from tensorflow/tpu, models/official/mnasnet:
+# a squeeze to a quarter of the block's input, a head of 1280, ReLU, all of B1.
 MNASNET_A1 = """
   mbconv1_k3_relu      16 1 1
   mbconv6_k3_relu      24 2 2
@@ -71,7 +71,8 @@ def mnasnet(
   """MnasNet: A1 or B1.
 
   Args:
-    stages: a line each: block, width, depth, and stride of the first block.
+    stages: a line per stage: block, width, depth, and stride of the first
+      block.
     image_size, channels, classes: of the data.
   """
   chain = ChainBuilder(channels, image_size)

@@ -31,13 +31,13 @@ def path_level_eas(
   row's training has is not here.
 
   Args:
-    image_size, channels, classes: of the images.
-    alpha: channels that the blocks add in all to the stem's 16, before the
-      bottleneck's factor of 4.
-    blocks: in each of the three stages.
+    image_size, channels, classes: of the data.
+    alpha: number of channels that all blocks together add to the stem's 16,
+      before the bottleneck's factor of 4.
+    blocks: number of blocks in each of the three stages.
 
   Raises:
-    ValueError: alpha is no number of 0 or more, or blocks no positive integer.
+    ValueError: an invalid alpha or number of blocks.
   """
   check_positive(blocks=blocks)
   check_number("alpha", alpha)

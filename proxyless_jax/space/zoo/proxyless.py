@@ -1,7 +1,7 @@
 """The networks that Cai, Zhu and Han released with ProxylessNAS, ICLR 2019.
 
-The ImageNet ones come from spaces wider than the released search's, each with
-widths of its own, so each is described whole.
+The ImageNet networks come from spaces wider than the released search's, each
+with widths of its own, so each is described completely.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Released:
   """A released ImageNet network, in the terms of `mobile_space`.
 
   Attributes:
-    stem, first, head: widths.
-    widths: of the stages.
+    stem, first, head: widths of stem, first block and head.
+    widths: width of each stage.
     blocks: {expand}x{kernel} of each block, 0 for a dropped one; a line per
       stage.
   """

@@ -18,8 +18,8 @@ CANDIDATES = {
   "m": "max_pool_3",
   "a": "avg_pool_3",
 }
-# The configuration of the released network, a word for each block, a paragraph
-# for each stage: the upper level of its two trees, a dash, the lower level.
+# The released network, a word per block, a paragraph per stage: the upper level
+# of the block's two trees, a dash, the lower level.
 BLOCKS = """
   7m5d-di7m5577 aim7-aa3ididd 7i3d-3a5a3ad5 a5d7-5d3d73i7 ai7m-5dd57aim
   7ma7-7m35d3ii dm77-im7753ii ddm5-5757aa37 7dmm-5mii3aad 5i3i-3i375757

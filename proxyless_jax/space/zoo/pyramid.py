@@ -30,15 +30,15 @@ def pyramidnet(
   """Additive PyramidNet: every block is wider than the one before it.
 
   Args:
-    alpha: channels that the blocks add in all to the stem's 16, before the
-      bottleneck's factor of 4.
+    alpha: number of channels that all blocks together add to the stem's 16,
+      before the bottleneck's factor of 4.
     depth: 2 more than a multiple of 9.
-    shakedrop: perturb residual branches in training; the probability that a
-      block survives falls linearly, to 1/2 at the last one.
+    shakedrop: whether residual branches are perturbed in training; the
+      probability that a block survives falls linearly, to 1/2 at the last one.
     image_size, channels, classes: of the data.
 
   Raises:
-    ValueError: alpha or the depth are none, or the image is too small.
+    ValueError: an invalid alpha or depth, or an image that is too small.
   """
   check_number("alpha", alpha)
   boolean = isinstance(shakedrop, bool)

@@ -22,7 +22,7 @@ def resnet(
   """A ResNet of basic blocks.
 
   Args:
-    depths: blocks of each of the four stages.
+    depths: number of blocks of each of the four stages.
     image_size, channels, classes: of the data.
   """
   chain = ChainBuilder(channels, image_size)

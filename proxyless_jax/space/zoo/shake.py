@@ -23,12 +23,12 @@ def shake_shake(
   """Shake-Shake-Image: `depth` 2x`width`d in the paper's terms.
 
   Args:
-    width: of the first stage; each of the two later ones doubles it.
+    width: width of the first stage; each of the two later ones doubles it.
     depth: 2 more than a multiple of 6.
     image_size, channels, classes: of the data.
 
   Raises:
-    ValueError: the width or the depth are none, or the image is too small.
+    ValueError: an invalid width or depth, or an image that is too small.
   """
   fits = type(width) is int and width > 1
   expect(fits, "width", width, "an integer above 1")

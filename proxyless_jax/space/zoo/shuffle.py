@@ -9,7 +9,7 @@ from proxyless_jax.space.ops.shuffle import ShuffleUnit
 
 STEM_WIDTH = 24
 DEPTHS = (4, 8, 4)
-# Of the three stages and the head, by the published multipliers.
+# Widths of the three stages and the head, by the published multipliers.
 WIDTHS = {
   0.5: (48, 96, 192, 1024),
   1.0: (116, 232, 464, 1024),
@@ -28,7 +28,7 @@ def shufflenet_v2(
   """ShuffleNetV2 of a published width.
 
   Args:
-    width_mult: 0.5, 1.0, 1.5 or 2.0. The widths are the table's own, not
+    width_mult: 0.5, 1.0, 1.5 or 2.0. The widths are those of the table, not
       multiples of each other.
     image_size, channels, classes: of the data.
 

@@ -6,52 +6,60 @@ import pytest
 
 import proxyless_jax as pj
 
-SPACE = pj.mobile_space(
-  image_size=8,
-  channels=1,
-  classes=3,
-  stem_width=8,
-  first_width=0,
-  widths=(8,),
-  depths=(1,),
-  strides=(1,),
-  candidates=("mbconv1_k3", "mbconv2_k3"),
-  head_width=8,
-)
-NETWORK = SPACE.choose([0])
 IMAGES = jnp.zeros((2, 8, 8, 1))
 
 
 @pytest.fixture(scope="module")
-def variables():
-  return pj.init(pj.build(NETWORK), jax.random.key(0))
+def space(small_space):
+  return small_space(
+    image_size=8,
+    channels=1,
+    depths=(1,),
+    candidates=("mbconv1_k3", "mbconv2_k3"),
+  )
 
 
 @pytest.fixture(scope="module")
-def of_space():
-  return pj.init(pj.build(SPACE), jax.random.key(0))
+def network(space):
+  return space.choose([0])
+
+
+@pytest.fixture(scope="module")
+def variables(network):
+  return pj.init(pj.build(network), jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def of_space(space):
+  return pj.init(pj.build(space), jax.random.key(0))
 
 
 @pytest.mark.parametrize(
-  ("network", "options", "message"),
+  ("options", "message"),
   [
-    ("proxyless_gpu", {}, "network is 'proxyless_gpu': expected a network"),
-    (None, {}, "network is NoneType: expected a network"),
-    (NETWORK, {"dtype": "flaot32"}, "dtype = 'flaot32': expected a floating"),
-    (NETWORK, {"dtype": None}, "dtype = None: expected a floating"),
-    (NETWORK, {"dtype": jnp.int32}, r"dtype = .*int32.*: expected a floating"),
-    (NETWORK, {"dropout": 2}, "dropout = 2: expected a number of at least 0"),
-    (NETWORK, {"bn_momentum": "a"}, "bn_momentum = 'a': expected a number"),
+    ({"dtype": "flaot32"}, "dtype = 'flaot32': expected a floating"),
+    ({"dtype": None}, "dtype = None: expected a floating"),
+    ({"dtype": jnp.int32}, r"dtype = .*int32.*: expected a floating"),
+    ({"dropout": 2}, "dropout = 2: expected a number of at least 0"),
+    ({"bn_momentum": "a"}, "bn_momentum = 'a': expected a number"),
   ],
 )
-def test_build(network, options, message):
+def test_options_of_build(network, options, message):
   with pytest.raises(ValueError, match=message):
     pj.build(network, **options)
 
 
-def test_init():
-  module = pj.build(NETWORK)
-  for wrong in (NETWORK, "mobile", None):
+@pytest.mark.parametrize(
+  ("wrong", "got"), [("proxyless_gpu", "'proxyless_gpu'"), (None, "NoneType")]
+)
+def test_build_wants_a_network(wrong, got):
+  with pytest.raises(ValueError, match=f"network is {got}: expected a network"):
+    pj.build(wrong)
+
+
+def test_init(network):
+  module = pj.build(network)
+  for wrong in (network, "mobile", None):
     with pytest.raises(ValueError, match="expected the module of a network"):
       pj.init(wrong, jax.random.key(0))
   for wrong in (0, None, "seed"):
@@ -60,8 +68,8 @@ def test_init():
 
 
 @pytest.mark.parametrize("mutable", [False, ["params"]])
-def test_training_updates_statistics(variables, mutable):
-  module = pj.build(NETWORK)
+def test_training_updates_statistics(network, variables, mutable):
+  module = pj.build(network)
   match = r"expected apply\(.*, train=True, mutable=\['batch_stats'\]\)"
   with pytest.raises(ValueError, match=match):
     module.apply(variables, IMAGES, train=True, mutable=mutable)
@@ -71,45 +79,45 @@ def test_training_updates_statistics(variables, mutable):
   assert logits.shape == (2, 3) and set(new) == {"batch_stats"}
 
 
-def test_what_is_dropped_needs_a_key(variables):
+def test_what_is_dropped_needs_a_key(network, variables):
   training = dict(train=True, mutable=["batch_stats"])
   match = r"expected apply\(\.\.\., rngs=\{'dropout': key\}\)"
   with pytest.raises(ValueError, match=match):
-    pj.build(NETWORK, dropout=0.5).apply(variables, IMAGES, **training)
+    pj.build(network, dropout=0.5).apply(variables, IMAGES, **training)
   with pytest.raises(ValueError, match=match):
-    pj.build(NETWORK).apply(variables, IMAGES, drop_rate=0.5, **training)
+    pj.build(network).apply(variables, IMAGES, drop_rate=0.5, **training)
 
 
 @pytest.mark.parametrize("images", [None, [1], "a.png"])
-def test_images_are_an_array(variables, images):
+def test_images_are_an_array(network, variables, images):
   with pytest.raises(ValueError, match=r"images are of type .*: expected an"):
-    pj.build(NETWORK).apply(variables, images, train=False)
+    pj.build(network).apply(variables, images, train=False)
 
 
 @pytest.mark.parametrize("gates", [3, pj.nas.gates.draw])
-def test_gates_are_a_draw(of_space, gates):
+def test_gates_are_a_draw(space, of_space, gates):
   with pytest.raises(ValueError, match=r"gates are of type .*: expected a dr"):
-    pj.build(SPACE).apply(of_space, IMAGES, train=False, gates=gates)
+    pj.build(space).apply(of_space, IMAGES, train=False, gates=gates)
 
 
-def test_inherit(variables, of_space):
+def test_inherit(space, network, variables, of_space):
   other = pj.zoo("mobilenet_v2")
-  for space, network in (
-    *((NETWORK, SPACE), (SPACE, SPACE), (SPACE, other)),
-    (NETWORK, SPACE.choose([1])),
+  for one, chosen in (
+    *((network, space), (space, space), (space, other)),
+    (network, space.choose([1])),
   ):
     with pytest.raises(ValueError, match=r"no (architecture|candidate) .*"):
-      pj.inherit(space, of_space, network)
+      pj.inherit(one, of_space, chosen)
   with pytest.raises(ValueError, match="space is dict: expected a network"):
-    pj.inherit(of_space, SPACE, NETWORK)
+    pj.inherit(of_space, space, network)
   for wrong in (variables, None, {}):
     with pytest.raises(ValueError, match="variables have no bank 'block01'"):
-      pj.inherit(SPACE, wrong, NETWORK)
+      pj.inherit(space, wrong, network)
 
 
-def test_make_wants_an_operation():
+def test_make_wants_an_operation(space):
   with pytest.raises(TypeError, match="'zero' is a name: expected an oper"):
-    pj.make("zero", SPACE.edges[0], name="a", bn_momentum=0.9, dropout=0.0)
+    pj.make("zero", space.edges[0], name="a", bn_momentum=0.9, dropout=0.0)
 
 
 def test_activations_of_batch_norm():
@@ -117,12 +125,12 @@ def test_activations_of_batch_norm():
     pj.BatchNorm("rleu").init(jax.random.key(0), IMAGES, False)
 
 
-def test_variables_of_others(variables, of_space):
-  module = pj.build(NETWORK)
+def test_variables_of_others(space, network, variables, of_space):
+  module = pj.build(network)
   for wrong in ({}, variables["params"]):
     with pytest.raises(ValueError, match="variables have no 'params': expect"):
       module.apply(wrong, IMAGES, train=False)
   with pytest.raises(ValueError, match="'block01' are a bank, as of a search"):
     module.apply(of_space, IMAGES, train=False)
-  own = pj.inherit(SPACE, of_space, NETWORK)
+  own = pj.inherit(space, of_space, network)
   assert module.apply(own, IMAGES, train=False).shape == (2, 3)

@@ -1,29 +1,31 @@
 """First variables: their distributions, and that a key fixes them."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from proxyless_jax.nn import build, inherit, init
-from proxyless_jax.nn.layers.declare import Declared, declarations, he_fan_out
-from proxyless_jax.space import mobile_space, parameters
+from proxyless_jax.space import parameters
 
-WIDE = mobile_space(
-  image_size=6,
-  channels=3,
-  classes=100,
-  stem_width=64,
-  stem_stride=1,
-  first_width=0,
-  widths=(64,),
-  depths=(1,),
-  strides=(1,),
-  candidates=("mbconv6_k7", "mbconv3_k3", "zero"),
-  head_width=128,
-)
-NETWORK = WIDE.choose(["mbconv6_k7"])
+
+@pytest.fixture(scope="module")
+def wide(small_space):
+  return small_space(
+    channels=3,
+    classes=100,
+    stem_width=64,
+    widths=(64,),
+    depths=(1,),
+    candidates=("mbconv6_k7", "mbconv3_k3", "zero"),
+    head_width=128,
+  )
+
+
+@pytest.fixture(scope="module")
+def network(wide):
+  return wide.choose(["mbconv6_k7"])
 
 
 def flat(tree):
@@ -53,19 +55,19 @@ def check_distribution(params):
     assert abs(leaf.mean()) < 4 * deviation / np.sqrt(leaf.size)
 
 
-def test_distribution_of_each_leaf():
-  variables = init(build(NETWORK), jax.random.key(0))
+def test_distribution_of_each_leaf(wide, network):
+  variables = init(build(network), jax.random.key(0))
   check_distribution(variables["params"])
   for name, leaf in flat(variables["batch_stats"]).items():
     assert_array_equal(leaf, 1.0 if name.endswith("var") else 0.0)
-  own = inherit(WIDE, init(build(WIDE), jax.random.key(1)), NETWORK)
+  own = inherit(wide, init(build(wide), jax.random.key(1)), network)
   check_distribution(own["params"])
   sizes = [leaf.size for leaf in jax.tree.leaves(variables["params"])]
-  assert sum(sizes) == parameters(NETWORK)
+  assert sum(sizes) == parameters(network)
 
 
-def test_a_key_fixes_the_draw():
-  module = build(WIDE)
+def test_a_key_fixes_the_draw(wide):
+  module = build(wide)
   one, same, other = (
     flat(init(module, jax.random.key(seed))) for seed in (0, 0, 1)
   )
@@ -77,30 +79,15 @@ def test_a_key_fixes_the_draw():
   jax.tree.map(assert_array_equal, one, flat(legacy))
 
 
-def test_no_two_kernels_are_one_draw():
-  space = mobile_space(
-    image_size=6,
-    widths=(8,),
-    depths=(4,),
-    strides=(1,),
-    candidates=("mbconv3_k3", "mbconv6_k3"),
-  )
+def test_no_two_kernels_are_one_draw(small_space):
+  space = small_space(depths=(4,), candidates=("mbconv3_k3", "mbconv6_k3"))
   rows = init(build(space), jax.random.key(0))["params"]["block02"]
   draws = np.asarray(rows)[:, :, :64].reshape(-1, 64)
   assert len({draw.tobytes() for draw in draws}) == len(draws) == 6
 
 
-def test_linens_own_init_gives_the_same_tree():
-  small = mobile_space(
-    image_size=6,
-    stem_width=8,
-    first_width=0,
-    widths=(8,),
-    depths=(1,),
-    strides=(1,),
-    candidates=("mbconv2_k3", "zero"),
-    head_width=8,
-  ).choose([0])
+def test_linens_own_init_gives_the_same_tree(small_space):
+  small = small_space(channels=3, depths=(1,)).choose([0])
   module = build(small)
   images = jnp.zeros((1, 6, 6, 3))
   of_linen = jax.eval_shape(
@@ -110,14 +97,3 @@ def test_linens_own_init_gives_the_same_tree():
   assert jax.tree.structure(of_linen) == jax.tree.structure(ours)
   for one, other in zip(jax.tree.leaves(of_linen), jax.tree.leaves(ours)):
     assert (one.shape, one.dtype) == (other.shape, other.dtype)
-
-
-def test_initialisers_declare_only_where_asked():
-  key, shape = jax.random.key(0), (3, 3, 1, 8)
-  plain = he_fan_out(key, shape)
-  assert isinstance(plain, jax.Array)
-  with declarations():
-    box = he_fan_out(key, shape)
-  assert isinstance(box, Declared)
-  assert_allclose(box.deviation, np.sqrt(2 / 72))
-  assert nn.meta.unbox(box).shape == plain.shape

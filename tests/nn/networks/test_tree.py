@@ -23,12 +23,7 @@ NAMES = [op.name for op in SPACE.edges[0].ops]
 NETWORK = SPACE.choose([NAMES[(3 * i + i // 12) % 7] for i in range(36)])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Most of the time here is XLA's; what is computed stays the same."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation_of_module")
 
 
 def random_variables(network):

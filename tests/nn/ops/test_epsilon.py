@@ -19,13 +19,7 @@ from proxyless_jax.space import (
   parse_op,
 )
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Most of the time here is XLA's; what is computed stays the same."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation_of_module")
 
 
 OPS = (
@@ -84,20 +78,10 @@ def test_running_statistics_keep_the_networks_share(asked, kept):
   assert pj.build(chain(0.9)).bn_momentum == 0.9
 
 
-def test_a_supernet_has_them_too():
+def test_a_supernet_has_them_too(small_space):
   """The drawn path of a supernet gives what its architecture gives."""
   candidates = [MBConv(e, 3, epsilon=0.2) for e in (2, 3)] + ["zero"]
-  space = pj.mobile_space(
-    image_size=8,
-    classes=3,
-    stem_width=8,
-    first_width=0,
-    widths=(8,),
-    depths=(2,),
-    strides=(1,),
-    head_width=4,
-    candidates=candidates,
-  )
+  space = small_space(image_size=8, channels=3, candidates=candidates)
   space = dataclasses.replace(space, bn_momentum=0.25)
   images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
   variables = pj.init(pj.build(space), jax.random.key(0))

@@ -21,13 +21,7 @@ from proxyless_jax.space import (
   Zero,
 )
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Most of the time here is XLA's; what is computed stays the same."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation_of_module")
 
 
 OPTIONS = (("bn_momentum", 0.8), ("dropout", 0.0))

@@ -65,7 +65,6 @@ def test_what_a_config_leaves_out_has_its_default(make_config):
   whole = make_config(search=as_json(Options())["search"])
   whole["search"]["arch"]["every"] = 7
   part = {"data": dict(whole["data"]), "search": {"arch": {"every": 7}}}
-  del part["data"]["split_seed"]
   options = parse(part)
   assert options.data == parse(whole).data
   assert options.search == parse(whole).search
@@ -106,6 +105,18 @@ def test_what_a_config_leaves_out_has_its_default(make_config):
     ),
     ({"search__batch": 8.0}, "search.batch = 8.0: expected int"),
     ({"search__arch__mode": "one"}, "search.arch.mode = 'one': expected one"),
+    (
+      {"search__optimizer": "adamw2"},
+      "search.optimizer = 'adamw2': expected one of ('sgd', 'adam', 'adamw', "
+      "'lion'); did you mean 'adamw'?",
+    ),
+    ({"train__optimizer": ""}, "train.optimizer = '': expected one of ('sgd'"),
+    (
+      {"search__arch__optimizer": "sdg"},
+      "search.arch.optimizer = 'sdg': expec",
+    ),
+    ({"search__b1": 1.0}, "search.b1 = 1.0: expected at least 0"),
+    ({"train__b2": -0.1}, "train.b2 = -0.1: expected at least 0"),
     ({"search__arch__b2": 1.0}, "search.arch.b2 = 1.0: expected at least 0"),
     ({"search__arch__every": 0}, "search.arch.every = 0: expected a positive"),
     (
@@ -191,7 +202,7 @@ def test_space(make_config):
       r"data\.image_size = 12: expected at least 31 for the strides",
     ),
     ({"space__widths": 8}, r"space\.widths = 8: expected a tuple of integers"),
-    ({"space__widths": (8, 8)}, r"space\.widths \(8, 8\), depths \(2,\)"),
+    ({"space__widths": (8, 8)}, r"space\.widths = \(8, 8\), depths = \(2,"),
     ({"space__width_mult": "2"}, r"space\.width_mult = '2': expected a posit"),
     (
       {"space__candidates": ("conv",)},

@@ -1,5 +1,8 @@
 """The recipes: they say what was published, and each runs as a whole."""
 
+import itertools
+import pathlib
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +10,8 @@ from PIL import Image
 
 import proxyless_jax as pj
 from proxyless_jax.run import weights
-from proxyless_jax.run.config.options import parse
+from proxyless_jax.run.config.named import FOLDER, config_names
+from proxyless_jax.run.config.options import JOBS, Options, as_json, parse
 from proxyless_jax.run.costs import make_costs
 
 IMAGENET = ("imagenet_gpu", "imagenet_cpu", "imagenet_mobile")
@@ -18,13 +22,52 @@ def config_of(recipe, variant=""):
   return getattr(pj.configs, recipe).get_config(variant)
 
 
-@pytest.mark.parametrize("variant", ["", "train", "evaluate", "smoke"])
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+  ("recipe", "variant"),
+  [
+    *itertools.product(config_names(), ["", *JOBS]),
+    *((recipe, "smoke") for recipe in RECIPES),
+    *(("mnist", variant) for variant in ("quick", "reinforce", "tree")),
+    *(("cifar10", variant) for variant in ("g", "r")),
+  ],
+)
 def test_every_variant_is_a_whole_config(recipe, variant):
-  options = parse(config_of(recipe, variant))
-  job = variant if variant in ("train", "evaluate") else "search"
-  assert options.job == job
+  config = config_of(recipe, variant)
+  options = parse(config)
+  assert options.job == (variant if variant in JOBS else "search")
   assert not options.make_space(classes=10).is_architecture
+  assert set(as_json(options)["search"]) == set(config.search)
+
+
+def test_base_has_the_defaults():
+  assert parse(config_of("base")) == Options()
+
+
+def test_a_variant_that_there_is_not():
+  for recipe in config_names():
+    message = r"variant = 'trian': expected .*; did you mean 'train'\?"
+    with pytest.raises(ValueError, match=message):
+      config_of(recipe, "trian")
+
+
+def test_a_config_says_only_what_differs():
+  for path in pathlib.Path(FOLDER).glob("*.py"):
+    lines = len(path.read_text().splitlines())
+    assert lines <= 40 or path.stem == "base", path.name
+
+
+def test_a_function_as_a_cost_and_a_network_as_the_space():
+  """Their fields take any type; all others keep theirs."""
+  config = config_of("mnist", "reinforce")
+  config.search.costs.hardware.kind = pj.macs
+  config.space = pj.tree_space(image_size=28, channels=1, depths=(1,))
+  options = parse(config.lock())
+  assert options.search.costs["hardware"].kind is pj.macs
+  assert options.make_space(10) == config.space
+  with pytest.raises(TypeError, match="lr"):
+    config.search.lr = "fast"
+  with pytest.raises(AttributeError, match=r'Did you mean "epochs"'):
+    config.search.epoch = 3
 
 
 def test_the_cifar_recipe_searches_by_gradient_and_by_reinforce():

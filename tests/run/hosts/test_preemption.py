@@ -4,7 +4,6 @@ import functools
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -30,6 +29,9 @@ from proxyless_jax.run.hosts.preemption import (
 )
 from proxyless_jax.run.loop import Stage, run_stage
 from proxyless_jax.training.metrics import Mean
+
+# Seconds after which a program hangs, also on a machine that is busy.
+TOO_LONG = 600
 
 
 @pytest.fixture(autouse=True)
@@ -209,6 +211,7 @@ from proxyless_jax.run.hosts.preemption import deferred, handled
 def forever():
   return jax.lax.while_loop(lambda x: x >= 0, lambda x: (x + 1) % 7, 0)
 
+forever = forever.lower().compile()
 with handled(), deferred():
   print("ready", flush=True)
   forever().block_until_ready()
@@ -227,10 +230,13 @@ def test_the_second_control_c_ends_what_python_cannot_interrupt():
     process.send_signal(signal.SIGINT)
     assert process.stderr.readline() == f"{SAVING}\n"
     process.send_signal(signal.SIGINT)
-    assert process.wait(100) == 130
+    assert process.wait(TOO_LONG) == 130
 
 
 STEPS = 200
+# JAX's service looks for signals once a second; a step takes so many seconds
+# until it should have looked, and then so many that it has a minute to do so.
+STEP_SECONDS, AFTER, SLOW_STEP_SECONDS = 0.02, 100, 1.0
 MESH_PARTS = {"parts": P("data"), "count": P(), "key": P()}
 HOST = """
 import sys
@@ -310,7 +316,8 @@ def run_host(port, host, workdir, stop_at, signal_name):
   def before_step(step):
     if host == "1" and step == int(stop_at):
       signal.raise_signal(signal.Signals[signal_name])
-    time.sleep(0.02)  # The service looks once a second.
+    late = int(stop_at) >= 0 and step > int(stop_at) + AFTER
+    time.sleep(SLOW_STEP_SECONDS if late else STEP_SECONDS)
 
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   with handled():
@@ -320,34 +327,37 @@ def run_host(port, host, workdir, stop_at, signal_name):
     run_stage(make_stage(shardings, before_step), workdir, OPTIONS)
 
 
-def start_hosts(workdir, stop_at, signal_name="SIGTERM"):
+def start_hosts(port, workdir, stop_at, signal_name="SIGTERM"):
   """Runs both hosts to their end; gives what they print."""
-  with socket.socket() as probe:
-    probe.bind(("localhost", 0))
-    port = str(probe.getsockname()[1])
   folder = str(pathlib.Path(__file__).parent)
   processes = [
     subprocess.Popen(
       [
         *(sys.executable, "-c", HOST),
-        *(folder, port, host, workdir, stop_at, signal_name),
+        *(folder, str(port), host, workdir, stop_at, signal_name),
       ],
-      env={**os.environ, "PYTHONPATH": os.getcwd(), "XLA_FLAGS": ""},
+      env={
+        **os.environ,
+        "PYTHONPATH": os.getcwd(),
+        "XLA_FLAGS": "",
+        # Programs from it order their collectives otherwise (`keep_compiled`).
+        "JAX_ENABLE_COMPILATION_CACHE": "0",
+      },
       stderr=subprocess.PIPE,
       text=True,
     )
     for host in "01"
   ]
-  errors = [process.communicate(timeout=100)[1] for process in processes]
+  errors = [process.communicate(timeout=TOO_LONG)[1] for process in processes]
   codes = [0, 130 if signal_name == "SIGINT" else 0]
   assert [process.returncode for process in processes] == codes, errors
   return errors
 
 
 @pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT"])
-def test_two_hosts_stop_at_the_same_step(tmp_path, signal_name):
+def test_two_hosts_stop_at_the_same_step(tmp_path, signal_name, free_port):
   folder = tmp_path / "checkpoints" / "search"
-  errors = start_hosts(tmp_path, "10", signal_name)
+  errors = start_hosts(free_port(), tmp_path, "10", signal_name)
   interrupted = signal_name == "SIGINT"
   assert STOPPED in errors[0]
   assert (INTERRUPTED if interrupted else STOPPED) in errors[1]
@@ -369,11 +379,11 @@ def test_two_hosts_stop_at_the_same_step(tmp_path, signal_name):
   assert lines == (tmp_path / "unbroken" / "metrics.jsonl").read_bytes()
 
 
-def test_two_hosts_go_on_from_one(tmp_path):
+def test_two_hosts_go_on_from_one(tmp_path, free_port):
   stage = make_stage(before_step=lambda step: step == 130 and terminate())
   with pytest.raises(Preempted):
     run_stage(stage, tmp_path, OPTIONS)
-  errors = start_hosts(tmp_path, "-1")
+  errors = start_hosts(free_port(), tmp_path, "-1")
   moved = ", on 2 devices of 2 hosts instead of 1 device of 1 host"
   assert f"search: resumed at step 131{moved}\n" in errors[0]
   assert [line["step"] for line in read_metrics(tmp_path)] == [

@@ -38,7 +38,7 @@ def test_what_stands_outside_of_the_guard_is_refused(
   root = str(pytestconfig.rootpath)
   path.write_text(SEARCH.format(root=root, workers=workers, call=call))
   process = subprocess.run(
-    [sys.executable, path], capture_output=True, text=True, timeout=100
+    [sys.executable, path], capture_output=True, text=True, timeout=600
   )
   assert (process.returncode == 0) is (line is None), process.stderr
   if line:
@@ -50,4 +50,4 @@ def test_scripts_without_a_file(pytestconfig):
   code = SEARCH.format(
     root=str(pytestconfig.rootpath), workers=2, call="search()"
   )
-  subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+  subprocess.run([sys.executable, "-c", code], check=True, timeout=600)

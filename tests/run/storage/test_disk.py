@@ -35,9 +35,18 @@ def small_disk(tmp_path):
   subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def remount(folder, options):
+def remount(folder, options, check=True):
+  """Whether a file system could be given other options."""
   command = ["mount", "-o", f"remount,{options}", folder]
-  subprocess.run(command, check=True)
+  done = subprocess.run(command, check=check, capture_output=not check)
+  return done.returncode == 0
+
+
+def wait_until(condition):
+  end = time.monotonic() + 600
+  while not condition():
+    assert time.monotonic() < end
+    time.sleep(0.01)
 
 
 def make_stage(before_step=lambda step: None):
@@ -102,10 +111,9 @@ def test_read_only_from_the_middle(small_disk, tmp_path):
 
   def before_step(step):
     if step == 3:
-      while not (small_disk / "search" / "2").exists():
-        time.sleep(0.01)
-      time.sleep(0.3)
-      remount(small_disk, "ro")
+      wait_until((small_disk / "search" / "2").exists)
+      # Not as long as Orbax has a file open for writing.
+      wait_until(lambda: remount(small_disk, "ro", check=False))
 
   before = threading.enumerate()
   with pytest.raises(OSError) as error:

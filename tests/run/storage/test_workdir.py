@@ -1,21 +1,16 @@
 import json
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 
 import pytest
 
 from proxyless_jax.run.config.options import as_json, parse
-from proxyless_jax.run.storage import workdir as workdir_lib
+from proxyless_jax.run.storage.json_files import read_json
 from proxyless_jax.run.storage.workdir import (
-  alone,
   checked,
   claim,
+  locked,
   reached,
-  read_json,
-  write_json,
 )
 
 CONFIG = {
@@ -221,25 +216,6 @@ def test_what_json_cannot_hold(tmp_path, value, message):
   assert not (tmp_path / "new").exists()
 
 
-def test_write_json_replaces_whole(tmp_path, monkeypatch):
-  path = tmp_path / "result.json"
-  write_json(path, {"top1": 0.5})
-  with pytest.raises(ValueError, match=r"result\.json\.top1 = nan"):
-    write_json(path, {"top1": float("nan")})
-
-  def die(_):
-    raise OSError("killed here")
-
-  monkeypatch.setattr(workdir_lib.os, "fsync", die)
-  with pytest.raises(OSError, match="killed here"):
-    write_json(path, {"top1": 0.6})
-  monkeypatch.undo()
-  assert read_json(path) == {"top1": 0.5}
-  write_json(path, {"top1": 0.7, "name": "α"})
-  assert read_json(path) == {"top1": 0.7, "name": "α"}
-  assert os.listdir(tmp_path) == ["result.json"]
-
-
 def test_file_that_is_not_json(tmp_path):
   (tmp_path / "config.json").write_text('{"a": ')
   with pytest.raises(ValueError, match=r"config\.json: expected JSON"):
@@ -253,31 +229,12 @@ def test_json_that_is_no_object(tmp_path, text):
     claim(tmp_path, CONFIG)
 
 
-def test_a_killed_writer_leaves_a_whole_file(tmp_path):
-  path = tmp_path / "big.json"
-  code = (
-    "import sys; from proxyless_jax.run.storage.workdir import write_json\n"
-    "for i in range(10**6):\n"
-    "  write_json(sys.argv[1], [i] * 20000)\n"
-    "  print(i, flush=True)\n"
-  )
-  for round_ in range(3):
-    with subprocess.Popen(
-      [sys.executable, "-c", code, path], stdout=subprocess.PIPE
-    ) as process:
-      for _ in range(2 + round_):
-        process.stdout.readline()
-      process.send_signal(signal.SIGKILL)
-    values = read_json(path)
-    assert len(values) == 20000 and len(set(values)) == 1
-
-
 def test_two_processes_do_not_run_in_one_workdir(tmp_path):
   with (
-    alone(tmp_path),
+    locked(tmp_path),
     pytest.raises(ValueError, match="another process is running in it"),
-    alone(tmp_path),
+    locked(tmp_path),
   ):
     pass
-  with alone(tmp_path):
+  with locked(tmp_path):
     pass

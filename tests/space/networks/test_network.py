@@ -276,19 +276,19 @@ def test_an_edge_that_cannot_be_is_refused(part, index, fields, message):
       "edges",
       0,
       {"features_in": 9},
-      "'down': features_in = 9: expected 8, what edge 'stem' gives",
+      "'down': features_in = 9: expected 8, as the output of edge 'stem'",
     ),
     (
       "edges",
       0,
       {"size": 17},
-      "'down': size = 17: expected 16, what edge 'stem' gives",
+      "'down': size = 17: expected 16, as the output of edge 'stem'",
     ),
     (
       "after",
       0,
       {"size": 4},
-      "'classifier': size = 4: expected 8, what edge 'keep' gives",
+      "'classifier': size = 4: expected 8, as the output of edge 'keep'",
     ),
     ("edges", 0, {"name": "stem"}, "edge names = .*: expected one or more"),
     (
@@ -508,6 +508,6 @@ def test_edges_of_other_rectangles_do_not_fit():
   stem, classifier = _space().before[0], _space().after[0]
   stem = dataclasses.replace(stem, size=(32, 48))
   classifier = dataclasses.replace(classifier, features_in=8, size=(24, 16))
-  message = r"size = \(24, 16\): expected \(16, 24\), what edge 'stem' gives"
+  message = r"size = \(24, 16\): expected \(16, 24\), as the output of"
   with pytest.raises(ValueError, match=message):
     Chain((stem,), (), (classifier,))

@@ -165,7 +165,7 @@ def test_names_are_the_papers():
     ({"image_size": (1, 9)}, r"image_size = \(1, 9\): expected at least"),
     ({"levels": 0}, "levels = 0: expected a positive"),
     ({"branches": 1.5}, "branches = 1.5: expected a positive"),
-    ({"depths": ()}, r"depths = \(\): expected one or more stages"),
+    ({"depths": ()}, r"depths = \(\): expected one entry per stage"),
     ({"depths": (1, 0)}, r"depths\[1\] = 0: expected a positive integer"),
     ({"depths": (1,) * 5}, "image_size = 8: expected at least 9, for 5 stages"),
     ({"alpha": -1}, "alpha = -1: expected an integer of 0 or more"),

@@ -148,7 +148,7 @@ def test_the_smallest_image_is_told_exactly(strides, stem_stride):
 @pytest.mark.parametrize(
   ("parts", "message"),
   [
-    ({"widths": (8,)}, "widths (8,), depths (4, 4, 4, 4, 4, 1) and strides"),
+    ({"widths": (8,)}, "widths = (8,), depths = (4, 4, 4, 4, 4, 1), strides"),
     ({"depths": (1, 1)}, "expected one entry per stage in each"),
     ({"strides": ()}, "expected one entry per stage in each"),
     (

@@ -106,3 +106,13 @@ def test_unknown_names_and_options_are_refused():
     pj.zoo("resnet_18", image_sise=32)
   with pytest.raises(ValueError, match=r"unknown options \['width'\]; known:"):
     pj.zoo("proxyless_gpu", width=2)
+
+
+def test_names_of_networks_as_a_list():
+  names = pj.list_networks()
+  assert names == sorted(NETWORKS) and "proxyless_gpu" in names
+  assert pj.list_networks("resnet*") == ["resnet_18", "resnet_34"]
+  assert pj.list_networks("*_cifar") == ["nasnet_a_cifar", "proxyless_cifar"]
+  assert pj.list_networks("vgg*") == []
+  with pytest.raises(ValueError, match="pattern = 3: expected a text"):
+    pj.list_networks(3)

@@ -13,7 +13,7 @@ import pytest
 
 from proxyless_jax.nn import build
 from proxyless_jax.nn.layers.batch_norm import MUTATED, norm_paths
-from proxyless_jax.nn.networks.gradient_sums import norm_paths_outside_banks
+from proxyless_jax.nn.networks.train_pass import norm_paths_outside_banks
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.space import MBConv, tree_space
 from proxyless_jax.space.zoo import zoo

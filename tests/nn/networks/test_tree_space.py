@@ -15,24 +15,17 @@ from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nas import objective, reinforce
 from proxyless_jax.nas.arch_step import arch_step
 from proxyless_jax.nas.optimizers import arch_optimizer
-from proxyless_jax.nas.state import search_state
-from proxyless_jax.nas.weight_step import drawn_rows, weight_step
+from proxyless_jax.nas.state import WEIGHT_STREAM, search_state
+from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import banks, make
 from proxyless_jax.nn.layers.channels import channel_shuffle
 from proxyless_jax.nn.networks import tree as tree_lib
 from proxyless_jax.nn.ops.shapes import declared_shapes
 from proxyless_jax.nn.supernet import bank
-from proxyless_jax.nn.supernet.tree_banks import block_runs
-from proxyless_jax.training.sgd import weight_optimizer
-from proxyless_jax.training.state import WEIGHT_STREAM, step_key
+from proxyless_jax.nn.supernet.rows import drawn_rows
+from proxyless_jax.training.optimizers import weight_optimizer
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Most of the time here is XLA's; what is computed stays the same."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation_of_module")
 
 
 def random_variables(network):
@@ -84,44 +77,6 @@ SPACE = pj.tree_space(
 )
 INDEX = [0, 2, 1, 3, 2, 0, 0, 2, 3, 0, 1, 2]
 PATH = gates_lib.path(jnp.array(INDEX), gates_lib.valid_candidates(SPACE))
-
-
-def test_neighbours_are_stored_alike():
-  runs = block_runs(SPACE)
-  assert [len(run.blocks) for run in runs] == [2, 1]
-  widths = [run.form.branch_norms[0].features_in for run in runs]
-  assert widths == [8, 16]
-  names = [own.name for own in banks(SPACE)]
-  assert names[6] == "block01_edge0_0" and names[13] == "block03_edge0_0"
-  assert [len(own.edges) for own in banks(SPACE)][5:8] == [2, 8, 1]
-  assert banks(SPACE.choose(INDEX)) == ()
-
-
-def test_the_published_space_is_a_few_programs():
-  runs = block_runs(pj.tree_space())
-  assert len(runs) == 14
-  assert sum(len(run.blocks) for run in runs) == 54
-
-
-def test_other_operations_keep_their_widths():
-  """A 3x3 convolution of groups would mix zeros into them."""
-  space = pj.tree_space(
-    image_size=4,
-    stem_width=4,
-    alpha=4,
-    depths=(2,),
-    candidates=("identity", "norm_relu_conv_k3_g2"),
-  )
-  widths = [r.form.branch_norms[0].features_in for r in block_runs(space)]
-  assert widths == [6, 8]
-
-
-def test_edges_of_a_block_share_their_candidates():
-  first = SPACE.edges[0]
-  space = SPACE.with_edges((first, *SPACE.choose([0] * 12).edges[1:]))
-  assert not space.is_architecture
-  with pytest.raises(ValueError, match=r"'block01_edge1_0': candidates .*sep"):
-    pj.init(pj.build(space), jax.random.key(0))
 
 
 def apply(network, variables, train, gates=None):
@@ -176,10 +131,10 @@ def test_a_space_computes_what_its_drawn_architecture_does():
     of_network,
   )
   # Off the path, and in the channels that a block lacks, nothing moves.
-  drawn = drawn_rows(variables["params"], SPACE, np.array(INDEX))
+  drawn = drawn_rows(SPACE, np.array(INDEX))
   for own in banks(SPACE):
     on_path = filled(own, "params")
-    if drawn[own.name] is not True:
+    if own.name in drawn:
       others = np.arange(4) != drawn[own.name][:, None]
       on_path &= ~others[:, :, None]
       old = np.asarray(variables["batch_stats"][own.name])
@@ -356,7 +311,7 @@ def test_steps_trace_once_and_leave_what_they_do_not_train():
   current = first_state(tx, arch_tx)
   for _ in range(3):
     before = current
-    key = step_key(current, WEIGHT_STREAM)
+    key = current.step_key(WEIGHT_STREAM)
     index = gates_lib.draw(key, current.arch, valid, "full").index
     current, _ = weight(current, batch)
     check_off_path(before, current, np.asarray(index))
@@ -375,9 +330,9 @@ def test_steps_trace_once_and_leave_what_they_do_not_train():
 
 def check_off_path(before, after, index):
   """Bits of parameters and statistics off the path; those on it move."""
-  drawn = drawn_rows(before.params, TINY, index)
+  drawn = drawn_rows(TINY, index)
   for own in banks(TINY):
-    if drawn[own.name] is True:
+    if own.name not in drawn:
       assert (before.params[own.name] != after.params[own.name]).any()
       continue
     others = np.arange(4) != np.asarray(drawn[own.name])[:, None]
@@ -392,10 +347,8 @@ def check_off_path(before, after, index):
 
 
 def test_drawn_rows_are_those_of_every_bank():
-  params = pj.init(pj.build(SPACE), jax.random.key(0))["params"]
-  drawn = drawn_rows(params, SPACE, jnp.arange(12))
-  rows = {name: rows for name, rows in drawn.items() if rows is not True}
-  assert jax.tree.map(np.ndarray.tolist, jax.device_get(rows)) == {
+  drawn = drawn_rows(SPACE, jnp.arange(12))
+  assert jax.tree.map(np.ndarray.tolist, jax.device_get(drawn)) == {
     "block01_edge0_0": [*range(8)],
     "block03_edge0_0": [*range(8, 12)],
   }

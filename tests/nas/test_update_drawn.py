@@ -10,8 +10,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from proxyless_jax.nas import transforms
-from proxyless_jax.nas.rows import get_drawn, update_drawn
-from proxyless_jax.training.sgd import weight_optimizer
+from proxyless_jax.nas.transforms import update_drawn
+from proxyless_jax.nn.supernet.rows import get_path
+from proxyless_jax.training.optimizers import weight_optimizer
 
 TRANSFORMS = {
   "sgd": weight_optimizer(
@@ -51,8 +52,7 @@ def random_tree(seed):
 
 
 def rows_of(drawn):
-  index = dict(zip(("bank", "other", "empty"), map(jnp.array, drawn)))
-  return {"stem": True, **index}
+  return dict(zip(("bank", "other", "empty"), map(jnp.array, drawn)))
 
 
 def masks_of(drawn):
@@ -90,7 +90,7 @@ def test_rows_equal_masks_bit_for_bit(name):
     grads = on_path(grads, masks)
     before = params, state
     rows = rows_of(drawn)
-    drawn_grads = get_drawn(grads, rows)
+    drawn_grads = get_path(grads, rows)
     params, state = update_drawn(tx, drawn_grads, state, params, rows)
     updates, other_state = masked.update(grads, other_state, other, drawn=masks)
     other = optax.apply_updates(other, updates)
@@ -108,7 +108,7 @@ def test_what_is_not_drawn_may_be_anything():
   state = tx.init(params)
   grads = {"bank": jnp.array([[[4.0], [jnp.nan]]])}
   drawn = {"bank": jnp.array([0])}
-  grads = get_drawn(grads, drawn)
+  grads = get_path(grads, drawn)
   new, state = update_drawn(tx, grads, state, params, drawn)
   assert_array_equal(new["bank"], [[[0.5], [np.nan]]])
   assert np.isfinite(optax.tree_utils.tree_get(state, "trace")["bank"]).all()
@@ -122,7 +122,7 @@ def test_it_traces_once_for_all_draws():
   def step(grads, state, params, drawn):
     traces.append(1)
     drawn = {"bank": drawn}
-    grads = get_drawn(grads, drawn)
+    grads = get_path(grads, drawn)
     return update_drawn(tx, grads, state, params, drawn)
 
   params = {"bank": jnp.zeros((2, 3, 4))}

@@ -1,0 +1,59 @@
+"""Blocks of different widths that are stored alike."""
+
+import jax
+import pytest
+
+import proxyless_jax as pj
+from proxyless_jax.nn import banks
+from proxyless_jax.nn.supernet.tree_banks import block_runs
+
+# Blocks 6, 8 and 10 wide: the first two are stored alike, the last has a
+# stride.
+SPACE = pj.tree_space(
+  image_size=(4, 6),
+  classes=3,
+  stem_width=4,
+  alpha=6,
+  depths=(2, 1),
+  expand=2,
+  branches=1,
+  candidates=("sep_conv_3", "identity", "dil_conv_3", "max_pool_3"),
+)
+
+
+def test_neighbours_are_stored_alike():
+  runs = block_runs(SPACE)
+  assert [len(run.blocks) for run in runs] == [2, 1]
+  widths = [run.form.branch_norms[0].features_in for run in runs]
+  assert widths == [8, 16]
+  names = [own.name for own in banks(SPACE)]
+  assert names[6] == "block01_edge0_0" and names[13] == "block03_edge0_0"
+  assert [len(own.edges) for own in banks(SPACE)][5:8] == [2, 8, 1]
+  assert banks(SPACE.choose([0] * 12)) == ()
+
+
+def test_the_published_space_is_a_few_programs():
+  runs = block_runs(pj.tree_space())
+  assert len(runs) == 14
+  assert sum(len(run.blocks) for run in runs) == 54
+
+
+def test_other_operations_keep_their_widths():
+  """A 3x3 convolution of groups would mix zeros into them."""
+  space = pj.tree_space(
+    image_size=4,
+    stem_width=4,
+    alpha=4,
+    depths=(2,),
+    candidates=("identity", "norm_relu_conv_k3_g2"),
+  )
+  widths = [r.form.branch_norms[0].features_in for r in block_runs(space)]
+  assert widths == [6, 8]
+
+
+def test_edges_of_a_block_share_their_candidates():
+  first = SPACE.edges[0]
+  space = SPACE.with_edges((first, *SPACE.choose([0] * 12).edges[1:]))
+  assert not space.is_architecture
+  with pytest.raises(ValueError, match=r"'block01_edge1_0': candidates .*sep"):
+    pj.init(pj.build(space), jax.random.key(0))
