@@ -1,8 +1,9 @@
 """The options of a run: a config as frozen dataclasses, checked before use.
 
-A config may leave out what has a default here; what it names must be there. The
-sections are `data` (`proxyless_jax.data.DataOptions`), `space`, `search`,
-`train`, `evaluate`, `measure` and `run`.
+A config may leave out sections and fields, which then have their defaults; a
+name that is not known is an error. The sections are `data`
+(`proxyless_jax.data.DataOptions`), `space`, `search`, `train`, `evaluate`,
+`measure` and `run`.
 """
 
 from __future__ import annotations
