@@ -80,8 +80,9 @@ def imported_parts(path: pathlib.Path, folder: pathlib.Path) -> set[str]:
       names |= {alias.name for alias in node.names}
     elif isinstance(node, ast.ImportFrom):
       names |= {f"{node.module}.{alias.name}" for alias in node.names}
-  inside = {n.removeprefix(prefix).split(".")[0] for n in names if prefix in n}
-  return {part for part in inside if exists(folder, part)}
+  inside = [n.removeprefix(prefix) for n in names if n.startswith(prefix)]
+  parts = {name.split(".")[0] for name in inside}
+  return {part for part in parts if exists(folder, part)}
 
 
 def exists(folder: pathlib.Path, part: str) -> bool:

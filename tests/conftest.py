@@ -17,6 +17,8 @@ from proxyless_jax.space import mobile_space
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
 # Every program is kept: JAX's default is those that took a second.
 SECONDS = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+# Those of minutes, by themselves.
+LONG_FILES = ("test_parallel.py", "test_recipes.py", "test_hosts.py")
 
 
 def pytest_configure(config):
@@ -28,6 +30,12 @@ def pytest_configure(config):
   # JAX has read its environment before.
   jax.config.update(FOLDER.lower(), os.environ[FOLDER])
   jax.config.update(SECONDS.lower(), float(os.environ[SECONDS]))
+
+
+def pytest_collection_modifyitems(items):
+  # A file is one worker's, in this order: begun last, one of these would keep
+  # the others waiting.
+  items.sort(key=lambda item: item.path.name not in LONG_FILES)
 
 
 @pytest.fixture

@@ -28,13 +28,7 @@ from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.training.state import train_state
 from proxyless_jax.training.steps import train_step
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Most of the time here is XLA's; what is computed stays the same."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation_of_module")
 
 
 @dataclasses.dataclass(frozen=True)

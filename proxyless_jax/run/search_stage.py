@@ -236,7 +236,7 @@ def _schedule(search: SearchOptions, epoch: float) -> tuple[int, int, int]:
   """The steps where warm-up ends, the architecture's begin, the search ends.
 
   Args:
-    search: whose epochs they are.
+    search: options of the search.
     epoch: steps per epoch.
   """
   warmup = round(search.warmup_epochs * epoch)
@@ -294,9 +294,16 @@ def derive_network(
 ) -> tuple[Network, dict]:
   """The architecture that a search found.
 
-  Argmax of every edge; where that misses a target, the most probable
-  architecture that keeps all of them. Targets of costs that only a call can
-  tell steer the search alone.
+  It has the candidate of the largest alpha on every edge; where that misses a
+  target, it is the most probable architecture that meets all of them. Targets
+  of black-box costs steer the search alone.
+
+  Args:
+    options: options of the run.
+    space: the search space.
+    costs: costs of the objective.
+    arch: f[e, k], alpha at the end of the search.
+    calls: the black-box costs.
 
   Args:
     options: costs of the config, by name.
@@ -306,8 +313,8 @@ def derive_network(
     calls: the black-box costs.
 
   Returns:
-    The network, and what is to be said of it: its costs, whether they keep
-    their targets, and on how many edges it differs from argmax.
+    The network, and entries of the result: its costs, whether they meet their
+    targets, and the number of edges where it differs from the largest alpha.
   """
   valid, limits = gates.valid_candidates(space), constraints(costs)
   index = derive(arch, valid, limits)
@@ -323,7 +330,7 @@ def derive_network(
 
 
 def _found(cost, options: CostOptions, network: Network, calls: Calls) -> dict:
-  """What the result says of a cost."""
+  """The entries of a cost in the result."""
   name = cost.name
   if cost.table is None:
     _, unit = split_quantity(options.reference)

@@ -40,10 +40,10 @@ def train_stage(
   """The stage that trains an architecture.
 
   Args:
-    options: of the run.
-    dataset: whose `train` part it learns.
+    options: options of the run.
+    dataset: images, of which the part `train` is learned from.
     network: the architecture.
-    variables: to start from; None for fresh ones.
+    variables: {'params', 'batch_stats'} to start from; None for fresh ones.
   """
   train = options.train
   count, linear = train_steps(train, len(dataset.train))
@@ -80,15 +80,15 @@ def train_stage(
 
 
 def train_steps(train: TrainOptions, images: int) -> tuple[int, int]:
-  """The steps of a training, and of its linear ramp.
+  """The numbers of steps of a training, and of its linear warm-up.
 
   Args:
-    train: whose epochs they are.
-    images: of the training split.
+    train: options of the training.
+    images: number of images in the training split.
   """
   epoch = images / train.batch
   count = max(1, round(train.epochs * epoch))
-  # Below the epochs, and yet rounding may make as many steps of it.
+  # Fewer epochs than the training has, which rounding may make as many steps.
   return count, min(round(train.lr_warmup_epochs * epoch), count - 1)
 
 

@@ -103,7 +103,11 @@ def by_name(
   Raises:
     ValueError: unknown optimizer.
   """
-  check_optimizer("optimizer", optimizer)
+  if optimizer not in OPTIMIZERS:
+    raise ValueError(
+      f"optimizer = {optimizer!r}: expected one of {OPTIMIZERS}; from Python, "
+      "a step takes any optax transform"
+    )
   decay = optax.add_decayed_weights(weight_decay, decayed)
   if optimizer == "sgd":
     return optax.chain(decay, optax.sgd(schedule, momentum, nesterov))
@@ -111,15 +115,6 @@ def by_name(
     return optax.chain(decay, optax.adam(schedule, b1, b2))
   decoupled = optax.adamw if optimizer == "adamw" else optax.lion
   return decoupled(schedule, b1, b2, weight_decay=weight_decay, mask=decayed)
-
-
-def check_optimizer(field: str, name: str) -> None:
-  """Raises a ValueError for a name that is not one of `OPTIMIZERS`."""
-  if name not in OPTIMIZERS:
-    raise ValueError(
-      f"{field} = {name!r}: expected one of {OPTIMIZERS}; from Python, any "
-      "optax transform can be given to a step"
-    )
 
 
 def check_steps(field: str, value: int, least: int) -> None:

@@ -48,13 +48,7 @@ def tree(**task):
 
 CHAIN, TREE = chain(classes=3), tree(classes=3)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Most of the time here is XLA's; what is computed stays the same."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation_of_module")
 
 
 def golden_weights(network, convs=1.0):

@@ -27,13 +27,7 @@ HERE = pathlib.Path(__file__).parent
 GOLDEN = HERE / "golden_cifar.json"
 GOLDEN_MOBILE = HERE / "golden_mobile.json"
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Most of the time here is XLA's; what is computed stays the same."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation_of_module")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -12,7 +12,6 @@ from experiments import cifar10
 from experiments.macro import training
 from proxyless_jax.nas import gates
 from proxyless_jax.nn import build, inherit
-from proxyless_jax.space import mobile_space
 from proxyless_jax.training.metrics import cross_entropy
 from proxyless_jax.training.optimizers import train_schedule, weight_optimizer
 
@@ -22,17 +21,13 @@ SETTINGS = training.Settings(
 
 
 @pytest.fixture(scope="module")
-def space():
-  return mobile_space(
+def space(small_space):
+  return small_space(
     image_size=32,
+    channels=3,
     classes=10,
-    stem_width=8,
-    first_width=0,
-    widths=(8,),
-    depths=(2,),
-    strides=(1,),
+    stem_stride=2,
     candidates=("mbconv1_k3", "zero"),
-    head_width=8,
   )
 
 

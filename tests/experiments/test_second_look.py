@@ -9,17 +9,14 @@ from experiments.macro.second_look import draw_near, fit_additive
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas.derive import Constraint, derive
 from proxyless_jax.nas.gates import valid_candidates
-from proxyless_jax.space import mobile_space
 
 
 @pytest.fixture(scope="module")
-def space():
-  return mobile_space(
+def space(small_space):
+  return small_space(
     image_size=16,
+    channels=3,
     classes=4,
-    stem_width=8,
-    stem_stride=1,
-    first_width=0,
     widths=(8, 16),
     depths=(2, 2),
     strides=(1, 2),

@@ -193,6 +193,18 @@ def test_each_draw_is_evaluated_on_its_own_path(setting):
     traces.append(args)
     return draws_of(module)(*args)
 
+  @jax.jit
+  def logits_of(state, images, path):
+    logits, _ = module.apply(
+      {"params": state.params, "batch_stats": state.batch_stats},
+      images,
+      train=True,
+      gates=gates_lib.path(path, SPACE_MASK),
+      mutable=["batch_stats"],
+      rngs={"dropout": jax.random.key(0)},
+    )
+    return logits
+
   sample = jax.jit(traced)
   seen = set()
   for i in range(3):
@@ -203,14 +215,7 @@ def test_each_draw_is_evaluated_on_its_own_path(setting):
     assert_array_equal(draws.paths[-1], argmax)
     for path, accuracy in zip(draws.paths, draws.accuracy):
       seen.add(tuple(path.tolist()))
-      logits, _ = module.apply(
-        {"params": state.params, "batch_stats": state.batch_stats},
-        batch_of(i)["image"],
-        train=True,
-        gates=gates_lib.path(path, SPACE_MASK),
-        mutable=["batch_stats"],
-        rngs={"dropout": jax.random.key(0)},
-      )
+      logits = logits_of(state, batch_of(i)["image"], path)
       own = metrics.classification(logits, batch_of(i), 0.0)["top1"]
       assert_allclose(accuracy, own.total / own.count, rtol=1e-6)
     assert float(sums["arch_top1"].count) == 5 * 7

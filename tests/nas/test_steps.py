@@ -97,14 +97,6 @@ def arch_step_of(module, valid, costs=(), **settings):
   )
 
 
-@pytest.fixture
-def quick_compilation():
-  """Most of the time here is XLA's; what is computed stays the same."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def jitted():
   return jax.jit(weight_step_of(MODULE, VALID))

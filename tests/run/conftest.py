@@ -3,7 +3,6 @@ import json
 import os
 import pathlib
 
-import jax
 import pytest
 
 BATCH = 16
@@ -103,22 +102,6 @@ def make_config():
     return config
 
   return make
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
-  """What this session compiles, its subprocesses do not compile again."""
-  folder = str(tmp_path_factory.mktemp("compiled"))
-  settings = {
-    "jax_compilation_cache_dir": folder,
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-  }
-  before = {name: getattr(jax.config, name) for name in settings}
-  for name, value in settings.items():
-    jax.config.update(name, value)
-  yield {name.upper(): str(value) for name, value in settings.items()}
-  for name, value in before.items():
-    jax.config.update(name, value)
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,7 @@ from proxyless_jax.run import architecture, jobs, loop, train_stage
 from proxyless_jax.run.config.options import parse
 from proxyless_jax.training.state import split_edges
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Most of the time here is XLA's; what is computed stays the same."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation_of_module")
 
 
 def chain(size=12, channels=3, classes=1000, **widths):

@@ -164,14 +164,6 @@ def test_the_other_forms_of_cost(make_config, tmp_path, form):
   assert [r["stage"] for r in read_metrics(tmp_path)][-1] == "train"
 
 
-@pytest.fixture
-def quick_compilation():
-  """Most of the time is XLA's; what is computed stays the same."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.usefixtures("quick_compilation")
 def test_rectangular_images(make_config, tmp_path):
   """Searched for, derived, trained and evaluated; of other sides refused."""

@@ -65,9 +65,7 @@ def stop_at(monkeypatch):
   return arrange
 
 
-def test_killed_in_every_stage(
-  make_config, unbroken, outcome, compilation_cache, tmp_path
-):
+def test_killed_in_every_stage(make_config, unbroken, outcome, tmp_path):
   workdir = tmp_path / "run"
   path = tmp_path / "config.py"
   path.write_text(
@@ -75,11 +73,7 @@ def test_killed_in_every_stage(
     f"def get_config():\n  return ConfigDict({make_config()!r})\n"
   )
   flags = [f"--config={path}", f"--workdir={workdir}"]
-  environment = {
-    **os.environ,
-    **compilation_cache,
-    "PYTHONPATH": os.getcwd(),
-  }
+  environment = {**os.environ, "PYTHONPATH": os.getcwd()}
 
   def start(*command, more=()):
     return subprocess.run(

@@ -178,12 +178,7 @@ def tree_file(net_config):
   return net_config.of_tree(network, bn={"momentum": 0.03, "eps": 0.05})
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Most of the time here is XLA's; what is computed stays the same."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation_of_module")
 
 
 @pytest.mark.parametrize("make", [chain_file, mcunet_file, tree_file])

@@ -10,7 +10,6 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from proxyless_jax.nn import build, init
-from proxyless_jax.space import mobile_space
 from proxyless_jax.training.metrics import Mean, in_parts
 from proxyless_jax.training.state import train_state
 from proxyless_jax.training.steps import train_step
@@ -65,20 +64,10 @@ def test_parts_are_strided_and_have_keys_of_their_own():
   assert grads["sum"] == 5.0
 
 
-def test_a_training_step_in_parts_moves_as_the_mean_of_its_parts():
+def test_a_training_step_in_parts_moves_as_the_mean_of_its_parts(small_space):
   """Batch norm sees the parts one after the other."""
-  space = mobile_space(
-    image_size=4,
-    channels=1,
-    classes=3,
-    stem_width=8,
-    stem_stride=1,
-    first_width=0,
-    widths=(8,),
-    depths=(1,),
-    strides=(1,),
-    candidates=("mbconv1_k3",),
-    head_width=8,
+  space = small_space(
+    image_size=4, channels=1, depths=(1,), candidates=("mbconv1_k3",)
   )
   module = build(space)
   tx = optax.sgd(1.0)

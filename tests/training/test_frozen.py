@@ -47,13 +47,7 @@ TX = weight_optimizer(
   0.1, momentum=0.0, nesterov=False, weight_decay=0.3, kernels_only=True
 )
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-  """Most of the time here is XLA's; what is computed stays the same."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation_of_module")
 
 
 def variables_of(network):

@@ -126,6 +126,7 @@ def test_the_cifar_recipe_searches_the_published_space():
   assert space.choose([edge.op.name for edge in network.edges]) == network
 
 
+@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_smoke_run_searches_trains_and_evaluates(recipe, tmp_path):
   result = pj.search(config_of(recipe, "smoke"), tmp_path)

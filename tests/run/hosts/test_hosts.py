@@ -75,6 +75,8 @@ def start(tmp_path_factory, free_port):
     port = free_port()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment["JAX_PLATFORMS"] = "cpu"
+    if len(commands) > 1:  # As `keep_compiled`, but from the first program on.
+      environment["JAX_ENABLE_COMPILATION_CACHE"] = "0"
     environment.pop("XLA_FLAGS", None)
     processes = []
     for i, command in enumerate(commands):

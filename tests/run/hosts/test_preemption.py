@@ -336,7 +336,13 @@ def start_hosts(port, workdir, stop_at, signal_name="SIGTERM"):
         *(sys.executable, "-c", HOST),
         *(folder, str(port), host, workdir, stop_at, signal_name),
       ],
-      env={**os.environ, "PYTHONPATH": os.getcwd(), "XLA_FLAGS": ""},
+      env={
+        **os.environ,
+        "PYTHONPATH": os.getcwd(),
+        "XLA_FLAGS": "",
+        # Programs from it order their collectives otherwise (`keep_compiled`).
+        "JAX_ENABLE_COMPILATION_CACHE": "0",
+      },
       stderr=subprocess.PIPE,
       text=True,
     )
