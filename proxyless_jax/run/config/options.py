@@ -28,7 +28,7 @@ from proxyless_jax.run.config.sections import (
   SearchOptions,
   TrainOptions,
 )
-from proxyless_jax.run.config.space import make_space, read_space
+from proxyless_jax.run.config.space import Space, make_space, read_space
 from proxyless_jax.space import Network, Op
 
 JOBS = ("search", "train", "evaluate", "measure")
@@ -70,7 +70,7 @@ class Options:
   network: str = ""
   weights: str = ""
   data: DataOptions = field(default_factory=DataOptions)
-  space: Mapping | Network | str = field(default_factory=dict)
+  space: Space = field(default_factory=dict)
   search: SearchOptions = field(default_factory=SearchOptions)
   train: TrainOptions = field(default_factory=TrainOptions)
   evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
