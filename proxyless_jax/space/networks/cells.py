@@ -152,6 +152,7 @@ class CellNetwork(Network):
 
   @property
   def edges(self) -> tuple[Edge, ...]:
+    """None: nothing in cells is searched."""
     return ()
 
   @property

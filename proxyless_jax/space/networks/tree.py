@@ -163,6 +163,7 @@ class Tree(Network):
 
   @property
   def edges(self) -> tuple[Edge, ...]:
+    """The searched edges of all blocks."""
     return tuple(edge for block in self.blocks for edge in block.edges)
 
   @property
