@@ -1,6 +1,9 @@
 """Blocks of different widths that are stored alike."""
 
+import dataclasses
+
 import jax
+import numpy as np
 import pytest
 
 import proxyless_jax as pj
@@ -49,6 +52,23 @@ def test_other_operations_keep_their_widths():
   )
   widths = [r.form.branch_norms[0].features_in for r in block_runs(space)]
   assert widths == [6, 8]
+
+
+def test_the_convolution_may_be_any_operation():
+  def with_plain_conv(block):
+    conv = dataclasses.replace(block.conv, ops=(pj.space.PlainConv(3),))
+    return dataclasses.replace(block, conv=conv)
+
+  space = dataclasses.replace(
+    SPACE, blocks=tuple(map(with_plain_conv, SPACE.blocks))
+  )
+  variables = pj.init(pj.build(space), jax.random.key(0))
+  network = space.choose([0] * len(space.edges))
+  own = pj.inherit(space, variables, network)["params"]
+  for block in space.blocks:
+    kernel = own[block.conv.name][block.conv.op.name]["conv"]["kernel"]
+    widths = block.conv.features_in, block.conv.features_out
+    assert kernel.shape == (3, 3, *widths) and np.all(kernel != 0.0)
 
 
 def test_edges_of_a_block_share_their_candidates():
