@@ -101,8 +101,10 @@ class TreeModule(NetworkModule):
     banks = {own.name: self.get_bank(own.name) for own in run.banks}
     step = functools.partial(_searched_block, run.form, self.options, train)
     # Rows of all blocks lie one after the other: the loop takes a block's.
+    # Not -1, which is undefined for banks of statistics of length zero.
+    count = len(run.blocks)
     per_block = jax.tree.map(
-      lambda a: a.reshape(len(run.blocks), -1, *a.shape[1:]), (banks, gates)
+      lambda a: a.reshape(count, len(a) // count, *a.shape[1:]), (banks, gates)
     )
     widths = jnp.array(
       [
