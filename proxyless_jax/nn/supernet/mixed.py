@@ -64,7 +64,7 @@ class EdgeGates(NamedTuple):
     involved: bool[n, k], whether a candidate's gate gets a gradient.
   """
 
-  # As `Gates` calls it; nobody looks for an element by `tuple.index`.
+  # Nobody looks for an element by `tuple.index`, which it hides.
   index: jax.Array  # type: ignore[assignment]
   gate: jax.Array
   involved: jax.Array
