@@ -39,7 +39,7 @@ _CONFIG = config_flags.DEFINE_config_file(
   "Name or file of the config, with an optional :variant.",
   lock_config=True,
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.")
+_WORKDIR = flags.DEFINE_string("workdir", "", "The folder of the run.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show where an error arose.")
 
 JOBS = {

@@ -70,7 +70,7 @@ def in_section(path: str, cls: type) -> Iterator[None]:
   try:
     yield
   except ValueError as error:
-    field = re.match(r"\w*", str(error))[0]
+    field, *_ = re.split(r"\W", str(error), maxsplit=1)
     own = {field.name for field in dataclasses.fields(cls)}
     # 'search', where 'search.lr' was named already, is no field of a search.
     if not path or field not in own:
@@ -79,7 +79,7 @@ def in_section(path: str, cls: type) -> Iterator[None]:
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
-  if dataclasses.is_dataclass(hint):
+  if isinstance(hint, type) and dataclasses.is_dataclass(hint):
     return read(hint, value, where)
   if get_origin(hint) is Mapping:
     return _mapping(get_args(hint)[1], value, where)
@@ -107,7 +107,7 @@ def _expected(hint: Any) -> str:
 def _mapping(hint: Any, value: Any, where: str) -> Mapping:
   if not isinstance(value, Mapping):
     raise ValueError(f"{where} = {value!r}: expected {_SECTION}")
-  if not dataclasses.is_dataclass(hint):
+  if not (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
     return value
   return {
     name: read(hint, section, f"{where}.{name}")

@@ -24,7 +24,7 @@ from proxyless_jax.run.config.named import (
 from proxyless_jax.space.suggest import did_you_mean, nearest
 
 # Parsers of absl by the type of a field, and what they expect.
-PARSERS = {
+PARSERS: dict[type, tuple[flags.ArgumentParser, str]] = {
   bool: (flags.BooleanParser(), "True or False"),
   int: (flags.IntegerParser(), "an integer"),
   float: (flags.FloatParser(), "a number"),

@@ -1,8 +1,9 @@
 """The options of a run: a config as frozen dataclasses, checked before use.
 
-A config may leave out what has a default here; what it names must be there. The
-sections are `data` (`proxyless_jax.data.DataOptions`), `space`, `search`,
-`train`, `evaluate`, `measure` and `run`.
+A config may leave out sections and fields, which then have their defaults; a
+name that is not known is an error. The sections are `data`
+(`proxyless_jax.data.DataOptions`), `space`, `search`, `train`, `evaluate`,
+`measure` and `run`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from proxyless_jax.run.config.sections import (
   SearchOptions,
   TrainOptions,
 )
-from proxyless_jax.run.config.space import make_space, read_space
+from proxyless_jax.run.config.space import Space, make_space, read_space
 from proxyless_jax.space import Network, Op
 
 JOBS = ("search", "train", "evaluate", "measure")
@@ -69,7 +70,7 @@ class Options:
   network: str = ""
   weights: str = ""
   data: DataOptions = field(default_factory=DataOptions)
-  space: Mapping | Network | str = field(default_factory=dict)
+  space: Space = field(default_factory=dict)
   search: SearchOptions = field(default_factory=SearchOptions)
   train: TrainOptions = field(default_factory=TrainOptions)
   evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)

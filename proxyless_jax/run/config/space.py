@@ -26,12 +26,16 @@ SPACES: dict[str, Callable[..., Network]] = {
   "mobile": mobile_space,
   "tree": tree_space,
 }
+# The section as a user may give it.
+Space = Mapping | Network | str
 # Arguments of spaces that the data give, the classes last.
 FROM_DATA = ("image_size", "channels", "classes")
 
 
-def read_space(given: Mapping[str, Any] | Network | str) -> Mapping | Network:
+def read_space(given: Space) -> Mapping[str, Any] | Network:
   """The section with its defaults filled in, or the network itself.
+
+  Given what it has returned, it returns the same again.
 
   Args:
     given: family and arguments, a network, or the path of a network's JSON.
@@ -62,7 +66,7 @@ def _loaded(path: str) -> Network:
 
 
 def make_space(
-  section: Mapping[str, Any] | Network,
+  section: Space,
   *,
   image_size: Size,
   channels: int,
@@ -71,7 +75,7 @@ def make_space(
   """The network that is searched, for the data.
 
   Args:
-    section: what `read_space` gives.
+    section: the section of the config.
     image_size: size of the images, in pixels.
     channels: channels of the images.
     classes: number of classes.
@@ -80,6 +84,7 @@ def make_space(
     ValueError: the space does not fit the data, or a wrong argument.
   """
   shape = {"image_size": image_size, "channels": channels, "classes": classes}
+  section = read_space(section)
   if isinstance(section, Network):
     _check_fits(section, shape)
     return section
@@ -102,13 +107,11 @@ def _check_fits(network: Network, shape: Mapping[str, Any]) -> None:
     )
 
 
-def check_searched(
-  section: Mapping[str, Any] | Network, space: Network
-) -> None:
+def check_searched(section: Space, space: Network) -> None:
   """Raises a ValueError for a space in which there is nothing to search.
 
   Args:
-    section: what `read_space` gives.
+    section: the section of the config.
     space: what `make_space` made of it.
   """
   if not space.is_architecture:
@@ -117,6 +120,7 @@ def check_searched(
     "since nothing else is to search: to train one network, use job 'train' "
     "with config.network"
   )
+  section = read_space(section)
   if isinstance(section, Network):
     raise ValueError(
       "space: every edge of the network has one candidate: expected two or "
@@ -139,8 +143,9 @@ def space_defaults(family: object) -> dict[str, Any]:
   return {n: p.default for n, p in parameters.items() if n not in FROM_DATA}
 
 
-def own_ops(section: Mapping[str, Any] | Network) -> list[Op]:
+def own_ops(section: Space) -> list[Op]:
   """Operations that a space holds as objects: JSON can name them alone."""
+  section = read_space(section)
   if isinstance(section, Network):
     return list({op.name: op for e in section.layers for op in e.ops}.values())
   given = section["candidates"]
@@ -150,7 +155,7 @@ def own_ops(section: Mapping[str, Any] | Network) -> list[Op]:
 
 def _dotted(problem: str, arguments: Collection[str]) -> str:
   """An error of a space's function, with the section of the field it names."""
-  field = re.match(r"\w*", problem)[0]
+  field, *_ = re.split(r"\W", problem, maxsplit=1)
   if field in arguments:
     return f"space.{problem}"
   return f"data.{problem}" if field in FROM_DATA[:2] else f"space: {problem}"
