@@ -26,7 +26,7 @@ _BUCKETS = ("/gs/", "/s3/", "/az/", "/hf/")
 _ABSENT = object()
 
 
-def checked(workdir: str | os.PathLike | None) -> str:
+def checked(workdir: str | os.PathLike) -> str:
   """The path of a run's folder, with `~` expanded; touches no file.
 
   Raises:
