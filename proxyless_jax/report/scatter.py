@@ -85,7 +85,6 @@ def _figure(
   for side in ("left", "bottom"):
     axes.spines[side].set_color(FAINT)
   corner = {"transform": axes.transAxes, "ha": "left", "va": "top"}
-  corner["linespacing"] = 1.5
   axes.text(
     0.03, 0.97, note, fontsize=8.5, color=INK, linespacing=1.5, **corner
   )
