@@ -333,12 +333,13 @@ def derive_network(
 
 def _found(cost, options: CostOptions, network: Network, calls: Calls) -> dict:
   """The entries of a cost in the result."""
-  name, found = cost.name, dict[str, Any]()
+  name = cost.name
+  found: dict[str, Any]
   if cost.table is None:
     _, unit = split_quantity(options.reference)
-    found |= {f"cost_{name}": calls.of(name, network), f"unit_{name}": unit}
+    found = {f"cost_{name}": calls.of(name, network), f"unit_{name}": unit}
   else:
-    found |= {
+    found = {
       f"cost_{name}": cost.table.exact(network),
       f"unit_{name}": cost.table.unit,
       f"source_{name}": cost.table.source,
