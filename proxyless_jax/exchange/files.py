@@ -53,7 +53,7 @@ class _Leftover:
   NumPy's own are not safe: a dtype takes any state from a file.
   """
 
-  def __init__(self, *args: object):
+  def __init__(self, *args: object) -> None:
     pass
 
   def __setstate__(self, state: object) -> None:

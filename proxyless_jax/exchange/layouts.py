@@ -173,7 +173,7 @@ def tensors(op: Op, edge: Edge, name: str) -> Iterator[Entry]:
   """
   del op, name
   _check(False, edge, "one with a released layout")
-  yield  # Makes it an iterator, like the registered ones.
+  yield from ()  # Makes it an iterator, like the registered ones.
 
 
 @tensors.register(ops.Zero)
@@ -245,7 +245,7 @@ def _(op: ops.NormSepConv, edge: Edge, name: str) -> Iterator[Entry]:
   at, width = (edge.name, op.name), edge.features_in
   yield from _batch_norm(f"{name}.bn", width, (*at, "bn"))
   depthwise = (width, 1, op.kernel, op.kernel)
-  path = ("params", *at, "depthwise")
+  path: tuple[str, ...] = ("params", *at, "depthwise")
   yield Entry(f"{name}.depth_conv.weight", depthwise, path)
   pointwise = (edge.features_out, width, 1, 1)
   path = ("params", *at, "pointwise", "kernel")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +18,11 @@ class Graph:
     weights: `onnx.TensorProto` of each array.
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     self.nodes: list = []
     self.weights: list = []
 
-  def add(self, kind: str, *inputs: str, **attributes: object) -> str:
+  def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
     """Adds a node.
 
     Args:

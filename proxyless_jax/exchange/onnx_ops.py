@@ -121,9 +121,13 @@ def _(
   op: ops.ConvBN, edge: Edge, graph: Graph, x: str, weights: Weights
 ) -> str:
   kernel = weights["conv"]["kernel"]
-  options = dict(activation=op.activation, stride=edge.stride)
   return graph.conv_norm(
-    x, kernel, weights["bn"], epsilon=op.epsilon, **options
+    x,
+    kernel,
+    weights["bn"],
+    epsilon=op.epsilon,
+    activation=op.activation,
+    stride=edge.stride,
   )
 
 

@@ -78,11 +78,11 @@ def from_torch(
     )
   arrays = {e.name: _real(e.name, state_dict[e.name]) for e in taken}
   _check_finite(arrays)
-  flat = {
+  flat: dict[tuple[str, ...], np.ndarray | jax.Array] = {
     entry.path: np.ascontiguousarray(_transposed(arrays[entry.name], TO_OURS))
     for entry in taken
   }
-  if fresh:
+  if fresh and key is not None:
     flat |= _fresh(network, fresh, key, len(flat))
   # Copies: what is donated to a step must not be memory of NumPy.
   variables = flax.traverse_util.unflatten_dict(flat)

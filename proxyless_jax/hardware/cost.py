@@ -62,7 +62,7 @@ class CostTable:
   combine: str = "sum"
   details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.combine not in COMBINATIONS:
       raise ValueError(
         f"combine = {self.combine!r}: expected one of {COMBINATIONS}"

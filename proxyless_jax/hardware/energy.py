@@ -154,7 +154,7 @@ def _counts(zone: str) -> bool:
 class _Rapl:
   """The sum of counters that restart from 0 after their largest value."""
 
-  def __init__(self, zones: list[str]):
+  def __init__(self, zones: list[str]) -> None:
     self._files = [os.path.join(zone, "energy_uj") for zone in zones]
     ranges = [os.path.join(zone, "max_energy_range_uj") for zone in zones]
     self._ranges = [_microjoules(path) for path in ranges]

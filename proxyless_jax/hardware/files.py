@@ -29,7 +29,7 @@ from proxyless_jax.space.networks.network import check_network
 
 ENDINGS = (".json", ".csv")
 # Fields of a JSON file, and their types.
-FIELDS = {
+FIELDS: dict[str, type | tuple[type, ...]] = {
   **{"version": int, "unit": str, "source": str, "combine": str},
   **{"details": dict, "layers": list, "fixed": (int, float), "costs": dict},
 }

@@ -81,7 +81,13 @@ def fit_costs(
 class _Problem:
   """The least squares, in residuals relative to the noise."""
 
-  def __init__(self, counts, measured, alone, noise):
+  def __init__(
+    self,
+    counts: np.ndarray,
+    measured: np.ndarray,
+    alone: np.ndarray,
+    noise: np.ndarray,
+  ) -> None:
     self._weights = 1.0 / (measured * noise)
     self._target = 1.0 / noise
     self._alone = alone

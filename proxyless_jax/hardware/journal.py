@@ -55,7 +55,7 @@ def _parse(line: bytes) -> tuple[str, Reading]:
 class Journal:
   """Readings by key, in memory and, where there is a path, in a file."""
 
-  def __init__(self, path: str | os.PathLike | None, header: dict):
+  def __init__(self, path: str | os.PathLike | None, header: dict) -> None:
     """Opens a journal, or begins one.
 
     Args:
@@ -68,51 +68,41 @@ class Journal:
         is no journal, or has a line that is no reading; the file stays as it
         is.
     """
-    self._path, self._readings = path, {}
+    self._path = None if path is None else os.fspath(path)
+    self._readings: dict[str, Reading] = {}
     self._header = {"version": VERSION, **header}
-    if path is None:
+    if self._path is None:
       return
-    if os.path.exists(path):
-      self._read()
-    if not self._size():
-      self._append(self._header)
+    if os.path.exists(self._path):
+      self._read(self._path)
+    if not _size(self._path):
+      _append(self._path, self._header)
 
-  def _size(self) -> int:
-    return os.path.getsize(self._path) if os.path.exists(self._path) else 0
-
-  def _read(self) -> None:
-    with open(self._path, "rb") as file:
+  def _read(self, path: str) -> None:
+    with open(path, "rb") as file:
       # Anything after the last newline is a line that a kill has cut.
       *lines, torn = file.read().split(b"\n")
     if lines:
-      self._check_header(lines[0])
+      self._check_header(path, lines[0])
     elif not json.dumps(self._header).encode().startswith(torn):
-      raise self._wrong(1, "the header of a journal", torn, AWAY)
+      raise _wrong(path, 1, "the header of a journal", torn, AWAY)
     for number, line in enumerate(lines[1:], start=2):
       try:
         key, reading = _parse(line)
       except (ValueError, TypeError, KeyError, AttributeError) as error:
         fix = "delete that line"
-        raise self._wrong(number, "a reading", line, fix) from error
+        raise _wrong(path, number, "a reading", line, fix) from error
       self._readings[key] = reading
     if torn:
-      os.truncate(self._path, os.path.getsize(self._path) - len(torn))
+      os.truncate(path, _size(path) - len(torn))
 
-  def _wrong(
-    self, number: int, expected: str, line: bytes, fix: str
-  ) -> ValueError:
-    return ValueError(
-      f"{os.fspath(self._path)} line {number}: expected {expected}, got "
-      f"{line[:60].decode(errors='replace')!r}; {fix}"
-    )
-
-  def _check_header(self, line: bytes) -> None:
+  def _check_header(self, path: str, line: bytes) -> None:
     try:
       found = json.loads(line)
     except ValueError:
       found = None
     if not isinstance(found, dict) or "version" not in found:
-      raise self._wrong(1, "the header of a journal", line, AWAY)
+      raise _wrong(path, 1, "the header of a journal", line, AWAY)
     names = sorted({*found, *self._header})
     wrong = [
       f"{name}: {found.get(name)!r} there, {self._header.get(name)!r} now"
@@ -121,7 +111,7 @@ class Journal:
     ]
     if wrong:
       raise ValueError(
-        f"{os.fspath(self._path)} is the journal of another measurement: "
+        f"{path} is the journal of another measurement: "
         f"{'; '.join(wrong)}. Use another workdir, or move the file away"
       )
 
@@ -138,13 +128,7 @@ class Journal:
     """Keeps a reading; it is on the disk when this returns."""
     self._readings[key] = reading
     if self._path is not None:
-      self._append({"key": key, **dataclasses.asdict(reading)})
-
-  def _append(self, line: dict) -> None:
-    with open(self._path, "a", encoding="utf-8") as file:
-      file.write(json.dumps(line) + "\n")
-      file.flush()
-      os.fsync(file.fileno())
+      _append(self._path, {"key": key, **dataclasses.asdict(reading)})
 
   @property
   def seconds(self) -> float:
@@ -157,3 +141,23 @@ class Journal:
     references = sorted(r.reference for r in self._readings.values())
     middle = len(references) // 2
     return (references[middle] + references[~middle]) / 2
+
+
+def _size(path: str) -> int:
+  return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def _append(path: str, line: dict) -> None:
+  with open(path, "a", encoding="utf-8") as file:
+    file.write(json.dumps(line) + "\n")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _wrong(
+  path: str, number: int, expected: str, line: bytes, fix: str
+) -> ValueError:
+  return ValueError(
+    f"{path} line {number}: expected {expected}, got "
+    f"{line[:60].decode(errors='replace')!r}; {fix}"
+  )

@@ -58,7 +58,7 @@ class Plan:
   patience: Patience = dataclasses.field(default_factory=Patience)
   seed: int = 0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field, least in (("calibration", 4), ("held_out", 2)):
       if getattr(self, field) < least:
         raise ValueError(
@@ -130,7 +130,9 @@ def _check_finite(details: Mapping[str, object], runtime: Runtime) -> None:
 class _Work:
   """The networks to measure, and the results of their readings."""
 
-  def __init__(self, space: Network, plan: Plan, known: Mapping[str, Network]):
+  def __init__(
+    self, space: Network, plan: Plan, known: Mapping[str, Network]
+  ) -> None:
     self._space = space
     self._blocks = blocks_of(space)
     self._known = {n: net for n, net in known.items() if is_of(net, space)}
@@ -162,12 +164,12 @@ class _Work:
 
   def fit(self, readings: Journal) -> Fit:
     """The fit, in units of the reference network's cost."""
-    idle, *alone = [readings[key].cost for key in self._alone]
+    idle, *blocks = [readings[key].cost for key in self._alone]
     networks = list(self._calibration.values())
     counts = np.array([self._counts(network) for network in networks])
     measured = np.array([readings[key].cost for key in self._calibration])
     errors = np.array([readings[key].error for key in self._calibration])
-    alone = np.maximum(np.array(alone) - idle, 0.0)
+    alone = np.maximum(np.array(blocks) - idle, 0.0)
     return fit_costs(counts, measured, alone, errors)
 
   def _counts(self, network: Network) -> list[int]:

@@ -14,6 +14,7 @@ Both `alive`, by operation, and `beside`, by family, are
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from proxyless_jax.space import Block, Chain, Edge, Network, Op, Tree, ops
@@ -34,6 +35,8 @@ class Beside(NamedTuple):
 
 
 CHAIN = Beside()
+# A tensor of a block: a node of its trees by number, any other by name.
+Tensor = str | int
 
 
 def peak_elements(op: Op, edge: Edge, around: Beside = CHAIN) -> int:
@@ -97,7 +100,7 @@ def _beside_in_block(block: Block) -> dict[str, Beside]:
   outputs = range(graph.read, graph.nodes)
   # Of each edge: the tensors that it reads, the first as its input; and those
   # that are there after it, where a sum is one tensor from its first term on.
-  steps = [
+  steps: list[tuple[Edge, Sequence[Tensor], Sequence[Tensor]]] = [
     (block.in_bottleneck, ["x"], ["inner"]),
     (block.conv, ["inner"], range(halves)),
     *(
@@ -111,7 +114,8 @@ def _beside_in_block(block: Block) -> dict[str, Beside]:
     (block.out_bottleneck, ["sum"], ["out"]),
     (block.final_norm, ["out", "x"], ["out"]),
   ]
-  first, last = {"x": -1}, {}
+  first: dict[Tensor, int] = {"x": -1}
+  last: dict[Tensor, int] = {}
   for step, (_, reads, writes) in enumerate(steps):
     last |= dict.fromkeys(reads, step)
     first |= {name: step for name in writes if name not in first}
@@ -124,7 +128,7 @@ def _beside_in_block(block: Block) -> dict[str, Beside]:
   return around
 
 
-def _sizes(block: Block, nodes: int) -> dict[str | int, int]:
+def _sizes(block: Block, nodes: int) -> dict[Tensor, int]:
   """Elements of each tensor of a block; of a tree's nodes, by number."""
   one = block.branch_norms[0].elements_out
   return dict.fromkeys(range(nodes), one) | {

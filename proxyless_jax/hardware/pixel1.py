@@ -70,8 +70,8 @@ def _key(op: Op, edge: Edge) -> str:
 
 
 def _row_key(row: dict[str, str]) -> str:
-  columns = ("layer", "input_hwc", "output_hwc")
-  columns += ("expand", "kernel", "stride", "residual")
+  shapes = ("layer", "input_hwc", "output_hwc")
+  columns = (*shapes, "expand", "kernel", "stride", "residual")
   return " ".join(row[name] for name in columns if row[name])
 
 

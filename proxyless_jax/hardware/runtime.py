@@ -156,7 +156,7 @@ def cpu_name() -> str:
   if hasattr(os, "sched_getaffinity"):  # Not on macOS and Windows.
     cores = len(os.sched_getaffinity(0))
   else:
-    cores = os.cpu_count()
+    cores = os.cpu_count() or 1  # None where it is unknown.
   return f"{_model(CPUINFO)}, {cores} cores"
 
 

@@ -47,7 +47,7 @@ class Patience:
   fewest_rounds: int = 12
   most_rounds: int = 100
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not self.tolerance > 0:
       raise ValueError(
         f"tolerance = {self.tolerance}: expected a positive number"
@@ -69,7 +69,7 @@ class Bench:
     journal: Journal,
     on_reading: Callable[[str, Reading], None],
     seed: int,
-  ):
+  ) -> None:
     """A bench without networks.
 
     Args:

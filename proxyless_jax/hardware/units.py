@@ -6,7 +6,7 @@ import math
 import re
 
 # Units that can be converted into each other.
-SCALES = (
+SCALES: tuple[dict[str, float], ...] = (
   {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6},
   {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6},
   {

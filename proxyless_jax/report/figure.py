@@ -32,6 +32,7 @@ from proxyless_jax.report.shapes import (
   RC,
   TAPER,
   Drawing,
+  Legend,
   corners,
   draw_legend,
   legend_width,
@@ -160,8 +161,8 @@ def _boxes(network: Network) -> list[Box]:
 
 def _kernel(op: Op) -> int | None:
   """The kernel's size, from the attribute or the end of the name."""
-  if getattr(op, "kernel", None):
-    return op.kernel
+  if kernel := getattr(op, "kernel", None):
+    return kernel
   match = re.search(r"_k?(\d+)$", op.name)
   return int(match[1]) if match else None
 
@@ -205,8 +206,8 @@ def _draw_row(
   _draw_bands(axes, row, left, middle)
   _draw_widths(axes, row, left, middle)
   arrow = {"arrowstyle": "-|>", "color": FAINT, "lw": 1.1, "shrinkA": 0}
-  start, end = (left - 0.24, middle), (end, middle)
-  axes.annotate("", end, start, arrowprops=arrow, zorder=1)
+  tail, tip = (left - 0.24, middle), (end, middle)
+  axes.annotate("", tip, tail, arrowprops=arrow, zorder=1)
   if is_first:
     height, width, features = row[0].edge.shape_in
     text = f"input\n{height}×{width}\n{features}"
@@ -262,13 +263,13 @@ def _draw_widths(
     write(axes, (x0 + x1) / 2, middle + WIDTH_AT, f"{box.edge.features_out}", 9)
 
 
-def _legend(boxes: Sequence[Box]) -> list[tuple[str, dict]]:
+def _legend(boxes: Sequence[Box]) -> Legend:
   """Text, and the sample's look, of what occurs among the boxes."""
   drawn = [box for box in boxes if not box.skipped]
   searched = [box for box in drawn if box.color != FIXED]
   kernels = {_kernel(box.edge.op): box.color for box in searched}
   kernels.pop(None, None)
-  entries = [
+  entries: Legend = [
     (f"{kernel}×{kernel}", {"facecolor": color})
     for kernel, color in sorted(kernels.items())
   ]

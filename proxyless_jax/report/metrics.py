@@ -44,7 +44,7 @@ class MetricsWriter:
     start_step: int = 0,
     *,
     stages: Sequence[str] = STAGES,
-  ):
+  ) -> None:
     """Opens the files, and drops the lines that will be written again.
 
     Args:

@@ -50,7 +50,7 @@ class Progress:
     batch: int,
     units: Mapping[str, str] | None = None,
     stream: TextIO | None = None,
-  ):
+  ) -> None:
     """Begins the stage: time counts as compilation until the first step ends.
 
     Args:
@@ -93,7 +93,7 @@ class Progress:
     if self._span is None:
       self._first_step()
     elif self._bar and time.perf_counter() - self._drawn > REDRAW:
-      self._draw()
+      self._draw(self._bar)
 
   def log(self, step: int, metrics: Mapping[str, float]) -> None:
     """Shows metrics, already fetched from the device, after `step` steps."""
@@ -110,7 +110,7 @@ class Progress:
       for name, value in metrics.items()
     )
     if self._bar:
-      self._draw()
+      self._draw(self._bar)
     else:
       self._print(self._line())
 
@@ -136,7 +136,7 @@ class Progress:
     """Leaves the last state of the live line on the terminal."""
     if self._bar:
       if self._span is not None:
-        self._draw()
+        self._draw(self._bar)
       self._bar.close()
       self._bar = None
 
@@ -169,10 +169,10 @@ class Progress:
     else:
       self._print(text)
 
-  def _draw(self) -> None:
+  def _draw(self, bar: tqdm) -> None:
     self._drawn = time.perf_counter()
-    self._bar.n = self._step
-    self._bar.set_description_str(self._line())
+    bar.n = self._step
+    bar.set_description_str(self._line())
 
   def _print(self, text: str) -> None:
     print(text, file=self._stream, flush=True)

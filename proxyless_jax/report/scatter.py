@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from proxyless_jax.report.shapes import FAINT, INK, RC
+from proxyless_jax.report.shapes import FAINT, INK, RC, write
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ def _figure(
   axes = figure.add_subplot()
   low, high = _range([*predicted, *measured, *sum(known.values(), ())])
   _draw_equality(axes, low, high)
-  look = {"linewidths": 0.6, "edgecolors": "white", "zorder": 3}
+  look: dict[str, Any] = {"linewidths": 0.6, "edgecolors": "white", "zorder": 3}
   axes.scatter(measured, predicted, s=30, color=DOT, **look)
   _draw_known(axes, known, look, low, high)
   axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
@@ -85,9 +85,7 @@ def _figure(
   for side in ("left", "bottom"):
     axes.spines[side].set_color(FAINT)
   corner = {"transform": axes.transAxes, "ha": "left", "va": "top"}
-  axes.text(
-    0.03, 0.97, note, fontsize=8.5, color=INK, linespacing=1.5, **corner
-  )
+  write(axes, 0.03, 0.97, note, 8.5, linespacing=1.5, **corner)
   return figure
 
 
@@ -103,8 +101,8 @@ def _draw_equality(axes: Axes, low: float, high: float) -> None:
   below, above = ([(1 + part) * x for x in ends] for part in (-BAND, BAND))
   axes.fill_between(ends, below, above, color="#eef2f6", lw=0, zorder=0)
   axes.plot(ends, ends, color=FAINT, lw=0.9, zorder=1)
-  label = {"fontsize": 7.5, "color": FAINT, "ha": "right", "va": "bottom"}
-  axes.text(0.985, 0.02, "band: ± 5 %", transform=axes.transAxes, **label)
+  corner = {"transform": axes.transAxes, "ha": "right", "va": "bottom"}
+  write(axes, 0.985, 0.02, "band: ± 5 %", 7.5, color=FAINT, **corner)
 
 
 def _draw_known(

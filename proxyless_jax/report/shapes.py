@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
+  from matplotlib.typing import RcKeyType
 
 KERNEL_COLORS = {1: "#d9c8ec", 3: "#9fd0ea", 5: "#ffd27a", 7: "#f2a491"}
 OTHER_KERNEL = "#b9dcb0"
@@ -23,7 +24,7 @@ MARGIN = 0.3
 HEADER = 0.95  # Title and legend.
 TAPER = 0.4  # Of the height of a box with a stride.
 
-RC = {
+RC: dict[RcKeyType, Any] = {
   # matplotlib brings the first font; browsers take the one they have.
   "font.family": "sans-serif",
   "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
@@ -34,6 +35,10 @@ RC = {
   "svg.hashsalt": "proxyless_jax",
 }
 
+
+# Text and look of each sample: a look has matplotlib's style of a polygon, and
+# 'height' and 'taper' of the sample.
+Legend = list[tuple[str, dict[str, Any]]]
 
 Item = TypeVar("Item")
 
@@ -50,13 +55,13 @@ class Drawing(NamedTuple):
   """
 
   contents: str
-  legend: list[tuple[str, dict]]
+  legend: Legend
   width: float
   height: float
   draw: Callable[[Axes, float], None]
 
 
-def legend_width(entries: list[tuple[str, dict]]) -> float:
+def legend_width(entries: Legend) -> float:
   """Width of a legend with these entries, see `draw_legend`."""
   return sum(_entry_width(label) for label, _ in entries)
 
@@ -65,13 +70,12 @@ def _entry_width(label: str) -> float:
   return 0.47 + 0.067 * len(label)
 
 
-def draw_legend(axes: Axes, entries: list[tuple[str, dict]], y: float) -> None:
+def draw_legend(axes: Axes, entries: Legend, y: float) -> None:
   """Draws a row of samples with their texts.
 
   Args:
     axes: where to draw.
-    entries: text and look of each sample; a look has matplotlib's style of a
-      polygon, and 'height' and 'taper' of the sample.
+    entries: text and look of each sample.
     y: middle of the row.
   """
   x = MARGIN
@@ -97,7 +101,7 @@ def polygon(
   points: Sequence[tuple[float, float]],
   facecolor: str = "none",
   edgecolor: str = "none",
-  **style: object,
+  **style: Any,
 ) -> None:
   """Draws a polygon; `style` is matplotlib's."""
   from matplotlib.patches import Polygon
@@ -107,7 +111,7 @@ def polygon(
 
 
 def write(
-  axes: Axes, x: float, y: float, words: str, size: float, **style: object
+  axes: Axes, x: float, y: float, words: str, size: float, **style: Any
 ) -> None:
   """Writes text of `size` points; `style` is matplotlib's."""
   look = {"ha": "center", "va": "center", "color": INK, "zorder": 3, **style}
@@ -119,5 +123,5 @@ def runs(
 ) -> Iterable[tuple[int, int, Item]]:
   """First column, last column and first item of each run of equal keys."""
   for _, run in itertools.groupby(enumerate(row), lambda item: key(item[1])):
-    run = list(run)
-    yield run[0][0], run[-1][0], run[0][1]
+    items = list(run)
+    yield items[0][0], items[-1][0], items[0][1]

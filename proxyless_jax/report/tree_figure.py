@@ -91,8 +91,8 @@ def _draw_row(
         points = corners(
           left + (i + 0.5) * CELL, y - CELL / 2, CELL * 0.88, CELL * 0.88
         )
-        style = dict(edgecolor=INK, linewidth=0.5)
-        polygon(axes, points, facecolor=_color(edge.op), **style)
+        color = _color(edge.op)
+        polygon(axes, points, color, edgecolor=INK, linewidth=0.5)
         y -= CELL
       y -= GAP
 

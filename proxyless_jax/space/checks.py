@@ -44,8 +44,11 @@ def check_natural(field: str, value: object) -> None:
 
 def check_number(field: str, value: object) -> None:
   """Raises a ValueError for anything but a finite number of 0 or more."""
-  number = isinstance(value, int | float) and not isinstance(value, bool)
-  fits = number and 0 <= value < math.inf
+  fits = (
+    isinstance(value, int | float)
+    and not isinstance(value, bool)
+    and 0 <= value < math.inf
+  )
   expect(fits, field, value, "a number of 0 or more")
 
 

@@ -64,7 +64,7 @@ def from_plain(kind: Any, value: Any, where: str, ops: tuple[Op, ...]) -> Any:
       from_plain(of_item, item, f"{where}[{i}]", ops)
       for i, item in enumerate(value)
     )
-  if dataclasses.is_dataclass(kind):
+  if isinstance(kind, type) and dataclasses.is_dataclass(kind):
     hints = get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
     check_keys(where, value, names, optional_fields(kind))
@@ -92,7 +92,7 @@ def _op(value: Any, ops: tuple[Op, ...]) -> Op:
 
 
 def check_keys(
-  where: str, value: object, expected: list[str], optional: Container[str] = ()
+  where: str, value: Any, expected: list[str], optional: Container[str] = ()
 ) -> None:
   """Raises a ValueError for anything but a dict with these keys.
 

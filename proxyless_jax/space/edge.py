@@ -31,7 +31,7 @@ import contextlib
 import dataclasses
 import math
 import operator
-from typing import Any
+from typing import Any, TypeVar
 
 from proxyless_jax.space.checks import check_tuple, expect, is_positive
 from proxyless_jax.space.suggest import did_you_mean
@@ -63,6 +63,9 @@ class Op(abc.ABC):
     del edge
 
 
+AnyOp = TypeVar("AnyOp", bound=Op)
+
+
 def optional(default: Any) -> Any:
   """A dataclass field that JSON leaves out where it has its default.
 
@@ -80,7 +83,7 @@ def optional_fields(description: Any) -> dict[str, object]:
   }
 
 
-def named(op: Op) -> Op:
+def named(op: AnyOp) -> AnyOp:
   """The operation that `op.name` names: with its optional fields' defaults."""
   defaults = optional_fields(op)
   return dataclasses.replace(op, **defaults) if defaults else op
@@ -108,7 +111,7 @@ class Edge:
   size: Size
   shortcut: bool = False
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     is_text = isinstance(self.name, str) and self.name
     expect(is_text, "edge name", self.name, "a text")
     where = f"edge {self.name!r}: "
@@ -208,7 +211,7 @@ class Edge:
     if isinstance(choice, str) and choice in names:
       return names.index(choice)
     # A bool is an int to Python, but nobody means candidate True.
-    if not isinstance(choice, bool):
+    if not isinstance(choice, str | bool):
       with contextlib.suppress(TypeError):  # Neither a name nor an integer.
         index = operator.index(choice)
         if 0 <= index < len(names):
@@ -229,11 +232,14 @@ def as_size(field: str, value: object) -> Size:
   Raises:
     ValueError: the value is no size.
   """
-  pair = isinstance(value, tuple | list) and len(value) == 2
-  sides = value if pair else (value, value)
+  if isinstance(value, tuple | list) and len(value) == 2:
+    height, width = value
+  else:
+    height = width = value
   expected = "a positive integer, or two, such as (96, 160): height and width"
-  expect(all(map(is_positive, sides)), field, value, expected)
-  return _joined(*sides)
+  fits = is_positive(height) and is_positive(width)
+  expect(fits, field, value, expected)
+  return _joined(height, width)
 
 
 def height_width(size: Size) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from typing import Any
 
 from proxyless_jax.space.checks import check_path, expect
 from proxyless_jax.space.codec import from_plain
@@ -48,9 +49,14 @@ def load_network(
   known = not isinstance(ops, str) and isinstance(ops, Iterable)
   expect(known, "ops", ops, "a list of operations of your own")
   text = _read(os.fspath(path))
-  shape = dict(image_size=image_size, channels=channels, classes=classes)
   try:
-    return network_from_json(text, ops, **shape)
+    return network_from_json(
+      text,
+      ops,
+      image_size=image_size,
+      channels=channels,
+      classes=classes,
+    )
   except ValueError as error:
     raise ValueError(f"{os.fspath(path)}: {error}") from error
 
@@ -93,10 +99,12 @@ def network_from_json(
     raise ValueError(f"not the JSON text of a network: {error}") from error
   if image_size is not None:
     image_size = as_size("image_size", image_size)
-  shape = dict(image_size=image_size, channels=channels, classes=classes)
   if isinstance(data, dict) and "name" in data and "family" not in data:
-    return network_from_net_config(data, **shape)
+    return network_from_net_config(
+      data, image_size=image_size, channels=channels, classes=classes
+    )
   network = _own(data, tuple(ops))
+  shape = dict(image_size=image_size, channels=channels, classes=classes)
   wrong = [
     f"{field} = {getattr(network, field)} where the data have {value}"
     for field, value in shape.items()
@@ -110,7 +118,7 @@ def network_from_json(
   return network
 
 
-def _own(data: object, ops: tuple[Op, ...]) -> Network:
+def _own(data: Any, ops: tuple[Op, ...]) -> Network:
   """The network that `Network.to_json` wrote as these data."""
   header = ["version", "family"]
   expect(isinstance(data, dict), "network", data, f"the fields {header}")

@@ -41,5 +41,4 @@ def network_from_net_config(
   """
   fields = Fields("", data)
   read = READERS[fields.only("name", *READERS, absent=None)]
-  given = dict(image_size=image_size, channels=channels, classes=classes)
-  return read(fields, **given)
+  return read(fields, image_size=image_size, channels=channels, classes=classes)

@@ -19,13 +19,15 @@ class Fields:
       the whole file.
   """
 
-  def __init__(self, where: str, value: object):
+  def __init__(self, where: str, value: object) -> None:
     if not isinstance(value, dict):
       raise ValueError(
         f"{where or 'the file'} = {shown(value)}: expected an object with "
         "fields"
       )
-    self.where, self._values, self._read = where, value, {}
+    self.where, self._values = where, value
+    # The fields that were read, in order, as the keys.
+    self._read: dict[str, None] = {}
 
   def at(self, field: str) -> str:
     """The path of a field in the file."""

@@ -88,10 +88,10 @@ def _start(
     own if channels is None else channels,
     IMAGE_SIZE if image_size is None else image_size,
   )
-  op, stride = PlainConv(conv.odd("kernel_size", 3)), conv.whole("stride", 1)
+  kernel, stride = conv.odd("kernel_size", 3), conv.whole("stride", 1)
   conv.only("groups", 1)
   end_of_conv(conv)
-  stem = chain.add("stem", (op,), width, stride)
+  stem = chain.add("stem", (PlainConv(kernel),), width, stride)
   activation = plain(norm, ORDER, norm=True, acts=(None, "relu"))
   unchanged(norm, width)
   op = Norm(activation == "relu", epsilon)
@@ -195,7 +195,7 @@ class _BlockReader:
     edges, branches = [], len(halves[0].inner_list("edges"))
     nodes = [(str(i), half) for i, half in enumerate(halves)]
     while nodes:
-      below = []
+      below: list[tuple[str, Fields]] = []
       for path, node in nodes:
         layers, children = self._tree_node(node)
         expected = f"{branches}, as at every node of the block"

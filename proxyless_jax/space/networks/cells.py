@@ -11,7 +11,7 @@ the stem's output.
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from proxyless_jax.space.checks import check_tuple, expect
 from proxyless_jax.space.edge import Edge, Size, optional
@@ -42,7 +42,7 @@ class Path:
   source: int
   edges: tuple[Edge, ...]
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     natural = type(self.source) is int and self.source >= 0
     expect(natural, "source", self.source, "an integer of 0 or more")
     check_tuple("edges", self.edges, Edge)
@@ -84,7 +84,7 @@ class Cell:
   nodes: tuple[tuple[Path, ...], ...]
   outputs: tuple[Path, ...]
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_tuple("inputs", self.inputs, Path)
     two = [path.source for path in self.inputs] == [0, 1]
     expect(two, "inputs", self.inputs, "two paths, of sources 0 and 1")
@@ -111,10 +111,10 @@ class Cell:
       shapes = {path.shape(states, f"{where} node {i}") for path in paths}
       expect(len(shapes) == 1, f"{where} node {i}", shapes, "equal shapes")
       states.append(shapes.pop())
-    shapes = [path.shape(states, f"{where} outputs") for path in self.outputs]
-    sizes = {shape.size for shape in shapes}
-    expect(len(sizes) == 1, f"{where} outputs", shapes, "equal sizes")
-    return Shape(sizes.pop(), sum(shape.features for shape in shapes))
+    parts = [path.shape(states, f"{where} outputs") for path in self.outputs]
+    sizes = {part.size for part in parts}
+    expect(len(sizes) == 1, f"{where} outputs", parts, "equal sizes")
+    return Shape(sizes.pop(), sum(part.features for part in parts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +135,7 @@ class CellNetwork(Network):
 
   family = "cells"
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field, kind in (("before", Edge), ("cells", Cell), ("after", Edge)):
       check_tuple(field, getattr(self, field), kind)
       expect(getattr(self, field), field, (), "one or more")
@@ -152,6 +152,7 @@ class CellNetwork(Network):
 
   @property
   def edges(self) -> tuple[Edge, ...]:
+    """None: nothing in cells is searched."""
     return ()
 
   @property
@@ -160,6 +161,6 @@ class CellNetwork(Network):
     cells = (edge for path in paths for edge in path.edges)
     return (*self.before, *cells, *self.after)
 
-  def with_edges(self, edges: tuple[Edge, ...]) -> CellNetwork:
+  def with_edges(self, edges: tuple[Edge, ...]) -> Self:
     expect(not edges, "edges", edges, "none: nothing in cells is searched")
     return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Self
 
 from proxyless_jax.space.checks import check_tuple
 from proxyless_jax.space.edge import Edge, Op, Size, as_size, optional
@@ -33,7 +34,7 @@ class Chain(Network):
 
   family = "chain"
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field in ("before", "edges", "after"):
       check_tuple(field, getattr(self, field), Edge)
     check_momentum(self.bn_momentum)
@@ -51,7 +52,7 @@ class Chain(Network):
   def drops_paths(self) -> bool:
     return any(edge.shortcut for edge in self.layers)
 
-  def with_edges(self, edges: tuple[Edge, ...]) -> Chain:
+  def with_edges(self, edges: tuple[Edge, ...]) -> Self:
     return dataclasses.replace(self, edges=edges)
 
 
@@ -63,7 +64,7 @@ class ChainBuilder:
       edge, channels and size of the images.
   """
 
-  def __init__(self, features: int, size: Size):
+  def __init__(self, features: int, size: Size) -> None:
     self.features, self.size = features, as_size("image_size", size)
 
   def add(

@@ -34,6 +34,8 @@ SEPARABLE = {
 STRIDED_SKIPS = ("conv", "reduce", "relu_reduce")
 # Of a bottleneck of AmoebaNet: its filters are the cell's over this.
 BOTTLENECK = 4
+# One operation of a path: (operation, features_out, stride).
+Layer = tuple[Op, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Style:
   raw_first: bool = True
   relu_head: bool = True
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     known = self.strided_skip in STRIDED_SKIPS
     expect(known, "strided_skip", self.strided_skip, f"one of {STRIDED_SKIPS}")
 
@@ -120,7 +122,7 @@ def cell_network(
   stride = 2 if stem_reductions else 1
   before = (chain.add("stem", (stem,), stem_filters, stride),)
   shapes = [Shape(chain.size, chain.features)] * 2
-  made = []
+  made: list[Cell] = []
   for reduces, width in _plan(cells, filters, stem_reductions):
     cell = _CellBuilder(genotype, style, f"cell{len(made)}", width, reduces)
     made.append(cell.build(shapes, first=not made))
@@ -174,7 +176,7 @@ class _CellBuilder:
       outputs = self.genotype.reduction_outputs
     inputs = self._inputs(before, first)
     states = [path.shape(before, self.name) for path in inputs]
-    nodes = []
+    nodes: list[tuple[Path, ...]] = []
     for line in wiring.strip().splitlines():
       paths = []
       for i, pair in enumerate(line.split()):
@@ -191,13 +193,14 @@ class _CellBuilder:
     older, last = before
     conv, epsilon = self.style.conv, self.style.epsilon
     fits = first or older == (last.size, self.width)
+    ops: list[Layer]
     if older.size != last.size:
       ops = [(FactorizedReduce(True, epsilon), self.width, 2)]
     elif self.style.raw_first and fits:
       ops = []
     else:
       ops = [(conv, self.width, 1)]
-    convs = [(conv, self.width, 1)] * self.style.last_convs
+    convs: list[Layer] = [(conv, self.width, 1)] * self.style.last_convs
     return (
       Path(0, _edges(f"{self.name}_older", ops, older)),
       Path(1, _edges(f"{self.name}_last", convs, last)),
@@ -210,10 +213,8 @@ class _CellBuilder:
     ops = self._ops(operation, stride, states[source].features)
     return Path(source, _edges(name, ops, states[source]))
 
-  def _ops(
-    self, operation: str, stride: int, features: int
-  ) -> list[tuple[Op, int, int]]:
-    """The operation as a chain: (what, features_out, stride) of each edge."""
+  def _ops(self, operation: str, stride: int, features: int) -> list[Layer]:
+    """The operation as a chain of layers."""
     width, epsilon, conv = self.width, self.style.epsilon, self.style.conv
     if operation == "skip":
       return self._skip(stride, features)
@@ -232,7 +233,7 @@ class _CellBuilder:
     pool = [(POOLS[operation], features, stride)]
     return pool + self._projection(features)
 
-  def _skip(self, stride: int, features: int) -> list[tuple[Op, int, int]]:
+  def _skip(self, stride: int, features: int) -> list[Layer]:
     if stride == 2 and self.style.strided_skip != "conv":
       relu = self.style.strided_skip == "relu_reduce"
       return [(FactorizedReduce(relu, self.style.epsilon), self.width, 2)]
@@ -240,7 +241,7 @@ class _CellBuilder:
       return [(self.style.conv, self.width, stride)]
     return []
 
-  def _projection(self, features: int) -> list[tuple[Op, int, int]]:
+  def _projection(self, features: int) -> list[Layer]:
     """To the cell's width, from what is not: the stem's output."""
     op = CellConv(1, relu=False, epsilon=self.style.epsilon)
     return [(op, self.width, 1)] if features != self.width else []
@@ -251,9 +252,7 @@ class _CellBuilder:
     return Path(source, _edges(name, ops, states[source]))
 
 
-def _edges(
-  name: str, ops: list[tuple[Op, int, int]], start: Shape
-) -> tuple[Edge, ...]:
+def _edges(name: str, ops: list[Layer], start: Shape) -> tuple[Edge, ...]:
   chain = ChainBuilder(start.features, start.size)
   return tuple(
     chain.add(f"{name}_{i}" if len(ops) > 1 else name, (op,), width, stride)

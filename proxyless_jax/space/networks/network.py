@@ -17,7 +17,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from proxyless_jax.space.checks import check_path, check_sequence, expect
 from proxyless_jax.space.codec import to_plain
@@ -42,8 +42,13 @@ class Network(abc.ABC):
   """
 
   family: ClassVar[str]
-  edges: tuple[Edge, ...]
   bn_momentum: float = 0.9
+
+  if TYPE_CHECKING:
+    # A field in some families and a property in others. Not defined here, since
+    # `dataclasses` would take it for the default of the field.
+    @property
+    def edges(self) -> tuple[Edge, ...]: ...
 
   @property
   @abc.abstractmethod
@@ -54,7 +59,7 @@ class Network(abc.ABC):
     """
 
   @abc.abstractmethod
-  def with_edges(self, edges: tuple[Edge, ...]) -> Network:
+  def with_edges(self, edges: tuple[Edge, ...]) -> Self:
     """The same network with other edges in place of the searched ones."""
 
   @property
@@ -92,7 +97,7 @@ class Network(abc.ABC):
     """log10 of the number of architectures in the space."""
     return sum(math.log10(len(edge.ops)) for edge in self.edges)
 
-  def choose(self, choices: Sequence[str | int]) -> Network:
+  def choose(self, choices: Sequence[str | int]) -> Self:
     """The architecture with the given candidate on each searched edge.
 
     Args:

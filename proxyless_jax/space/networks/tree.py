@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Self
 
 from proxyless_jax.space.checks import check_tuple, expect
 from proxyless_jax.space.edge import Edge, optional
@@ -53,7 +54,7 @@ class Block:
   final_norm: Edge
   branches: int
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field in ("edges", "branch_norms"):
       check_tuple(field, getattr(self, field), Edge)
     for field in ("in_bottleneck", "conv", "out_bottleneck", "final_norm"):
@@ -144,7 +145,7 @@ class Tree(Network):
 
   family = "tree"
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_tuple("before", self.before, Edge)
     check_tuple("blocks", self.blocks, Block)
     check_tuple("after", self.after, Edge)
@@ -162,6 +163,7 @@ class Tree(Network):
 
   @property
   def edges(self) -> tuple[Edge, ...]:
+    """The searched edges of all blocks."""
     return tuple(edge for block in self.blocks for edge in block.edges)
 
   @property
@@ -169,7 +171,7 @@ class Tree(Network):
     middle = (edge for block in self.blocks for edge in block.layers)
     return (*self.before, *middle, *self.after)
 
-  def with_edges(self, edges: tuple[Edge, ...]) -> Tree:
+  def with_edges(self, edges: tuple[Edge, ...]) -> Self:
     rest = iter(edges)
     blocks = tuple(
       dataclasses.replace(
@@ -218,7 +220,9 @@ def tree_graph(trees: int, branches: int, count: int) -> EdgeGraph:
     count: number of edges of all trees, level by level from the top; in a
       level, those of the first tree first.
   """
-  sources, targets, above, nodes = [], [], range(trees), trees
+  sources: list[int] = []
+  targets: list[int] = []
+  above, nodes = range(trees), trees
   while True:
     level = len(above) * branches
     sources += [above[i // branches] for i in range(level)]

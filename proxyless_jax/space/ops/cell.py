@@ -31,7 +31,7 @@ class CellConv(Op):
   relu: bool = True
   epsilon: float = EPSILON
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_odd("kernel", self.kernel)
     check_epsilon(self.epsilon)
 
@@ -62,7 +62,7 @@ class SepConv(Op):
   dilation: int = 1
   epsilon: float = EPSILON
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_odd("kernel", self.kernel)
     check_epsilon(self.epsilon)
     if type(self.dilation) is not int or self.dilation < 1:
@@ -103,7 +103,7 @@ class FactorizedReduce(Op):
   relu: bool = True
   epsilon: float = EPSILON
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_epsilon(self.epsilon)
 
   @property

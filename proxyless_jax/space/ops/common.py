@@ -55,7 +55,7 @@ class PlainConv(Op):
 
   kernel: int
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_odd("kernel", self.kernel)
 
   @property
@@ -75,7 +75,7 @@ class MaxPool(Free):
 
   kernel: int
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_odd("kernel", self.kernel)
 
   @property
@@ -89,7 +89,7 @@ class AvgPool(Free):
 
   kernel: int
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_odd("kernel", self.kernel)
 
   @property
@@ -109,7 +109,7 @@ class Norm(Free):
   relu: bool
   epsilon: float = optional(1e-5)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_epsilon(self.epsilon)
 
   @property

@@ -21,7 +21,7 @@ class DenseLayer(Op):
 
   expand: int
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not isinstance(self.expand, int) or self.expand < 1:
       raise ValueError(
         f"expand = {self.expand!r}: expected a positive integer, such as 4"

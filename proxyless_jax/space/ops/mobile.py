@@ -44,7 +44,7 @@ class ConvBN(Op):
   activation: str = "relu6"
   epsilon: float = optional(1e-3)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_odd("kernel", self.kernel)
     check_epsilon(self.epsilon)
     check_activation(self.activation)
@@ -105,7 +105,7 @@ class MBConv(Op):
   activation: str = "relu6"
   epsilon: float = optional(1e-3)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_odd("kernel", self.kernel)
     check_activation(self.activation)
     check_epsilon(self.epsilon)

@@ -103,7 +103,7 @@ PATTERNS: Patterns = {
 }
 
 
-def parse_op(name: str, ops: Iterable[Op] = ()) -> Op:
+def parse_op(name: object, ops: Iterable[Op] = ()) -> Op:
   """The operation of a name such as 'mbconv6_k3' or 'zero'.
 
   Args:

@@ -29,7 +29,7 @@ class PyramidBlock(Op):
 
   survival: Fraction = Fraction(1)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not isinstance(self.survival, Fraction) or not 0 <= self.survival <= 1:
       raise ValueError(
         f"survival = {self.survival!r}: expected a fractions.Fraction from 0 "

@@ -26,7 +26,7 @@ class ShuffleUnit(Op):
 
   kernel: int
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_odd("kernel", self.kernel)
 
   @property

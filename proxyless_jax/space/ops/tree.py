@@ -30,7 +30,7 @@ class NormConv(Op):
   shuffle: bool = False
   epsilon: float = optional(1e-5)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_odd("kernel", self.kernel)
     check_epsilon(self.epsilon)
     if type(self.groups) is not int or self.groups < 1:
@@ -85,7 +85,7 @@ class NormSepConv(Op):
   dilated: bool = False
   epsilon: float = optional(1e-5)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_odd("kernel", self.kernel)
     check_epsilon(self.epsilon)
 

@@ -133,7 +133,7 @@ def _add_stages(
   stages: Iterable[tuple[int, int, int]],
 ) -> tuple[Edge, ...]:
   """The searched blocks of stages of (width, depth, stride)."""
-  edges = []
+  edges: list[Edge] = []
   for width, depth, stride in stages:
     for i in range(depth):
       name = f"block{len(edges) + 1:02d}"

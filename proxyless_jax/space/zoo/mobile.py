@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxyless_jax.space.edge import Size
+from proxyless_jax.space.edge import Edge, Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
 from proxyless_jax.space.ops.mobile import ConvBN
 from proxyless_jax.space.ops.names import parse_op
@@ -77,7 +77,7 @@ def mnasnet(
   """
   chain = ChainBuilder(channels, image_size)
   stem = chain.add("stem", (ConvBN(3, "relu"),), 32, 2)
-  blocks = []
+  blocks: list[Edge] = []
   for stage in stages.strip().splitlines():
     block, *numbers = stage.split()
     width, depth, stride = map(int, numbers)

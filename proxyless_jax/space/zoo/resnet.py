@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxyless_jax.space.edge import Size
+from proxyless_jax.space.edge import Edge, Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
 from proxyless_jax.space.ops.common import MaxPool, Norm, PlainConv
 from proxyless_jax.space.ops.resnet import BasicBlock
@@ -31,7 +31,7 @@ def resnet(
     chain.add("stem_norm", (Norm(relu=True),), WIDTHS[0]),
     chain.add("pool", (MaxPool(3),), WIDTHS[0], 2),
   )
-  blocks = []
+  blocks: list[Edge] = []
   for width, depth in zip(WIDTHS, depths):
     for i in range(depth):
       name = f"block{len(blocks) + 1:02d}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxyless_jax.space.checks import expect
-from proxyless_jax.space.edge import Size
+from proxyless_jax.space.edge import Edge, Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
 from proxyless_jax.space.ops.common import Norm, PlainConv, Relu
 from proxyless_jax.space.ops.shake import ShakeBlock
@@ -36,7 +36,7 @@ def shake_shake(
   chain = ChainBuilder(channels, image_size)
   stem = chain.add("stem", (PlainConv(3),), STEM)
   stem_norm = chain.add("stem_norm", (Norm(relu=False),), STEM)
-  edges = []
+  edges: list[Edge] = []
   for stage in range(STAGES):
     for i in range(blocks):
       stride = 2 if stage and not i else 1

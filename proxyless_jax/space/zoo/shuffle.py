@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxyless_jax.space.edge import Size
+from proxyless_jax.space.edge import Edge, Size
 from proxyless_jax.space.networks.chain import Chain, ChainBuilder
 from proxyless_jax.space.ops.common import MaxPool, Norm, PlainConv
 from proxyless_jax.space.ops.shuffle import ShuffleUnit
@@ -47,7 +47,7 @@ def shufflenet_v2(
     chain.add("stem_norm", norm, STEM_WIDTH),
     chain.add("pool", (MaxPool(3),), STEM_WIDTH, 2),
   )
-  units = []
+  units: list[Edge] = []
   for width, depth in zip(widths, DEPTHS):
     for i in range(depth):
       name, stride = f"unit{len(units) + 1:02d}", 2 if i == 0 else 1
