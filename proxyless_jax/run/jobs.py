@@ -74,7 +74,7 @@ def search(
     KeyboardInterrupt: Ctrl-C came; within a stage, its last step is saved.
   """
   workdir = checked(workdir)
-  options, dataset = open_run(config, workdir)
+  options, dataset = open_run(config, workdir, "search")
   space = options.make_space(dataset.classes)
   check_drop_path(options.train, space)
   calls = Calls(space, options.search.costs, workdir)
@@ -97,6 +97,7 @@ def search(
     stage = train_stage(options, dataset, network, variables)
     state, seconds["train"] = run_stage(stage, workdir, options.run)
     variables = state.ema
+  assert variables is not None  # They are inherited, trained, or both.
   return _finish(options, dataset, network, variables, workdir, seconds, found)
 
 
@@ -106,7 +107,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   Args, returns, raises: as `search`.
   """
   workdir = checked(workdir)
-  options, dataset = open_run(config, workdir)
+  options, dataset = open_run(config, workdir, "train")
   network = _network(options, dataset, workdir)
   check_drop_path(options.train, network)
   variables = load_weights(
@@ -129,7 +130,7 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   Args, returns, raises: as `search`.
   """
   workdir = checked(workdir)
-  options, dataset = open_run(config, workdir)
+  options, dataset = open_run(config, workdir, "evaluate")
   network = _network(options, dataset, workdir)
   variables, found = load_weights(options.weights, network), {}
   claim_run(workdir, options, dataset)
@@ -158,7 +159,7 @@ def measure(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   """
   workdir = checked(workdir)
   check_devices()
-  options = parse(config)
+  options = parse(config, "measure")
   hosts.refuse_several("job 'measure'")
   keep_compiled()
   with fields.in_section("data", DataOptions):
