@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from proxyless_jax.data import DataOptions, load
 from proxyless_jax.data.dataset import Dataset
+from proxyless_jax.nas import gates, objective
 from proxyless_jax.nn import inherit
 from proxyless_jax.parallel.mesh import check_devices, make_mesh, place
 from proxyless_jax.run.architecture import (
@@ -51,7 +53,13 @@ from proxyless_jax.space import Network
 
 
 def search(
-  config: Mapping[str, Any], workdir: str | os.PathLike, **own: Any
+  config: Mapping[str, Any],
+  workdir: str | os.PathLike,
+  *,
+  draw: gates.Draw = gates.draw,
+  terms: Sequence[objective.Term] = (),
+  tx: optax.GradientTransformation | None = None,
+  arch_tx: optax.GradientTransformation | None = None,
 ) -> dict:
   """Searches, derives, trains where `config.train.enabled`, and evaluates.
 
@@ -61,9 +69,9 @@ def search(
       `run.config.options.Options`.
     workdir: folder of the run, on a file system of this machine; a run that
       was stopped in it goes on.
-    own: functions and optimizers of your own, `draw`, `terms`, `tx` and
-      `arch_tx`: see `run.search_stage.search_stage`. A run that goes on must
-      be given the same ones again.
+    draw, terms, tx, arch_tx: functions and optimizers of your own, see
+      `run.search_stage.search_stage`. A run that goes on must be given the
+      same ones again.
 
   Returns:
     The contents of `result.json`: one flat dict.
@@ -78,6 +86,7 @@ def search(
   space = options.make_space(dataset.classes)
   check_drop_path(options.train, space)
   calls = Calls(space, options.search.costs, workdir)
+  own = dict(draw=draw, terms=terms, tx=tx, arch_tx=arch_tx)
   stage = search_stage(options, dataset, space, calls, **own)
   claim_run(workdir, options, dataset)
   costs = make_costs(options.search.costs, space)

@@ -25,6 +25,7 @@ from proxyless_jax.nas.optimizers import (
   search_schedule,
 )
 from proxyless_jax.nas.state import search_state
+from proxyless_jax.nas.validate import check_draw, check_optimizer, check_terms
 from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, init
 from proxyless_jax.parallel.mesh import (
@@ -91,7 +92,8 @@ def search_stage(
 
   Raises:
     ValueError: costs do not fit the space, or no step would train the
-      architecture, or no architecture meets all targets.
+      architecture, or no architecture meets all targets; or a function or an
+      optimizer of your own is not what it should be.
   """
   search, arch = options.search, options.search.arch
   weights, _ = _parts(dataset)
@@ -99,10 +101,13 @@ def search_stage(
   costs = make_costs(search.costs, space)
   warmup, begin, end = _schedule(search, len(weights) / search.batch)
   _check_targets(costs, space)
-  tx = tx or _optimizer(search, warmup, end - warmup)
-  arch_tx = on_involved(arch_tx) if arch_tx else _arch_optimizer(arch)
   module = build(space, dtype=options.compute_dtype)
   valid = gates.valid_candidates(space)
+  check_draw(draw, valid, arch.mode)
+  check_terms(terms, valid)
+  _check_optimizers(tx, arch_tx, module, valid)
+  tx = tx or _optimizer(search, warmup, end - warmup)
+  arch_tx = on_involved(arch_tx) if arch_tx else _arch_optimizer(arch)
   mesh, sharded = make_mesh(), options.run.shard_state
   jitted = functools.partial(jit_step, mesh=mesh, sharded=sharded)
   common = dict(module=module, valid=valid, draw=draw, mesh=mesh)
@@ -132,6 +137,17 @@ def _check_targets(costs: Sequence[objective.Cost], space: Network) -> None:
   missed = missed_targets(costs, space, any_path)
   if missed:
     raise ValueError(f"{missed}: change a reference or a form, or the space")
+
+
+def _check_optimizers(tx, arch_tx, module, valid) -> None:
+  """Raises a ValueError for optimizers that the steps cannot apply."""
+  if tx is not None:
+    # For the shapes alone: parts of `init` run in NumPy, and cannot be traced.
+    params = init(module, jax.random.key(0))["params"]
+    check_optimizer("tx", tx, params)
+  if arch_tx is not None:
+    logits = jax.ShapeDtypeStruct(valid.shape, np.float32)
+    check_optimizer("arch_tx", arch_tx, logits)
 
 
 def _first_state(options: Options, module, valid, tx, arch_tx, costs: int):
@@ -311,7 +327,7 @@ def derive_network(
     options: costs of the config, by name.
     space: the search space.
     costs: the same costs, with their tables.
-    arch: f32[e, k], the logits at the end of the search.
+    arch: f32[e, k], alpha at the end of the search.
     calls: the black-box costs.
 
   Returns:
