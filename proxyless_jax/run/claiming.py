@@ -80,7 +80,7 @@ def _claim(workdir, options: Options, dataset: Dataset, own) -> list[str]:
   """Claims the workdir on the first host; gives the lines to print."""
   evaluates = options.job == "evaluate"
   step = reached(workdir).get("train")
-  may_differ = MAY_DIFFER
+  may_differ: tuple[str, ...] = MAY_DIFFER
   may_differ += BEFORE_TRAINING if step is None else IN_TRAINING
   if evaluates and not options.weights:
     may_differ += ("weights",)  # It evaluates what was trained from them.
@@ -89,6 +89,7 @@ def _claim(workdir, options: Options, dataset: Dataset, own) -> list[str]:
   stages = _stages(options.job, options.train.enabled)
   notes = keep_contents(workdir, dataset.names, dataset.contents, stages)
   if step is not None and not evaluates:
+    assert dataset.train is not None  # Only an evaluation goes without.
     _check_reached(options.train, len(dataset.train), step, workdir)
   if own is not None:
     keep_method(workdir, own)

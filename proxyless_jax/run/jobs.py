@@ -82,7 +82,7 @@ def search(
     KeyboardInterrupt: Ctrl-C came; within a stage, its last step is saved.
   """
   workdir = checked(workdir)
-  options, dataset = open_run(config, workdir)
+  options, dataset = open_run(config, workdir, "search")
   space = options.make_space(dataset.classes)
   check_drop_path(options.train, space)
   calls = Calls(space, options.search.costs, workdir)
@@ -106,6 +106,7 @@ def search(
     stage = train_stage(options, dataset, network, variables)
     state, seconds["train"] = run_stage(stage, workdir, options.run)
     variables = state.ema
+  assert variables is not None  # They are inherited, trained, or both.
   return _finish(options, dataset, network, variables, workdir, seconds, found)
 
 
@@ -115,7 +116,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   Args, returns, raises: as `search`.
   """
   workdir = checked(workdir)
-  options, dataset = open_run(config, workdir)
+  options, dataset = open_run(config, workdir, "train")
   network = _network(options, dataset, workdir)
   check_drop_path(options.train, network)
   variables = load_weights(
@@ -138,7 +139,7 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   Args, returns, raises: as `search`.
   """
   workdir = checked(workdir)
-  options, dataset = open_run(config, workdir)
+  options, dataset = open_run(config, workdir, "evaluate")
   network = _network(options, dataset, workdir)
   variables, found = load_weights(options.weights, network), {}
   claim_run(workdir, options, dataset)
@@ -167,7 +168,7 @@ def measure(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   """
   workdir = checked(workdir)
   check_devices()
-  options = parse(config)
+  options = parse(config, "measure")
   hosts.refuse_several("job 'measure'")
   keep_compiled()
   with fields.in_section("data", DataOptions):

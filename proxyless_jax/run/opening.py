@@ -7,18 +7,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxyless_jax.data import DataOptions, check_search, load
-from proxyless_jax.data.dataset import Dataset
+from proxyless_jax.data.dataset import Dataset, Subset
 from proxyless_jax.parallel.mesh import check_devices, check_shared, shared_by
 from proxyless_jax.run.config import fields
 from proxyless_jax.run.config.options import Options, as_json, parse
+from proxyless_jax.run.config.sections import (
+  ArchOptions,
+  SearchOptions,
+  TrainOptions,
+)
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.hosts.spawning import check_main
 from proxyless_jax.run.storage.compilation import keep_compiled
 from proxyless_jax.run.storage.contents import kept_classes
 
+# A section of the config that has a batch.
+Section = TrainOptions | SearchOptions | ArchOptions
+
 
 def open_run(
-  config: Mapping[str, Any], workdir: str | os.PathLike
+  config: Mapping[str, Any], workdir: str | os.PathLike, job: str
 ) -> tuple[Options, Dataset]:
   """The options of a config, and the dataset that it names.
 
@@ -26,6 +34,7 @@ def open_run(
     config: a `ConfigDict`, or nested dicts.
     workdir: folder of the run; its `classes.json`, if there is one, gives the
       order of the classes.
+    job: job that is run.
 
   Raises:
     ValueError: a wrong field, wrong data, or batches that the data or the
@@ -33,7 +42,7 @@ def open_run(
   """
   check_devices()
   keep_compiled()
-  options = parse(config)
+  options = parse(config, job)
   check_main(options.data.workers)
   hosts.check_same("config", as_json(options))
   names = hosts.on_first(lambda: kept_classes(workdir))
@@ -59,7 +68,7 @@ def check_batches(options: Options, dataset: Dataset) -> None:
     ValueError: a batch is larger than its split, or no multiple of the devices
       and parts that share it.
   """
-  sections = {}
+  sections: dict[str, tuple[Section, Subset | None]] = {}
   if options.job != "evaluate":
     sections["train"] = (options.train, dataset.train)
   if options.job == "search":
@@ -68,7 +77,7 @@ def check_batches(options: Options, dataset: Dataset) -> None:
   large = {
     name: (section, len(subset))
     for name, (section, subset) in sections.items()
-    if section.batch > len(subset)
+    if subset is not None and section.batch > len(subset)
   }
   if large:
     raise ValueError(_too_large(large))
@@ -76,7 +85,7 @@ def check_batches(options: Options, dataset: Dataset) -> None:
     check_shared(f"{name}.batch", section.batch, section.grad_accum)
 
 
-def _too_large(large: Mapping[str, tuple[Any, int]]) -> str:
+def _too_large(large: Mapping[str, tuple[Section, int]]) -> str:
   """The message for batches above their splits, with flags that would do.
 
   Args:

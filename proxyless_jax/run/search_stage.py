@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from proxyless_jax.data import train_batches
-from proxyless_jax.data.dataset import Dataset
+from proxyless_jax.data.dataset import Dataset, Subset
 from proxyless_jax.hardware import split_quantity
 from proxyless_jax.nas import gates, objective, reinforce
 from proxyless_jax.nas.arch_step import arch_step
@@ -96,9 +96,10 @@ def search_stage(
       optimizer of your own is not what it should be.
   """
   search, arch = options.search, options.search.arch
+  weights, _ = _parts(dataset)
   check_searched(options.space, space)
   costs = make_costs(search.costs, space)
-  warmup, begin, end = _schedule(search, len(dataset.weights) / search.batch)
+  warmup, begin, end = _schedule(search, len(weights) / search.batch)
   _check_targets(costs, space)
   module = build(space, dtype=options.compute_dtype)
   valid = gates.valid_candidates(space)
@@ -267,16 +268,24 @@ def _schedule(search: SearchOptions, epoch: float) -> tuple[int, int, int]:
   return warmup, begin, end
 
 
-def _iterators(options: Options, dataset) -> dict[str, Any]:
+def _parts(dataset: Dataset) -> tuple[Subset, Subset]:
+  """The images for the weights, and those for the architecture."""
+  # What is loaded for a search has all parts.
+  assert dataset.weights is not None and dataset.arch is not None
+  return dataset.weights, dataset.arch
+
+
+def _iterators(options: Options, dataset: Dataset) -> dict[str, Any]:
   """As released: no cutout, and held-out images as those of the test."""
+  weights, arch = _parts(dataset)
   data = dataclasses.replace(options.data, cutout=0)
   search, seed, share = options.search, options.seed, host_share()
   return {
     "weights": train_batches(
-      dataset.weights, data, batch=search.batch, seed=seed, share=share
+      weights, data, batch=search.batch, seed=seed, share=share
     ),
     "arch": train_batches(
-      dataset.arch,
+      arch,
       data,
       batch=search.arch.batch,
       seed=seed + 1,
@@ -331,7 +340,7 @@ def derive_network(
   missed = missed_targets(costs, space, index)
   if missed:
     warnings.warn(missed, stacklevel=2)
-  more = {}
+  more: dict[str, Any] = {}
   for cost in costs:
     more |= _found(cost, options[cost.name], network, calls)
   more["edges_off_argmax"] = int(np.sum(index != derive(arch, valid)))
@@ -341,6 +350,7 @@ def derive_network(
 def _found(cost, options: CostOptions, network: Network, calls: Calls) -> dict:
   """The entries of a cost in the result."""
   name = cost.name
+  found: dict[str, Any]
   if cost.table is None:
     _, unit = split_quantity(options.reference)
     found = {f"cost_{name}": calls.of(name, network), f"unit_{name}": unit}
