@@ -61,8 +61,9 @@ def search(
   """Searches, derives, trains and evaluates: see `run.jobs.search`."""
   from proxyless_jax.run import jobs  # Imports data and report libraries.
 
-  own = dict(draw=draw, terms=terms, tx=tx, arch_tx=arch_tx)
-  return jobs.search(config, workdir, **own)
+  return jobs.search(
+    config, workdir, draw=draw, terms=terms, tx=tx, arch_tx=arch_tx
+  )
 
 
 def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:

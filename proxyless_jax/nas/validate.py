@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from proxyless_jax.nas.gates import Gates
@@ -21,7 +22,7 @@ _TERM = "expected a function from the probabilities f[e, k] to a number f[]"
 _TX = "expected an Optax transform, such as optax.adamw(1e-3)"
 
 
-def check_draw(draw: Any, valid: jax.Array, mode: str) -> None:
+def check_draw(draw: Any, valid: jax.Array | np.ndarray, mode: str) -> None:
   """Checks a function that draws gates.
 
   Args:
@@ -54,7 +55,7 @@ def check_draw(draw: Any, valid: jax.Array, mode: str) -> None:
       )
 
 
-def check_terms(terms: Any, valid: jax.Array) -> None:
+def check_terms(terms: Any, valid: jax.Array | np.ndarray) -> None:
   """Checks further terms of the objective.
 
   Args:

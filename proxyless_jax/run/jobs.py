@@ -86,7 +86,7 @@ def search(
   space = options.make_space(dataset.classes)
   check_drop_path(options.train, space)
   calls = Calls(space, options.search.costs, workdir)
-  own = dict(draw=draw, terms=terms, tx=tx, arch_tx=arch_tx)
+  own: dict[str, Any] = dict(draw=draw, terms=terms, tx=tx, arch_tx=arch_tx)
   stage = search_stage(options, dataset, space, calls, **own)
   claim_run(workdir, options, dataset, own_names(**own))
   costs = make_costs(options.search.costs, space)

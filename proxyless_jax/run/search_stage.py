@@ -105,9 +105,8 @@ def search_stage(
   valid = gates.valid_candidates(space)
   check_draw(draw, valid, arch.mode)
   check_terms(terms, valid)
-  _check_optimizers(tx, arch_tx, module, valid)
-  tx = tx or _optimizer(search, warmup, end - warmup)
-  arch_tx = on_involved(arch_tx) if arch_tx else _arch_optimizer(arch)
+  default = _optimizer(search, warmup, end - warmup), _arch_optimizer(arch)
+  tx, arch_tx = _checked_optimizers(tx, arch_tx, default, module, valid)
   mesh, sharded = make_mesh(), options.run.shard_state
   jitted = functools.partial(jit_step, mesh=mesh, sharded=sharded)
   common = dict(module=module, valid=valid, draw=draw, mesh=mesh)
@@ -139,15 +138,28 @@ def _check_targets(costs: Sequence[objective.Cost], space: Network) -> None:
     raise ValueError(f"{missed}: change a reference or a form, or the space")
 
 
-def _check_optimizers(tx, arch_tx, module, valid) -> None:
-  """Raises a ValueError for optimizers that the steps cannot apply."""
+def _checked_optimizers(tx, arch_tx, default, module, valid):
+  """The optimizers of the weights and of the architecture.
+
+  Args:
+    tx, arch_tx: the user's own; None for those of the options.
+    default: optimizers that the options describe.
+    module: module of the search space.
+    valid: bool[e, k], the candidates that exist.
+
+  Raises:
+    ValueError: the steps cannot apply one of the user's own.
+  """
+  of_weights, of_arch = default
   if tx is not None:
     # For the shapes alone: parts of `init` run in NumPy, and cannot be traced.
-    params = init(module, jax.random.key(0))["params"]
-    check_optimizer("tx", tx, params)
+    check_optimizer("tx", tx, init(module, jax.random.key(0))["params"])
+    of_weights = tx
   if arch_tx is not None:
     logits = jax.ShapeDtypeStruct(valid.shape, np.float32)
     check_optimizer("arch_tx", arch_tx, logits)
+    of_arch = on_involved(arch_tx)
+  return of_weights, of_arch
 
 
 def _first_state(options: Options, module, valid, tx, arch_tx, costs: int):
