@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CENTRE_FRACTION = 0.875  # 224 / 256: the usual evaluation crop of ImageNet
 ASPECTS = (3 / 4, 4 / 3)
-LOG_ASPECTS = tuple(math.log(aspect) for aspect in ASPECTS)
+LOG_ASPECTS = (math.log(ASPECTS[0]), math.log(ASPECTS[1]))
 # Random numbers per image. For a box: area and aspect of ten attempts, left and
 # top; for jitter: the order and two factors.
 BOX_DRAWS = 2 * 10 + 2
@@ -250,12 +250,12 @@ def normalise(
     chunk += shift[: chunk.size]
 
 
-def _between(low, high, draw):
+def _between(low: float, high: float, draw: float) -> float:
   """A draw, uniform in [0, 1), scaled to low..high."""
   return low + (high - low) * draw
 
 
-def _picture(image):
+def _picture(image: Pixels) -> Picture:
   """The Pillow image of an image."""
   if not isinstance(image, np.ndarray):
     return image

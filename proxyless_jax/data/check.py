@@ -6,6 +6,7 @@ A run does so itself for sets that take seconds; this is for larger ones.
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -21,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument("folder", help="the folder; data.path of a config")
   args = parser.parse_args(argv)
   # Names of files may be bytes that no text has.
-  sys.stdout.reconfigure(errors="backslashreplace")
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors="backslashreplace")
   try:
     *sources, notes = folder_sources(args.folder, channels=3)
   except ValueError as error:

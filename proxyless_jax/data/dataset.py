@@ -156,10 +156,11 @@ def check_search(options: DataOptions, dataset: Dataset) -> list[str]:
     ValueError: classes without an image to train the weights on; it names
       them.
   """
-  _check_lacking(
-    options, dataset.weights, "to train the weights on", "arch_fraction"
-  )
-  if absent := dataset.arch.lacking():
+  weights, arch = dataset.weights, dataset.arch
+  # What is loaded for a search has all parts.
+  assert weights is not None and arch is not None
+  _check_lacking(options, weights, "to train the weights on", "arch_fraction")
+  if absent := arch.lacking():
     purpose = "to train the architecture on"
     return [f"{_where(options)}: no image {purpose} of {listed(absent)}"]
   return []

@@ -60,7 +60,7 @@ def folder_sources(
       f"data.path={str(root)!r}: expected a folder; correct the path, or bring"
       " the folder back, and the same command goes on"
     )
-  notes = []
+  notes: list[str] = []
   try:
     train, test = _parts(root, notes)
     sources = (

@@ -35,14 +35,17 @@ class GeneratedSource:
 
   @property
   def names(self) -> tuple[str, ...]:
+    """Names of the classes, by label."""
     return tuple(f"pattern{label}" for label in range(self.classes))
 
   @functools.cached_property
   def labels(self) -> np.ndarray:
+    """i32[n], each class in turn."""
     return np.arange(self.images, dtype=np.int32) % self.classes
 
   @property
   def digest(self) -> str:
+    """The numbers of images and of classes."""
     return f"{self.images} images of {self.classes} patterns"
 
   def __len__(self) -> int:

@@ -86,7 +86,7 @@ class DataOptions:
   split_seed: int = 0
   workers: int = dataclasses.field(default_factory=_most_workers)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     self._check_source()
     self._check_pixels()
     self._check_crop()

@@ -32,26 +32,27 @@ THREADS, CHUNK = 32, 256
 
 
 class Source(Protocol):
-  """Labelled images by index.
-
-  Attributes:
-    names: names of the classes, by label.
-    classes: number of classes.
-    labels: i32[n], known without decoding an image.
-    digest: a text that is the same for the same images, wherever they are.
-  """
+  """Labelled images by index."""
 
   @property
-  def names(self) -> tuple[str, ...]: ...
+  def names(self) -> tuple[str, ...]:
+    """Names of the classes, by label."""
+    ...
 
   @property
-  def classes(self) -> int: ...
+  def classes(self) -> int:
+    """Number of classes."""
+    ...
 
   @property
-  def labels(self) -> np.ndarray: ...
+  def labels(self) -> np.ndarray:
+    """i32[n], known without decoding an image."""
+    ...
 
   @property
-  def digest(self) -> str: ...
+  def digest(self) -> str:
+    """A text that is the same for the same images, wherever they are."""
+    ...
 
   def __len__(self) -> int: ...
 
@@ -76,10 +77,12 @@ class ArraySource:
 
   @property
   def classes(self) -> int:
+    """Number of classes."""
     return len(self.names)
 
   @property
   def digest(self) -> str:
+    """The number of images and the names of their classes."""
     return f"{len(self)} images of {', '.join(self.names)}"
 
   def __len__(self) -> int:
@@ -140,6 +143,7 @@ class FolderSource:
 
   @property
   def classes(self) -> int:
+    """Number of classes."""
     return len(self.names)
 
   @functools.cached_property
@@ -217,14 +221,17 @@ class Relabelled:
 
   @property
   def classes(self) -> int:
+    """Number of classes."""
     return len(self.names)
 
   @property
   def digest(self) -> str:
+    """The digest of the source: the images are the same."""
     return self.source.digest
 
   @functools.cached_property
   def labels(self) -> np.ndarray:
+    """i32[n], positions in `names`."""
     return self._label[self.source.labels]
 
   @functools.cached_property

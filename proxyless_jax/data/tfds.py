@@ -49,10 +49,12 @@ class TfdsSource:
 
   @property
   def classes(self) -> int:
+    """Number of classes."""
     return len(self.names)
 
   @property
   def digest(self) -> str:
+    """The dataset with its version, the split, and the number of images."""
     return f"{len(self)} images of {self._name} split {self._split}"
 
   @functools.cached_property
@@ -63,10 +65,10 @@ class TfdsSource:
       self._folder, self._split, digest, len(self), self._read_labels
     )
 
-  def __getstate__(self):
+  def __getstate__(self) -> dict[str, Any]:
     return {**self.__dict__, "_records": pickle.dumps(self._records)}
 
-  def __setstate__(self, state):
+  def __setstate__(self, state: dict[str, Any]) -> None:
     # Unpickled here, where an error can be caught: TFDS reads the dataset's
     # description again, which may have gone when a worker process starts.
     try:
@@ -126,9 +128,8 @@ def tfds_sources(
       image and label.
   """
   builder = _builder(name, data_dir)
-  order = ("test", "validation")
-  if builder.info.name.startswith("imagenet"):
-    order = ("validation",)
+  is_imagenet = builder.info.name.startswith("imagenet")
+  order = ("validation",) if is_imagenet else ("test", "validation")
   splits = set(builder.info.splits)
   test = next((split for split in order if split in splits), None)
   if "train" not in splits and test is None:
@@ -136,9 +137,9 @@ def tfds_sources(
       f"name={name!r}: expected a split train, test or validation, found"
       f" {', '.join(sorted(splits))}; use a dataset of such splits"
     )
-  return tuple(
-    TfdsSource(builder, split, channels) if split in splits else None
-    for split in ("train", test)
+  return (
+    TfdsSource(builder, "train", channels) if "train" in splits else None,
+    None if test is None else TfdsSource(builder, test, channels),
   )
 
 

@@ -34,6 +34,7 @@ class Augment(grain.transforms.RandomMap):
   def random_map(
     self, element: np.ndarray, rng: np.random.Generator
   ) -> dict[str, np.ndarray]:
+    """Reads and augments the images at these positions."""
     options, drawn = self.options, self._drawn(rng)
     batch = _read(
       self.source,
@@ -96,6 +97,7 @@ class Centre(grain.transforms.Map):
   options: DataOptions
 
   def map(self, element: np.ndarray) -> dict[str, np.ndarray]:
+    """Reads and resizes the images at these positions."""
     return _read(
       self.source, element, self.options, lambda image, _: self._resized(image)
     )
@@ -119,6 +121,7 @@ class Finish(grain.transforms.Map):
   batch: int
 
   def map(self, element: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Normalises a batch, cuts its squares, and pads it with masked rows."""
     options, found = self.options, len(element["label"])
     images = np.empty((self.batch, *element["image"].shape[1:]), np.float32)
     augment.normalise(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from proxyless_jax.data import DataOptions
 from proxyless_jax.report import draw_architecture
@@ -36,7 +37,7 @@ def find_network(
     ValueError: there is no such network, it is a search space, or it is for
       other images or classes.
   """
-  shape = dict(
+  shape: dict[str, Any] = dict(
     image_size=data.image_size, channels=data.channels, classes=classes
   )
   if name in NETWORKS:

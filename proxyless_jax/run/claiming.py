@@ -48,7 +48,7 @@ def _claim(workdir, options: Options, dataset: Dataset) -> list[str]:
   """Claims the workdir on the first host; gives the lines to print."""
   evaluates = options.job == "evaluate"
   step = reached(workdir).get("train")
-  may_differ = MAY_DIFFER
+  may_differ: tuple[str, ...] = MAY_DIFFER
   may_differ += BEFORE_TRAINING if step is None else IN_TRAINING
   if evaluates and not options.weights:
     may_differ += ("weights",)  # It evaluates what was trained from them.
@@ -57,6 +57,7 @@ def _claim(workdir, options: Options, dataset: Dataset) -> list[str]:
   stages = _stages(options.job, options.train.enabled)
   notes = keep_contents(workdir, dataset.names, dataset.contents, stages)
   if step is not None and not evaluates:
+    assert dataset.train is not None  # Only an evaluation goes without.
     _check_reached(options.train, len(dataset.train), step, workdir)
   # Last, since a start that is refused must leave the files as they are. An
   # evaluation changes nothing of the run that it looks at.

@@ -53,7 +53,7 @@ def _make(name: str, options: CostOptions, space: Network) -> objective.Cost:
     table = _table(f"{where}.kind", options.kind, space)
     reference = parse_quantity(options.reference, table.unit, field)
   weight, exponent = options.weight, options.exponent
-  form = {
+  make = {
     "linear": lambda: objective.Linear(weight, reference),
     "log": lambda: objective.Log(weight, exponent, reference),
     "multiplicative": lambda: objective.Multiplicative(reference, exponent),
@@ -62,7 +62,7 @@ def _make(name: str, options: CostOptions, space: Network) -> objective.Cost:
     "exactly": lambda: objective.Exactly(reference, weight),
   }[options.form]
   try:
-    form = form()
+    form = make()
   except ValueError as error:
     parameter, _, problem = str(error).partition(" ")
     parameter = IN_CONFIG.get(parameter, parameter)

@@ -97,6 +97,7 @@ def search(
     stage = train_stage(options, dataset, network, variables)
     state, seconds["train"] = run_stage(stage, workdir, options.run)
     variables = state.ema
+  assert variables is not None  # They are inherited, trained, or both.
   return _finish(options, dataset, network, variables, workdir, seconds, found)
 
 

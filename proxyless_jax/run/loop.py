@@ -113,6 +113,7 @@ def take_steps(
 
   Args, raises: as `run_stage`; `carry` is what `step` steps led to.
   """
+  assert stage.advance is not None  # It is where only a state is looked for.
   start = time.perf_counter() - float(carry["seconds"])
   state, metrics = carry["state"], carry["metrics"]
   saved = good = step  # The last step saved; the last one known to be finite.

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 
@@ -86,7 +87,8 @@ def measure_space(
 def result_of(table: CostTable, check: Check) -> dict:
   """The fields of `result.json` for a measured table."""
   fields = {k: v for k, v in table.details.items() if k != "known"}
-  result = {"job": "measure", "unit": table.unit, "source": table.source}
+  result: dict[str, Any] = {"job": "measure"}
+  result |= {"unit": table.unit, "source": table.source}
   result |= {**fields, "fixed": table.fixed}
   result |= {"min_cost": table.min_cost, "max_cost": table.max_cost}
   result["published"] = len(check.known)
@@ -149,8 +151,8 @@ def draw_check(check: Check, runtime: Runtime, path: str) -> None:
   if any(name.endswith("*") for name in known):
     note += f"\n* {TAKEN_OVER.strip('()')}"
   draw_scatter(
-    check.predicted,
-    check.measured.mean(0),
+    check.predicted.tolist(),
+    check.measured.mean(0).tolist(),
     f"{path}.svg",
     f"{path}.png",
     title=runtime.name,

@@ -7,14 +7,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxyless_jax.data import DataOptions, check_search, load
-from proxyless_jax.data.dataset import Dataset
+from proxyless_jax.data.dataset import Dataset, Subset
 from proxyless_jax.parallel.mesh import check_devices, check_shared, shared_by
 from proxyless_jax.run.config import fields
 from proxyless_jax.run.config.options import Options, as_json, parse
+from proxyless_jax.run.config.sections import (
+  ArchOptions,
+  SearchOptions,
+  TrainOptions,
+)
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.hosts.spawning import check_main
 from proxyless_jax.run.storage.compilation import keep_compiled
 from proxyless_jax.run.storage.contents import kept_classes
+
+# A section of the config that has a batch.
+Section = TrainOptions | SearchOptions | ArchOptions
 
 
 def open_run(
@@ -59,7 +67,7 @@ def check_batches(options: Options, dataset: Dataset) -> None:
     ValueError: a batch is larger than its split, or no multiple of the devices
       and parts that share it.
   """
-  sections = {}
+  sections: dict[str, tuple[Section, Subset | None]] = {}
   if options.job != "evaluate":
     sections["train"] = (options.train, dataset.train)
   if options.job == "search":
@@ -68,7 +76,7 @@ def check_batches(options: Options, dataset: Dataset) -> None:
   large = {
     name: (section, len(subset))
     for name, (section, subset) in sections.items()
-    if section.batch > len(subset)
+    if subset is not None and section.batch > len(subset)
   }
   if large:
     raise ValueError(_too_large(large))
@@ -76,7 +84,7 @@ def check_batches(options: Options, dataset: Dataset) -> None:
     check_shared(f"{name}.batch", section.batch, section.grad_accum)
 
 
-def _too_large(large: Mapping[str, tuple[Any, int]]) -> str:
+def _too_large(large: Mapping[str, tuple[Section, int]]) -> str:
   """The message for batches above their splits, with flags that would do.
 
   Args:

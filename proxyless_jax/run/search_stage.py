@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from proxyless_jax.data import train_batches
-from proxyless_jax.data.dataset import Dataset
+from proxyless_jax.data.dataset import Dataset, Subset
 from proxyless_jax.hardware import split_quantity
 from proxyless_jax.nas import gates, objective, reinforce
 from proxyless_jax.nas.arch_step import arch_step
@@ -94,9 +94,10 @@ def search_stage(
       architecture, or no architecture meets all targets.
   """
   search, arch = options.search, options.search.arch
+  weights, _ = _parts(dataset)
   check_searched(options.space, space)
   costs = make_costs(search.costs, space)
-  warmup, begin, end = _schedule(search, len(dataset.weights) / search.batch)
+  warmup, begin, end = _schedule(search, len(weights) / search.batch)
   _check_targets(costs, space)
   tx = tx or _optimizer(search, warmup, end - warmup)
   arch_tx = on_involved(arch_tx) if arch_tx else _arch_optimizer(arch)
@@ -251,16 +252,24 @@ def _schedule(search: SearchOptions, epoch: float) -> tuple[int, int, int]:
   return warmup, begin, end
 
 
-def _iterators(options: Options, dataset) -> dict[str, Any]:
+def _parts(dataset: Dataset) -> tuple[Subset, Subset]:
+  """The images for the weights, and those for the architecture."""
+  # What is loaded for a search has all parts.
+  assert dataset.weights is not None and dataset.arch is not None
+  return dataset.weights, dataset.arch
+
+
+def _iterators(options: Options, dataset: Dataset) -> dict[str, Any]:
   """As released: no cutout, and held-out images as those of the test."""
+  weights, arch = _parts(dataset)
   data = dataclasses.replace(options.data, cutout=0)
   search, seed, share = options.search, options.seed, host_share()
   return {
     "weights": train_batches(
-      dataset.weights, data, batch=search.batch, seed=seed, share=share
+      weights, data, batch=search.batch, seed=seed, share=share
     ),
     "arch": train_batches(
-      dataset.arch,
+      arch,
       data,
       batch=search.arch.batch,
       seed=seed + 1,
@@ -299,13 +308,6 @@ def derive_network(
   of black-box costs steer the search alone.
 
   Args:
-    options: options of the run.
-    space: the search space.
-    costs: costs of the objective.
-    arch: f[e, k], alpha at the end of the search.
-    calls: the black-box costs.
-
-  Args:
     options: costs of the config, by name.
     space: the search space.
     costs: the same costs, with their tables.
@@ -322,7 +324,7 @@ def derive_network(
   missed = missed_targets(costs, space, index)
   if missed:
     warnings.warn(missed, stacklevel=2)
-  more = {}
+  more: dict[str, Any] = {}
   for cost in costs:
     more |= _found(cost, options[cost.name], network, calls)
   more["edges_off_argmax"] = int(np.sum(index != derive(arch, valid)))
@@ -331,12 +333,12 @@ def derive_network(
 
 def _found(cost, options: CostOptions, network: Network, calls: Calls) -> dict:
   """The entries of a cost in the result."""
-  name = cost.name
+  name, found = cost.name, dict[str, Any]()
   if cost.table is None:
     _, unit = split_quantity(options.reference)
-    found = {f"cost_{name}": calls.of(name, network), f"unit_{name}": unit}
+    found |= {f"cost_{name}": calls.of(name, network), f"unit_{name}": unit}
   else:
-    found = {
+    found |= {
       f"cost_{name}": cost.table.exact(network),
       f"unit_{name}": cost.table.unit,
       f"source_{name}": cost.table.source,

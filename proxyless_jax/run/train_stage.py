@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from proxyless_jax.data import eval_batches, train_batches
-from proxyless_jax.data.dataset import Dataset
+from proxyless_jax.data.dataset import Dataset, Subset
 from proxyless_jax.nn import build, init
 from proxyless_jax.parallel.mesh import (
   host_share,
@@ -46,7 +46,8 @@ def train_stage(
     variables: {'params', 'batch_stats'} to start from; None for fresh ones.
   """
   train = options.train
-  count, linear = train_steps(train, len(dataset.train))
+  images = _images(dataset)
+  count, linear = train_steps(train, len(images))
   tx = _optimizer(train, count, linear)
   module = build(
     network,
@@ -55,7 +56,7 @@ def train_stage(
     frozen=_frozen(train, network),
   )
   mesh = make_mesh()
-  batches = _batches(options, dataset, batch=train.batch, seed=2)
+  batches = _batches(options, images, batch=train.batch, seed=2)
   step = functools.partial(
     train_step,
     module=module,
@@ -159,9 +160,14 @@ def _drop_rate(train: TrainOptions, count: int) -> optax.Schedule | None:
   return optax.linear_schedule(0.0, train.drop_path, count)
 
 
-def _batches(options: Options, dataset: Dataset, *, batch: int, seed: int):
+def _images(dataset: Dataset) -> Subset:
+  assert dataset.train is not None  # Only an evaluation goes without.
+  return dataset.train
+
+
+def _batches(options: Options, images: Subset, *, batch: int, seed: int):
   return train_batches(
-    dataset.train,
+    images,
     options.data,
     batch=batch,
     seed=options.seed + seed,
@@ -190,7 +196,7 @@ def recalibrate(
   module = build(network, dtype=options.compute_dtype, bn_momentum=0.0)
   count = options.evaluate.recalibration_batches
   batch = options.train.batch // options.train.grad_accum
-  batches = _batches(options, dataset, batch=batch, seed=3)
+  batches = _batches(options, _images(dataset), batch=batch, seed=3)
   mesh = make_mesh()
   of_batch = jax.jit(
     functools.partial(batch_statistics, module=module, mesh=mesh)

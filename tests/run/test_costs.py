@@ -178,7 +178,7 @@ def test_forms_of_a_config(make_config):
     ),
     (
       {"hardware": cost("macs", "at_most", "1 M MACs")},
-      "36,160 MACs, the most expensive one; every architecture keeps this",
+      "36,160 MACs, the most expensive one; every architecture meets this",
     ),
   ],
 )

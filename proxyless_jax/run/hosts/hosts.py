@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import secrets
+import socket
 import sys
 import time
 import traceback
@@ -64,7 +65,12 @@ def start(place: Place | None) -> None:
   _watch.start()
 
 
-def _lines(state):
+def _client() -> Any:
+  """JAX's key-value store and barriers; only where there are several hosts."""
+  return distributed.global_state.client
+
+
+def _lines(state: Any) -> dict[socket.socket, str]:
   """The lines of this host; returns when all hosts have theirs."""
   key = "proxyless_jax/watch"
   if state.process_id == 0:
@@ -98,7 +104,7 @@ def on_first(function: Callable[[], T]) -> T:
   """
   if jax.process_count() == 1:
     return function()
-  client, key = distributed.global_state.client, f"proxyless_jax/{next(_calls)}"
+  client, key = _client(), f"proxyless_jax/{next(_calls)}"
   if not first():
     return _unpacked(client.blocking_key_value_get(key, FOREVER))
   try:
@@ -113,7 +119,7 @@ def on_first(function: Callable[[], T]) -> T:
   return _unpacked(message)
 
 
-def _unpacked(message: str):
+def _unpacked(message: str) -> Any:
   """The result in a message of the first host; raises if it has an error."""
   content = json.loads(message)
   if "result" in content:
@@ -166,7 +172,7 @@ def check_shared(folder: str | os.PathLike) -> None:
   """
   if jax.process_count() == 1:
     return
-  client = distributed.global_state.client
+  client = _client()
   name = on_first(lambda: f"seen-{secrets.token_hex(8)}.tmp")
   path = os.path.join(folder, name)
   if first():
@@ -215,48 +221,48 @@ def leaving() -> Iterator[None]:
   except SystemExit as error:
     if _watch is not None:
       if error.code:
-        _fail(error)
-      _end()
+        _fail(error, _watch)
+      _end(_watch)
     raise
   except Interrupted:  # All hosts have left their loops at the same step.
     if _watch is not None:
-      _end()
+      _end(_watch)
     raise
   except BaseException as error:
     if _watch is not None:
-      _fail(error)
+      _fail(error, _watch)
     raise
   else:
     if _watch is not None:
-      _end()
+      _end(_watch)
 
 
-def _end() -> None:
+def _end(watching: watch.Watch) -> None:
   """Ends the watch and the service when all hosts are done."""
   global _watch
   try:
-    distributed.global_state.client.wait_at_barrier("ended", FOREVER)
-    _watch.end()
+    _client().wait_at_barrier("ended", FOREVER)
+    watching.end()
     jax.distributed.shutdown()
   except (RuntimeError, OSError) as error:
-    _fail(error)
+    _fail(error, watching)
   _watch = None
 
 
-def _fail(error: BaseException) -> NoReturn:
+def _fail(error: BaseException, watching: watch.Watch) -> NoReturn:
   """Reports an error here and to the other hosts, and ends the process."""
   sys.stdout.flush()
   if _has_lost(error):
     # The watch may receive the reason, and end the process.
-    _watch.join(GRACE)
+    watching.join(GRACE)
     why = _line(error)
-    _watch.leave(1, watch.another(why), why)
+    watching.leave(1, watch.another(why), why)
   code, text = 1, "".join(traceback.format_exception(error))
   if isinstance(error, SystemExit):
-    is_code = isinstance(error.code, int)
-    code, text = (error.code, "") if is_code else (1, error.code)
+    given = error.code
+    code, text = (given, "") if isinstance(given, int) else (1, str(given))
   process = distributed.global_state.process_id
-  _watch.leave(code, text, f"host {process}: {_line(error)}")
+  watching.leave(code, text, f"host {process}: {_line(error)}")
 
 
 def _has_lost(error: BaseException | None) -> bool:

@@ -68,13 +68,13 @@ def find_place(
       "--processes and --process: leave it out, or those"
     )
   coordinator = coordinator or os.environ.get(COORDINATOR)
-  if None in (coordinator, processes, process):
+  if coordinator is None or processes is None or process is None:
     raise ValueError(
       f"--coordinator={coordinator} --processes={processes} "
       f"--process={process}: expected all three, such as "
       "--coordinator=10.0.0.1:1234 --processes=2 --process=0"
     )
-  return _checked(Place(coordinator, processes, process))
+  return _checked(coordinator, processes, process, None)
 
 
 def _detected() -> Place:
@@ -83,30 +83,32 @@ def _detected() -> Place:
   host, *numbers = (os.environ[name] for name in TORCHRUN)
   try:
     port, processes, process = map(int, numbers)
-    device = os.environ.get("LOCAL_RANK")
-    device = None if device is None else int(device)
+    rank = os.environ.get("LOCAL_RANK")
+    device = None if rank is None else int(rank)
   except ValueError as error:
     names = ", ".join((*TORCHRUN[1:], "LOCAL_RANK"))
     raise ValueError(f"{names}: expected integers: {error}") from error
   port += os.environ.get(AGENT) == "True"
-  return _checked(Place(f"{host}:{port}", processes, process, device))
+  return _checked(f"{host}:{port}", processes, process, device)
 
 
-def _checked(place: Place) -> Place:
-  host, _, port = place.coordinator.rpartition(":")
+def _checked(
+  coordinator: str, processes: int, process: int, device: int | None
+) -> Place:
+  host, _, port = coordinator.rpartition(":")
   if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
     raise ValueError(
-      f"--coordinator={place.coordinator}: expected HOST:PORT of the first "
-      "host, such as 10.0.0.1:1234"
+      f"--coordinator={coordinator}: expected HOST:PORT of the first host, "
+      "such as 10.0.0.1:1234"
     )
-  if place.processes < 1:
-    raise ValueError(f"--processes={place.processes}: expected 1 or more")
-  if not 0 <= place.process < place.processes:
+  if processes < 1:
+    raise ValueError(f"--processes={processes}: expected 1 or more")
+  if not 0 <= process < processes:
     raise ValueError(
-      f"--process={place.process}: expected 0 to {place.processes - 1}, since "
-      f"--processes={place.processes}"
+      f"--process={process}: expected 0 to {processes - 1}, since "
+      f"--processes={processes}"
     )
-  return place
+  return Place(coordinator, processes, process, device)
 
 
 def join(place: Place) -> None:
@@ -119,7 +121,7 @@ def join(place: Place) -> None:
     ValueError: no cluster was detected.
     ConnectionError: the port of the first host is taken.
   """
-  if place.process == 0:
+  if place.process == 0 and place.coordinator is not None:
     _check_port(int(place.coordinator.rpartition(":")[2]))
   with _patience(place):
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import types
 
 
 def check_main(workers: int) -> None:
@@ -20,7 +21,8 @@ def check_main(workers: int) -> None:
     ValueError: a line outside of the guard starts the run; names it.
   """
   main = sys.modules["__main__"]
-  path, frame = getattr(main, "__file__", None), sys._getframe()
+  path = getattr(main, "__file__", None)
+  frame: types.FrameType | None = sys._getframe()
   while frame and not (
     frame.f_globals is vars(main) and frame.f_code.co_name == "<module>"
   ):
@@ -47,6 +49,6 @@ def _is_guarded(path: str, line: int) -> bool:
   return any(
     isinstance(node, ast.If)
     and "__name__" in ast.dump(node.test)
-    and node.lineno <= line <= node.end_lineno
+    and node.lineno <= line <= (node.end_lineno or node.lineno)
     for node in ast.walk(tree)
   )

@@ -51,7 +51,7 @@ class Watch(threading.Thread):
       why: reason that the others print.
     """
     self._leaving.acquire()  # Only one thread prints and ends the process.
-    if text:
+    if text and sys.__stderr__:
       # Another thread may be inside a print, and hold its lock.
       os.write(sys.__stderr__.fileno(), f"{text.rstrip()}\n".encode())
     for line in self._lines:
@@ -75,14 +75,15 @@ class Watch(threading.Thread):
     """Listens until the run has ended; ends the process if a host has gone."""
     with selectors.DefaultSelector() as selector:
       for line in self._lines:
-        selector.register(line, selectors.EVENT_READ)
+        selector.register(line, selectors.EVENT_READ, data=line)
       while selector.get_map():
         for key, _ in selector.select():
-          message = self._receive(key.fileobj)
+          line = key.data
+          message = self._receive(line)
           if message != ENDED:
             self.leave(1, another(message), message)
-          selector.unregister(key.fileobj)
-          key.fileobj.close()
+          selector.unregister(line)
+          line.close()
 
   def _receive(self, line: socket.socket) -> str:
     """The message of a host, or that it has gone."""
@@ -104,11 +105,11 @@ def another(why: str) -> str:
 
 def listen() -> socket.socket:
   """A socket of the first host for `accept`; the port is free."""
-  if socket.has_dualstack_ipv6():
-    address = dict(family=socket.AF_INET6, dualstack_ipv6=True)
-  else:
-    address = {}
-  return socket.create_server(("", 0), backlog=1024, **address)
+  dual = socket.has_dualstack_ipv6()
+  family = socket.AF_INET6 if dual else socket.AF_INET
+  return socket.create_server(
+    ("", 0), family=family, backlog=1024, dualstack_ipv6=dual
+  )
 
 
 def accept(
@@ -124,7 +125,7 @@ def accept(
   Raises:
     TimeoutError: some have not called in time.
   """
-  lines = {}
+  lines: dict[socket.socket, str] = {}
   with server:
     server.settimeout(seconds)
     while len(lines) < processes - 1:

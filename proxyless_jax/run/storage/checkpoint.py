@@ -40,6 +40,9 @@ from proxyless_jax.run.storage.snapshot import (
 # Version of the contents of a checkpoint; one more with each change.
 FORMAT = 2
 
+# Arrays on the host by the names of their leaves.
+Arrays = dict[str, np.ndarray]
+
 
 class Checkpoints(contextlib.AbstractContextManager):
   """The checkpoints in a folder; closes as a context manager.
@@ -185,10 +188,12 @@ class Checkpoints(contextlib.AbstractContextManager):
     """Waits, and ends the background threads."""
     self._manager.close()
 
-  def __exit__(self, *exception) -> None:
+  def __exit__(self, *exception: object) -> None:
     self.close()
 
-  def _read_newest(self, state_like, iterators):
+  def _read_newest(
+    self, state_like: Any, iterators: Mapping[str, Any]
+  ) -> tuple[int, Arrays, dict[str, Any]] | None:
     """Step, arrays and manifest of the newest checkpoint that is whole."""
     asked = _structure(named_leaves(state_like), iterators)
     damages: dict[int, str] = {}
@@ -203,14 +208,16 @@ class Checkpoints(contextlib.AbstractContextManager):
         return step, *found
       damages[step] = damage or "on another host"
     if damages:
-      found = "; ".join(f"step {step}: {why}" for step, why in damages.items())
+      listed = "; ".join(f"step {step}: {why}" for step, why in damages.items())
       raise OSError(
-        f"every checkpoint in {self._directory} is damaged ({found}): bring "
+        f"every checkpoint in {self._directory} is damaged ({listed}): bring "
         "one back from a copy, or delete the folder to start again"
       )
     return None
 
-  def _read(self, step: int, asked: dict[str, str]):
+  def _read(
+    self, step: int, asked: dict[str, str]
+  ) -> tuple[Arrays, dict[str, Any]]:
     """The arrays of a checkpoint by leaf, and its manifest."""
     if not (self._directory / str(step) / "manifest").is_dir():
       raise _DamagedError("no checkpoint of this package: it has no manifest")
@@ -231,9 +238,7 @@ class Checkpoints(contextlib.AbstractContextManager):
       )
     return self._arrays(step, manifest["crc32"]), manifest
 
-  def _arrays(
-    self, step: int, checksums: dict[str, int]
-  ) -> dict[str, np.ndarray]:
+  def _arrays(self, step: int, checksums: dict[str, int]) -> Arrays:
     """The arrays of a checkpoint with these names, if the checksums agree."""
     kinds = dict.fromkeys(checksums, ocp.RestoreArgs(restore_type=np.ndarray))
     state = ocp.args.PyTreeRestore(
@@ -265,7 +270,8 @@ class Checkpoints(contextlib.AbstractContextManager):
       self._manager.reload()
 
 
-class _LiteralPath(type(epath.Path("/"))):
+# A class that depends on the machine: epath names its local paths nowhere.
+class _LiteralPath(type(epath.Path("/"))):  # type: ignore[misc]
   """A local path whose `*`, `?`, `[` and `]` are ordinary characters.
 
   Orbax finds the arrays that it has written by a glob below their folder, and
@@ -310,7 +316,7 @@ def _quiet():
     log.setLevel(before)
 
 
-def _manifest(leaves, arrays: dict[str, np.ndarray], iterators) -> dict:
+def _manifest(leaves, arrays: Arrays, iterators) -> dict:
   """All of a checkpoint that is not in its arrays."""
   return {
     "format": FORMAT,
@@ -347,7 +353,7 @@ def _differences(saved: dict[str, str], asked: dict[str, str]) -> str:
 
 def _crc32(array: np.ndarray) -> int:
   # As bytes, since the buffer protocol has no bfloat16.
-  return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+  return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def _seal(content) -> str:

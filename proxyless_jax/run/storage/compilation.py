@@ -19,7 +19,8 @@ def keep_compiled() -> None:
     # host, and the run aborts in Gloo (jaxlib 0.10.2).
     jax.config.update("jax_enable_compilation_cache", False)
     return
-  if jax.config.jax_compilation_cache_dir is not None:
+  # JAX adds the attributes of its options when it is imported.
+  if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
     return
   home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
   folder = os.path.join(home, "proxyless_jax")

@@ -32,8 +32,7 @@ def checked(workdir: str | os.PathLike) -> str:
   Raises:
     ValueError: it is no path, or checkpoints could not be restored from it.
   """
-  _check_named(workdir)
-  path = os.path.expanduser(workdir)
+  path = os.path.expanduser(_named(workdir))
   if path.startswith("~"):
     raise ValueError(
       f"workdir = {path}: expected ~, or ~ and a user of this machine: for a "
@@ -143,11 +142,11 @@ def locked(workdir: str | os.PathLike) -> Iterator[None]:
     yield
 
 
-def _check_named(workdir: object) -> None:
-  """Raises a ValueError for a value that names no folder."""
+def _named(workdir: object) -> str:
+  """A path as text; raises a ValueError for a value that names no folder."""
   if isinstance(workdir, str | os.PathLike):
-    if os.fspath(workdir):
-      return
+    if path := os.fspath(workdir):
+      return path
     got = "= ''"
   else:
     got = f"is of type {type(workdir).__name__}"
@@ -186,11 +185,11 @@ def make_folder(workdir: str) -> None:
     ) from error
 
 
-def _changes(saved: dict, config: dict) -> dict[str, tuple]:
+def _changes(saved: Mapping, config: Mapping) -> dict[str, tuple]:
   """(old, new) by the dotted names of the fields that differ."""
-  saved, now = _flat(saved), _flat(config)
-  names = [*now, *(name for name in saved if name not in now)]
-  pairs = {n: (saved.get(n, _ABSENT), now.get(n, _ABSENT)) for n in names}
+  before, now = _flat(saved), _flat(config)
+  names = [*now, *(name for name in before if name not in now)]
+  pairs = {n: (before.get(n, _ABSENT), now.get(n, _ABSENT)) for n in names}
   return {name: pair for name, pair in pairs.items() if not _same(*pair)}
 
 
@@ -235,7 +234,7 @@ def _flat(tree, prefix: str = "") -> dict[str, object]:
 
   Lists of dicts, such as the edges of a network, are not.
   """
-  leaves = {}
+  leaves: dict[str, object] = {}
   if isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
     for i, item in enumerate(tree):
       leaves |= _flat(item, f"{prefix}[{i}]")
