@@ -239,5 +239,5 @@ def test_inherited_weights_resume(make_config, outcome, stop_at, tmp_path):
   assert outcome(tmp_path / "whole") == outcome(tmp_path / "broken")
 
 
-def fail(*args):
+def fail(*args, **options):
   raise Stop
