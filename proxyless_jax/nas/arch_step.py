@@ -74,7 +74,7 @@ def arch_step(
     mode: `full` or `two`, see `gates`.
     label_smoothing: smoothing of the labels.
     grad_accum: number of parts of the batch, in memory one after the other.
-    draw: how gates are drawn; their gradient in alpha is the step's.
+    draw: function that draws gates; the step follows their gradient in alpha.
     terms: more terms of the objective, added to it.
     mesh: devices that share the batch; None for one device.
     path_per_device: whether each device of the mesh draws gates of its own. In
@@ -87,12 +87,12 @@ def arch_step(
   gradients = functools.partial(
     arch_gradients, label_smoothing=label_smoothing, **of_draw, **of_loss
   )
-  on_share = functools.partial(_on_share, gradients, own)
-  step = over_devices(on_share, mesh, PATH if own else DATA)
+  on_shard = functools.partial(_on_shard, gradients, own)
+  step = over_devices(on_shard, mesh, PATH if own else DATA)
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   key = state.step_key(ARCH_STREAM)
-  held = state.arch, variables, state.multipliers, key
-  grads, involved, metrics = step(held, batch)
+  replicated = state.arch, variables, state.multipliers, key
+  grads, involved, metrics = step(replicated, batch)
   probs = gates_lib.probabilities(state.arch, valid)
   expected = [cost.table.expected(probs) for cost in costs]
   derived = functools.partial(objective_lib.derived_costs, costs, valid)
@@ -102,14 +102,19 @@ def arch_step(
   return state, {**metrics, **of_costs}
 
 
-def _on_share(gradients, own, held, batch):
-  """On one device: the gradients of all, what took part in some, metrics."""
-  *held, key = held
+def _on_shard(gradients, own, replicated, batch):
+  """A device's part of a step; all devices return the same.
+
+  Returns:
+    Gradients of all devices, the candidates that took part on any, metrics.
+  """
+  *inputs, key = replicated
   if not own:
-    grads, involved, metrics = gradients(*held, key, batch)
+    # The gradients are sums over the devices already, by `psum_backward`.
+    grads, involved, metrics = gradients(*inputs, key, batch)
     return grads, involved, psum(metrics)
   key = jax.random.fold_in(key, lax.axis_index(PATH))
-  grads, involved, metrics = gradients(*held, key, batch)
+  grads, involved, metrics = gradients(*inputs, key, batch)
   grads, involved = lax.pmean(grads, PATH), lax.pmax(involved, PATH)
   return grads, involved, lax.psum(metrics, PATH)
 

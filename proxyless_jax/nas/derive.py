@@ -65,7 +65,7 @@ def derive(
   Args:
     arch: f[e, k], architecture parameters.
     valid: bool[e, k], which candidates exist.
-    constraints: on costs of the space.
+    constraints: constraints on the cost of the path.
 
   Returns:
     i64[e]. Where no path keeps all constraints, the one that misses them by

@@ -70,8 +70,8 @@ def best_path(score, costs, low, high, widest=WIDEST) -> np.ndarray | None:
     score: f[e, k]; -inf where there is no candidate.
     costs: f[m, e, k]; any number where there is none.
     low, high: f[m]; infinite where there is no limit.
-    widest: how many partial paths are kept at an edge; none beyond it is lost
-      but for what the module says.
+    widest: largest number of partial paths that are kept at an edge. The result
+      may not be the best one if an edge has more, see the module's docstring.
 
   Returns:
     i64[e].

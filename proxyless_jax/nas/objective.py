@@ -195,7 +195,7 @@ class Cost(NamedTuple):
     name: name in metrics.
     table: table of the space's costs; None for a black-box cost, a Python
       function of a network, which REINFORCE alone can take.
-    form: how the cost enters the objective.
+    form: form in which the cost enters the objective.
   """
 
   name: str

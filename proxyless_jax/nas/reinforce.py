@@ -93,8 +93,8 @@ def sample_step(
     grad_accum=grad_accum,
   )
 
-  def on_share(held, batch):
-    variables, drawn, key = held
+  def on_shard(replicated, batch):
+    variables, drawn, key = replicated
 
     def of_path(_, path):
       return None, evaluate(path, variables, batch, key)
@@ -102,8 +102,8 @@ def sample_step(
     return psum(lax.scan(of_path, None, drawn)[1])
 
   variables = {"params": state.params, "batch_stats": state.batch_stats}
-  held = variables, drawn, dropout_key
-  metrics = over_devices(on_share, mesh)(held, batch)
+  replicated = variables, drawn, dropout_key
+  metrics = over_devices(on_shard, mesh)(replicated, batch)
   top1 = metrics["top1"]
   accuracy = top1.total / jnp.maximum(top1.count, 1.0)
   derived = gates_lib.most_probable(state.arch, valid)

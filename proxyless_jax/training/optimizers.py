@@ -95,10 +95,11 @@ def by_name(
   """An optimizer of `OPTIMIZERS`.
 
   Args:
-    optimizer: its name.
+    optimizer: name of the optimizer.
     schedule, momentum, nesterov, b1, b2, weight_decay: as for
       `weight_optimizer`.
-    decayed: from parameters to a tree of bools, those that decay; None for all.
+    decayed: function from parameters to a tree of bools, True where they decay;
+      None for all.
 
   Raises:
     ValueError: unknown optimizer.

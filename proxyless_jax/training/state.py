@@ -70,7 +70,7 @@ def split_edges(variables: dict, names: frozenset[str]) -> tuple[dict, dict]:
 
   Args:
     variables: {'params', 'batch_stats'}, each by names of edges.
-    names: of edges.
+    names: names of edges.
   """
   others, named = (
     {

@@ -69,15 +69,15 @@ def train_step(
     grad_accum=grad_accum,
   )
 
-  def on_share(held, batch):
-    grads, batch_stats, metrics = learn(*held, batch)
+  def on_shard(replicated, batch):
+    grads, batch_stats, metrics = learn(*replicated, batch)
     return psum_gradients(grads, module.network), batch_stats, psum(metrics)
 
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   trained, frozen = split_edges(variables, module.frozen)
   rate = None if drop_rate is None else drop_rate(state.step)
-  held = trained, frozen, rate, state.step_key()
-  grads, batch_stats, metrics = over_devices(on_share, mesh)(held, batch)
+  replicated = trained, frozen, rate, state.step_key()
+  grads, batch_stats, metrics = over_devices(on_shard, mesh)(replicated, batch)
   updates, opt_state = tx.update(grads, state.opt_state, trained["params"])
   params = optax.apply_updates(trained["params"], updates)
   trained = {"params": params, "batch_stats": batch_stats}
@@ -161,12 +161,12 @@ def eval_step(
     mesh: devices that share the batch; None for one device.
   """
 
-  def on_share(variables, batch):
+  def on_shard(variables, batch):
     logits = module.apply(variables, batch["image"], train=False)
     loss = cross_entropy(logits, batch, 0.0)
     return psum(classification(logits, batch, loss))
 
-  return over_devices(on_share, mesh)(variables, batch)
+  return over_devices(on_shard, mesh)(variables, batch)
 
 
 def batch_statistics(
@@ -181,8 +181,8 @@ def batch_statistics(
     mesh: devices that share the batch; None for one device.
   """
 
-  def on_share(variables, batch):
+  def on_shard(variables, batch):
     key = jax.random.key(0)
     return forward(module, variables, batch["image"], key)[1]
 
-  return over_devices(on_share, mesh)(variables, batch)
+  return over_devices(on_shard, mesh)(variables, batch)
