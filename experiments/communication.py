@@ -68,14 +68,14 @@ def imagenet_space(image_size: int) -> Network:
   return parse(config).make_space(classes=1000)
 
 
-def program(step, held, network: Network, mesh: Mesh) -> str:
+def program(step, state, network: Network, mesh: Mesh) -> str:
   """The text of a step, compiled for a state that all devices hold.
 
   Args:
-    step: (held, batch) -> anything.
-    held: the state.
-    network: that the batch is for.
-    mesh: of the devices.
+    step: function of (state, batch).
+    state: state of the step, replicated on all devices.
+    network: network whose images are in the batch.
+    mesh: mesh of the devices.
   """
 
   def shape_of(leaf, spec):
@@ -87,18 +87,18 @@ def program(step, held, network: Network, mesh: Mesh) -> str:
     "label": jnp.zeros(BATCH, jnp.int32),
     "mask": jnp.ones(BATCH),
   }
-  held = jax.tree.map(lambda leaf: shape_of(leaf, P()), held)
+  state = jax.tree.map(lambda leaf: shape_of(leaf, P()), state)
   batch = jax.tree.map(lambda leaf: shape_of(leaf, P(DATA)), batch)
-  return jit_step(step, mesh).lower(held, batch).compile().as_text()
+  return jit_step(step, mesh).lower(state, batch).compile().as_text()
 
 
 def search_programs(space: Network, mesh: Mesh, names=None) -> dict[str, str]:
   """The texts of a search's steps, by their names.
 
   Args:
-    space: that is searched.
-    mesh: of the devices.
-    names: of the steps; None for all.
+    space: space that is searched.
+    mesh: mesh of the devices.
+    names: names of the steps; None for all.
   """
   module = build(space)
   held, valid, tx, arch_tx = search_start(module)
@@ -184,10 +184,10 @@ def compare(space: Network, path: list[int], mesh: Mesh, text: str) -> dict:
   """A weight step and a training step of the plain network of its path.
 
   Args:
-    space: that is searched.
+    space: space that is searched.
     path: indices of the candidates.
-    mesh: of the devices.
-    text: of the weight step.
+    mesh: mesh of the devices.
+    text: program of the weight step.
   """
   own = summary(hlo.exchanged(text, branches_of(space, path)))
   plain = summary(hlo.exchanged(plain_program(space.choose(path), mesh), {}))

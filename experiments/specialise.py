@@ -11,7 +11,7 @@ are equally accurate where they are within two standard errors, and cost the
 same where they are within the noise of measuring networks again. Prints too
 how alike targets rank architectures, MACs and a Pixel 1 phone among them.
 
-Called again with the same `--workdir`, it goes on where it was stopped.
+Called again with the same `--workdir`, it continues where it was stopped.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def verdict(target: str, costs, top1, noise: float) -> str:
 
   Args:
     target: and the name of its network.
-    costs: on the target, by network.
-    top1: by network.
+    costs: costs on the target, by network.
+    top1: top-1 accuracy by network.
     noise: relative, below which costs are the same.
   """
   equal = [n for n in costs if top1[n] >= top1[target] - error_of(top1, target)]

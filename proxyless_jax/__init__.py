@@ -1,8 +1,8 @@
 """ProxylessNAS in JAX: search a network on the target task and hardware.
 
 The rooms are subpackages: `space`, `parallel`, `nn`, `training`, `nas`,
-`hardware`, `data`, `report`, `exchange`, `run`; docs/architecture.md tells what
-each is for.
+`hardware`, `data`, `report`, `exchange`, `run`; docs/architecture.md describes
+them.
 """
 
 import importlib

@@ -397,7 +397,7 @@ def test_control_c(start, monkeypatch):
   monkeypatch.setitem(main.JOBS, "search", failing(KeyboardInterrupt()))
   code, out = start(CONFIG, "--workdir=w")
   assert code == 130
-  assert out.err == "interrupted: the same command goes on from here\n"
+  assert out.err == "interrupted: the same command continues from here\n"
 
 
 def test_sigterm(start, monkeypatch):
@@ -412,7 +412,7 @@ def test_sigterm(start, monkeypatch):
   finally:
     signal.signal(signal.SIGTERM, earlier)
   assert code == 0
-  assert out.err == "stopped by SIGTERM: the same command goes on from here\n"
+  assert out.err == "stopped by SIGTERM: the same command continues from here\n"
 
 
 def test_a_full_disk(start, monkeypatch, tmp_path):

@@ -179,7 +179,7 @@ def lower(case: Case, interpret: bool, only: tuple[str, ...]) -> dict:
       run = functools.partial(_all_copies, form)
       try:
         lowered[case.key, what, who] = jax.jit(run).lower(like)
-      except Exception as error:  # The others go on.
+      except Exception as error:  # The others continue.
         lowered[case.key, what, who] = _Failed(error)
   return lowered
 
@@ -217,7 +217,7 @@ def measure(case: Case, programs: dict, journal: Journal) -> None:
         run = functools.partial(program, copies)
         spent = seconds_of(run, jax.block_until_ready)
         row[f"{who}_us"] = 1e6 * spent / case.copies
-      except Exception as error:  # The others go on.
+      except Exception as error:  # The others continue.
         row[f"{who}_failed"] = text_of(error)
     journal.add(f"{case.key} {what}", row)
 
@@ -266,7 +266,7 @@ def run_torch(journal: Journal, small: bool) -> None:
       try:
         spent = seconds_of(form, lambda _: _synchronise(torch, device))
         row[f"{what}_us"] = 1e6 * spent / case.copies
-      except Exception as error:  # The others go on.
+      except Exception as error:  # The others continue.
         row[f"{what}_failed"] = text_of(error)
     journal.add(case.key, row)
 

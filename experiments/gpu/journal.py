@@ -24,8 +24,8 @@ class Journal:
     """Opens it, or begins one.
 
     Args:
-      path: of the file.
-      seconds: that the part may take from now on.
+      path: path of the file.
+      seconds: time limit of the part, from now on.
     """
     self._path = pathlib.Path(path)
     self._start, self._seconds = time.perf_counter(), seconds
@@ -80,14 +80,14 @@ def compile_all(
   Args:
     lowered: `jax.stages.Lowered` by name, the most wanted first.
     journal: whose budget counts.
-    threads: that compile side by side.
+    threads: number of threads that compile side by side.
   """
 
   def compile_one(one):
     start = time.perf_counter()
     try:
       program = one.compile()
-    except Exception as error:  # A part goes on with what compiles.
+    except Exception as error:  # A part continues with what compiles.
       program = text_of(error)
     return program, time.perf_counter() - start
 
@@ -111,7 +111,7 @@ def seconds_of(
 
   Args:
     run: starts the work.
-    wait: for what `run` gave.
+    wait: function that waits for the result of `run`.
     aim: seconds of one round.
   """
   wait(run())

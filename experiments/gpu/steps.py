@@ -176,7 +176,7 @@ def run_torch(journal: Journal, small: bool) -> None:
       if key not in journal and journal.left > 0:
         try:
           journal.add(key, torch_row(space, batch, small))
-        except Exception as error:  # The others go on.
+        except Exception as error:  # The others continue.
           journal.add(key, {"failed": text_of(error)})
     if small:
       return

@@ -45,7 +45,7 @@ def peak_elements(op: Op, edge: Edge, around: Beside = CHAIN) -> int:
   Args:
     op: operation of the edge.
     edge: edge that runs.
-    around: what else is alive.
+    around: number of other elements that are alive.
 
   Raises:
     ValueError: an operation that is not registered in `alive`.

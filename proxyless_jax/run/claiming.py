@@ -1,7 +1,7 @@
 """Claiming a workdir for a run: is it of the same config and the same images?
 
-A start on a workdir goes on with what is there. So a config may differ from
-that of the last start only where this has a clear meaning, and a line says so;
+A start on a workdir continues with what is there. So a config may differ from
+that of the last start only where this has a clear meaning, which is printed;
 other changes are refused, and the error names the fields. `docs/resume.md` has
 the rules.
 """
@@ -38,7 +38,7 @@ def claim_run(
     dataset: the images of the config.
 
   Raises:
-    ValueError: the run cannot go on with this config, or with these images.
+    ValueError: the run cannot continue with this config, or with these images.
   """
   hosts.say(hosts.on_first(lambda: _claim(workdir, options, dataset)))
   hosts.check_shared(workdir)
@@ -69,7 +69,7 @@ def _claim(workdir, options: Options, dataset: Dataset) -> list[str]:
   goes_on = step is not None and not evaluates
   if goes_on and any(change.startswith(IN_TRAINING) for change in changes):
     said += (
-      f"; the training goes on at step {step}, with the learning rate that "
+      f"; the training continues at step {step}, with the learning rate that "
       "the new length gives that step"
     )
   return [said, *notes]

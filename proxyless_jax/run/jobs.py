@@ -1,9 +1,9 @@
 """search(), train(), evaluate(), measure(): a config in, a result out.
 
-Each takes a config and a workdir. Called again with the same, it goes on where
-it was. Each runs in the same order: everything that can be wrong is checked
-before the workdir is claimed and before any compute; what is found is written
-as soon as it is known.
+Each takes a config and a workdir. Called again with the same, it resumes. Each
+runs in the same order: everything that can be wrong is checked before the
+workdir is claimed and before any compute; what is found is written as soon as
+it is known.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ def search(
       nested dicts; fields that it leaves out have the defaults of
       `run.config.options.Options`.
     workdir: folder of the run, on a file system of this machine; a run that
-      was stopped in it goes on.
+      was stopped in it is resumed.
     own: functions and optimizers of your own, `draw`, `terms`, `tx` and
-      `arch_tx`: see `run.search_stage.search_stage`. A run that goes on must
-      be given the same ones again.
+      `arch_tx`: see `run.search_stage.search_stage`. A resumed run must be
+      given the same ones again.
 
   Returns:
     The contents of `result.json`: one flat dict.
@@ -149,7 +149,7 @@ def measure(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   """Measures the table of the config's space, and checks it.
 
   Writes table.json, which `cost_table` reads; predicted.png and .svg;
-  result.json; and measure.jsonl, from which a stopped run goes on.
+  result.json; and measure.jsonl, from which a stopped run continues.
 
   Args:
     config: a config, as for `search`.

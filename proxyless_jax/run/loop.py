@@ -1,4 +1,4 @@
-"""The loop: steps, metrics, checkpoints, and going on after a stop.
+"""The loop: steps, metrics, checkpoints, and resuming after a stop.
 
 The same loop runs searches and trainings; what differs is in a `Stage`. What
 the loop carries from step to step is the stage's state, the metrics since the
@@ -73,9 +73,9 @@ def run_stage(
   """Runs a stage from its newest checkpoint, or its beginning, to its end.
 
   Args:
-    stage: what to run.
+    stage: description of the stage.
     workdir: folder of its checkpoints and metrics.
-    options: how often to log and to save.
+    options: intervals of logs and checkpoints.
 
   Returns:
     The last state, and the seconds that all starts together spent in the stage.

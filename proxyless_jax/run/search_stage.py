@@ -60,7 +60,7 @@ def search_stage(
 ) -> Stage:
   """The stage of a search: warm-up, then weight and architecture steps.
 
-  A search that goes on must be given the same functions and optimizers again:
+  A resumed search must be given the same functions and optimizers again:
   the state in its checkpoints has the shape that the optimizers gave it.
 
   Args:
@@ -69,8 +69,9 @@ def search_stage(
     space: the search space.
     costs: costs of the objective, with their tables.
     calls: the black-box costs.
-    draw: how gates are drawn by both steps, see `nas.gates.draw`. REINFORCE
-      draws its own paths from softmax(alpha), which its gradient assumes.
+    draw: function that draws the gates of both steps, see `nas.gates.draw`.
+      REINFORCE draws its own paths from softmax(alpha), as its gradient
+      assumes.
     terms: more terms of what the architecture minimises, see
       `nas.objective.Term`.
     tx: optimizer of the weights, with its schedule, instead of the options';
@@ -152,7 +153,7 @@ def _arch_step(
     calls: the black-box costs.
     update: the arguments `tx`, `costs` and `terms` of the steps.
     jitted: function that compiles a step of (state, batch).
-    draw: how gates are drawn.
+    draw: function that draws gates.
     common: the arguments `module`, `valid` and `mesh` of the steps.
   """
   arch = search.arch

@@ -285,7 +285,7 @@ def test_jitter_changes_training_alone(make_photos, field):
 
 
 def test_a_stream_of_other_images_is_refused(make_photos):
-  """A folder that lost some would go on with another order, and no word."""
+  """Without some of its files, a folder would silently have another order."""
   options = make_photos()
   train = load(options).train
   state = train_batches(train, options, batch=4, seed=0).get_state()

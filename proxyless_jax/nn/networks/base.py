@@ -136,8 +136,7 @@ class NetworkModule(nn.Module):
     Args:
       edge: edge of the network, each once in a call.
       x: f[b, *edge.shape_in].
-      train: whether to train it; a frozen one runs as in evaluation all the
-        same.
+      train: whether to train it; a frozen edge runs as in evaluation even so.
 
     Returns:
       f[b, *edge.shape_out], or logits.
@@ -209,7 +208,7 @@ class NetworkModule(nn.Module):
     params, stats = self.get_bank(first.name)
     own = self.edge_gates(gates, edges)
     x, new = mixed_edges(groups, params, stats, x, own, wiring)
-    # The functions above are pure: what they give replaces the variable here.
+    # The functions above are pure: here the variable gets their result.
     if train and self.is_mutable_collection("batch_stats"):
       self.put_variable("batch_stats", first.name, new)
     return x
@@ -260,8 +259,8 @@ class _PlainEdge(nn.Module):
 
   @nn.compact
   def __call__(self, x, train: bool):
-    # The operation's name too is part of the path, so that variables tell which
-    # candidate they are of.
+    # The operation's name is part of the path too, so that the names of
+    # variables show which candidate they belong to.
     op = self.edge.op
     return make(op, self.edge, name=op.name, **dict(self.options))(x, train)
 

@@ -21,7 +21,7 @@ CONFIG_FLAGS = ("--config", "-config")
 NEEDED = {"config": "a config", "workdir": "the folder of the run"}
 
 _DISTRIBUTED = flags.DEFINE_bool(
-  "distributed", False, "One of several hosts; what started it says which."
+  "distributed", False, "One of several hosts; their launcher gives its number."
 )
 _COORDINATOR = flags.DEFINE_string(
   "coordinator", None, "HOST:PORT of the first of several hosts."

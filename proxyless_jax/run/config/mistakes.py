@@ -37,7 +37,7 @@ def explain(error: Exception, argv: list[str]) -> str:
   """Why a command line was refused.
 
   Args:
-    error: that parsing it raised.
+    error: exception that parsing the arguments raised.
     argv: the command line, the program first.
 
   Returns:
@@ -184,7 +184,7 @@ def _problem(
     start: 'config', or 'noconfig' as in `--noconfig.data.flip`.
     field: dotted name of the field.
     value: text of the value, or None where there is none.
-    config: what the config's file gives.
+    config: result of the `get_config()` of the config's file.
   """
   fields = _flat(config)
   if field not in fields:

@@ -112,7 +112,7 @@ def check_searched(section: Space, space: Network) -> None:
 
   Args:
     section: the section of the config.
-    space: what `make_space` made of it.
+    space: result of `make_space` for the section.
   """
   if not space.is_architecture:
     return

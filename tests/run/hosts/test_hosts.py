@@ -21,7 +21,7 @@ ROOT = pathlib.Path(hosts.__file__).parents[3]
 TOLERANCE = 2e-5
 # Seconds after which a program hangs, also on a machine that is busy.
 TOO_LONG = 600
-GOES_ON = "the same command on all hosts goes on from the last checkpoint"
+CONTINUES = "the same command on all hosts continues from the last checkpoint"
 # A line of JAX's log: its level and day, the time, where it is from.
 LOGGED = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d.*\] ")
 
@@ -189,7 +189,7 @@ wait_for_ever()
   (first, said), (second, why) = start(program(text), program(text))
   assert first and second
   assert "config: host 1 has another than the first host" in said and why
-  assert GOES_ON in said
+  assert CONTINUES in said
 
 
 def ours(said):
@@ -210,7 +210,7 @@ wait_for_ever()
     if i != victim:
       assert code == 1, said
       assert f"another host of this run has stopped (host {victim}" in said
-      assert ours(said)[-1].endswith(GOES_ON)
+      assert ours(said)[-1].endswith(CONTINUES)
 
 
 def test_a_user_error_on_one_host_stops_all(
@@ -224,7 +224,7 @@ def test_a_user_error_on_one_host_stops_all(
   assert first == second == 1
   (line,) = ours(said)
   assert line.startswith("error: ") and "expected a folder" in line
-  assert "(host 0: data.path=" in why and ours(why)[-1].endswith(GOES_ON)
+  assert "(host 0: data.path=" in why and ours(why)[-1].endswith(CONTINUES)
 
 
 def metrics(workdir, stage):
@@ -278,7 +278,7 @@ def test_a_killed_search_goes_on_to_the_same_end(
   (code, said), (signalled, _) = start(lives, killed)
   assert (code, signalled) == (1, -signal.SIGKILL), said
   assert "another host of this run has stopped (host 1 has gone)" in said
-  assert ours(said)[-1].endswith(GOES_ON)
+  assert ours(said)[-1].endswith(CONTINUES)
   assert not (tmp_path / "run" / "result.json").exists()
   (code, said), (other, why) = start(lives, lives)
   assert code == other == 0, (said, why)
@@ -313,7 +313,7 @@ hosts.check_shared(folder)
   assert code == other == 1
   assert "one folder" in said and "one folder" in why
   assert "expected one folder, the same path" in why
-  assert GOES_ON in said
+  assert CONTINUES in said
   assert not list(tmp_path.glob("seen-*"))
 
 

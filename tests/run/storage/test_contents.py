@@ -45,7 +45,7 @@ def test_a_stage_goes_on_with_its_images_alone(tmp_path, now, difference):
   ):
     keep_contents(tmp_path, NAMES, {**BOTH, "train": now}, ["search"])
   assert (tmp_path / "data.json").read_text() == before
-  # What was found may be trained on others, and that goes on with those.
+  # What was found may be trained on others, and that continues with those.
   other = {**BOTH, "train": OTHER}
   keep_contents(tmp_path, NAMES, other, ["train"])
   begin(tmp_path, "train")
