@@ -7,8 +7,10 @@ them.
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import optax
 
 from proxyless_jax import nas
 from proxyless_jax.exchange import (
@@ -43,11 +45,18 @@ def __getattr__(name: str) -> Any:
 
 
 def search(
-  config: Mapping[str, Any], workdir: str | os.PathLike, **own: Any
+  config: Mapping[str, Any],
+  workdir: str | os.PathLike,
+  *,
+  draw: nas.gates.Draw = nas.gates.draw,
+  terms: Sequence[nas.objective.Term] = (),
+  tx: optax.GradientTransformation | None = None,
+  arch_tx: optax.GradientTransformation | None = None,
 ) -> dict:
   """Searches, derives, trains and evaluates: see `run.jobs.search`."""
   from proxyless_jax.run import jobs  # Imports data and report libraries.
 
+  own = dict(draw=draw, terms=terms, tx=tx, arch_tx=arch_tx)
   return jobs.search(config, workdir, **own)
 
 

@@ -20,7 +20,12 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 import proxyless_jax as pj
-from proxyless_jax.run.config.flags import fail, parse_flags, place
+from proxyless_jax.run.config.flags import (
+  fail,
+  parse_flags,
+  place,
+  show_in_help,
+)
 from proxyless_jax.run.config.options import parse
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.hosts.preemption import (
@@ -82,6 +87,7 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
   """The entry point."""
+  show_in_help(__doc__)
   with handled():
     app.run(main, flags_parser=parse_flags)
 

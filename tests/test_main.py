@@ -177,6 +177,14 @@ def test_what_a_measurement_prints(start, monkeypatch):
   )
 
 
+def test_help_is_the_same_however_the_program_starts(start, monkeypatch):
+  monkeypatch.setattr(sys.modules["__main__"], "__doc__", "", raising=False)
+  _, printed = start("--help")
+  assert "--config=mnist:quick          a variant of it" in printed.out
+  for flag in ("--config:", "--workdir:", "--coordinator:", "--[no]debug:"):
+    assert flag in printed.out
+
+
 def test_the_config_names_the_job(start, jobs):
   start(CONFIG, "--workdir=w", "--config.job=evaluate")
   assert [name for name, *_ in jobs] == ["evaluate"]

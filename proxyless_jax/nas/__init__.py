@@ -10,5 +10,6 @@ from proxyless_jax.nas import (
   reinforce,
   state,
   transforms,
+  validate,
   weight_step,
 )

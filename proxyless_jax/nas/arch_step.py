@@ -80,21 +80,29 @@ def arch_step(
     path_per_device: whether each device of the mesh draws gates of its own. In
       mode `two` the probability that is kept is then that of all candidates of
       an edge that are in some device's pair.
+
+  Raises:
+    ValueError: a black-box cost.
   """
   own = path_per_device and mesh is not None
-  of_draw = dict(valid=valid, mode=mode, draw=draw, grad_accum=grad_accum)
-  of_loss = dict(module=module, costs=costs, terms=terms)
   gradients = functools.partial(
-    arch_gradients, label_smoothing=label_smoothing, **of_draw, **of_loss
+    arch_gradients,
+    valid=valid,
+    mode=mode,
+    draw=draw,
+    grad_accum=grad_accum,
+    module=module,
+    costs=costs,
+    terms=terms,
+    label_smoothing=label_smoothing,
   )
   on_shard = functools.partial(_on_shard, gradients, own)
   step = over_devices(on_shard, mesh, PATH if own else DATA)
   variables = {"params": state.params, "batch_stats": state.batch_stats}
-  key = state.step_key(ARCH_STREAM)
-  replicated = state.arch, variables, state.multipliers, key
-  grads, involved, metrics = step(replicated, batch)
+  inputs = state.arch, variables, state.multipliers, state.step_key(ARCH_STREAM)
+  grads, involved, metrics = step(inputs, batch)
   probs = gates_lib.probabilities(state.arch, valid)
-  expected = [cost.table.expected(probs) for cost in costs]
+  expected = [cost.need_table().expected(probs) for cost in costs]
   derived = functools.partial(objective_lib.derived_costs, costs, valid)
   state, of_costs = update_arch(
     state, grads, involved, valid, tx, costs, expected, derived
@@ -102,19 +110,21 @@ def arch_step(
   return state, {**metrics, **of_costs}
 
 
-def _on_shard(gradients, own, replicated, batch):
+def _on_shard(
+  gradients: Callable, own: bool, replicated: tuple, batch: dict
+) -> tuple[jax.Array, jax.Array, Metrics]:
   """A device's part of a step; all devices return the same.
 
   Returns:
     Gradients of all devices, the candidates that took part on any, metrics.
   """
-  *inputs, key = replicated
+  *of_search, key = replicated
   if not own:
     # The gradients are sums over the devices already, by `psum_backward`.
-    grads, involved, metrics = gradients(*inputs, key, batch)
+    grads, involved, metrics = gradients(*of_search, key, batch)
     return grads, involved, psum(metrics)
   key = jax.random.fold_in(key, lax.axis_index(PATH))
-  grads, involved, metrics = gradients(*inputs, key, batch)
+  grads, involved, metrics = gradients(*of_search, key, batch)
   grads, involved = lax.pmean(grads, PATH), lax.pmax(involved, PATH)
   return grads, involved, lax.psum(metrics, PATH)
 
@@ -147,14 +157,16 @@ def arch_gradients(
     The gradient f[e, k], the candidates bool[e, k] that took part, metrics.
   """
 
-  def gates_of(arch):
+  def gates_of(arch: jax.Array) -> tuple[tuple, gates_lib.Gates]:
     gates = draw(key, arch, valid, mode)
     return (gates.gate, gates.probs), gates
 
   differentiable, pull_back, gates = jax.vjp(gates_of, arch, has_aux=True)
 
-  def of_part(part, _, key):
-    def loss_of(gate, probs):
+  def of_part(
+    part: dict, _: None, key: jax.Array
+  ) -> tuple[jax.Array, tuple[None, Metrics]]:
+    def loss_of(gate: jax.Array, probs: jax.Array) -> tuple[jax.Array, Metrics]:
       drawn = gates._replace(gate=gate, probs=probs)
       return arch_loss(drawn, variables, multipliers, part, key, **of_loss)
 
@@ -200,7 +212,7 @@ def arch_loss(
   )
   loss = cross_entropy(logits, batch, label_smoothing)
   metrics = classification(logits, batch, loss)
-  expected = [cost.table.expected(gates.probs) for cost in costs]
+  expected = [cost.need_table().expected(gates.probs) for cost in costs]
   total = objective_lib.loss(costs, loss, expected, multipliers)
   for term in terms:
     total += term(gates.probs)
@@ -214,8 +226,8 @@ def update_arch(
   valid: jax.Array,
   tx: optax.GradientTransformationExtraArgs,
   costs: Sequence[objective_lib.Cost],
-  expected: Sequence[jax.Array],
-  derived: Callable[[jax.Array], Sequence[jax.Array]],
+  expected: objective_lib.PerCost,
+  derived: Callable[[jax.Array], objective_lib.PerCost],
 ) -> tuple[SearchState, Metrics]:
   """Moves the architecture, then the multipliers of the costs.
 

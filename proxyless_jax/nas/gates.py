@@ -45,7 +45,8 @@ class Gates(NamedTuple):
       gradient moves the involved candidates alone.
   """
 
-  index: jax.Array
+  # Nobody looks for an element by `tuple.index`, which it hides.
+  index: jax.Array  # type: ignore[assignment]
   gate: jax.Array
   involved: jax.Array
   probs: jax.Array
@@ -178,7 +179,7 @@ def fair_path(key: jax.Array, valid: jax.Array, draw: jax.Array) -> jax.Array:
     i32[e].
   """
 
-  def on_edge(key, exists):
+  def on_edge(key: jax.Array, exists: jax.Array) -> jax.Array:
     count = jnp.sum(exists)
     key = jax.random.fold_in(key, draw // count)
     order = jnp.where(exists, jax.random.uniform(key, exists.shape), jnp.inf)

@@ -43,7 +43,7 @@ class _States(NamedTuple):
   loss: np.ndarray
   cost: np.ndarray
 
-  def pick(self, order) -> _States:
+  def pick(self, order: np.ndarray) -> _States:
     return _States(self.score[order], self.loss[order], self.cost[:, order])
 
 
@@ -63,7 +63,13 @@ class _Problem:
     return float(self.score[np.arange(len(path)), path].sum())
 
 
-def best_path(score, costs, low, high, widest=WIDEST) -> np.ndarray | None:
+def best_path(
+  score: np.ndarray,
+  costs: np.ndarray,
+  low: np.ndarray,
+  high: np.ndarray,
+  widest: int = WIDEST,
+) -> np.ndarray | None:
   """The path of the largest score within all limits; None without any.
 
   Args:
@@ -216,7 +222,7 @@ def _still_to_come(problem: _Problem, keep, order):
 def _extend(problem: _Problem, states: _States, e: int, candidates) -> _States:
   """Every state with every candidate of an edge, candidates fastest."""
 
-  def add(one, other):
+  def add(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     both = one[..., :, None] + other[..., None, candidates]
     return both.reshape(*one.shape[:-1], -1)
 

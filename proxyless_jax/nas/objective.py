@@ -42,6 +42,8 @@ from proxyless_jax.training.metrics import Metrics, once
 # A further term of what is minimised: f[] from the probabilities f[e, k], which
 # are zero where no candidate exists.
 Term = Callable[[jax.Array], jax.Array]
+# f[] for each cost, in their order: a list, or one array f[m].
+PerCost = Sequence[jax.Array] | jax.Array
 # Within which part of its target a cost is exactly it.
 TOLERANCE = 0.02
 
@@ -53,16 +55,18 @@ class Form:
   Costs are f[...], multipliers f[].
   """
 
-  def factor(self, cost):
+  def factor(self, cost: jax.Array) -> jax.Array:
     """What multiplies the cross-entropy, or the accuracy: f[...]."""
     return jnp.ones_like(cost)
 
-  def penalty(self, cost, multiplier):
+  def penalty(self, cost: jax.Array, multiplier: jax.Array) -> jax.Array:
     """What is added to the loss, or taken from the reward: f[...]."""
     del multiplier
     return jnp.zeros_like(cost)
 
-  def next_multiplier(self, multiplier, derived):
+  def next_multiplier(
+    self, multiplier: jax.Array, derived: jax.Array
+  ) -> jax.Array:
     """The multiplier f[] after a step at which argmax costs `derived` f[]."""
     del derived
     return multiplier
@@ -75,10 +79,10 @@ class Linear(Form):
   weight: float
   reference: float
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _check_above("reference", self.reference, 0.0)
 
-  def penalty(self, cost, multiplier):
+  def penalty(self, cost: jax.Array, multiplier: jax.Array) -> jax.Array:
     del multiplier
     return self.weight * (cost - self.reference) / self.reference
 
@@ -91,13 +95,13 @@ class Log(Form):
   exponent: float
   reference: float
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     # At 1 the logarithm is zero; below it, c may be on its other side.
     _check_above("reference", self.reference, 1.0)
     # At 0 the cost is without effect; below it, dear is good.
     _check_above("exponent", self.exponent, 0.0)
 
-  def factor(self, cost):
+  def factor(self, cost: jax.Array) -> jax.Array:
     ratio = jnp.log(cost) / jnp.log(self.reference)
     return self.scale * ratio**self.exponent
 
@@ -109,11 +113,11 @@ class Multiplicative(Form):
   target: float
   exponent: float
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _check_above("target", self.target, 0.0)
     _check_above("exponent", self.exponent, 0.0)
 
-  def factor(self, cost):
+  def factor(self, cost: jax.Array) -> jax.Array:
     return (self.target / cost) ** self.exponent
 
 
@@ -124,11 +128,11 @@ class Absolute(Form):
   target: float
   weight: float
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _check_above("target", self.target, 0.0)
     _check_above("weight", self.weight, 0.0)
 
-  def penalty(self, cost, multiplier):
+  def penalty(self, cost: jax.Array, multiplier: jax.Array) -> jax.Array:
     del multiplier
     return self.weight * jnp.abs(cost / self.target - 1.0)
 
@@ -140,7 +144,7 @@ class Target(Form):
   target: float
   rate: float
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     _check_above("target", self.target, 0.0)
     _check_above("rate", self.rate, 0.0)
 
@@ -154,10 +158,12 @@ class Target(Form):
     """The most that it may cost."""
     raise NotImplementedError
 
-  def penalty(self, cost, multiplier):
+  def penalty(self, cost: jax.Array, multiplier: jax.Array) -> jax.Array:
     return multiplier * (cost / self.target - 1.0)
 
-  def next_multiplier(self, multiplier, derived):
+  def next_multiplier(
+    self, multiplier: jax.Array, derived: jax.Array
+  ) -> jax.Array:
     return multiplier + self.rate * (derived / self.target - 1.0)
 
 
@@ -172,7 +178,9 @@ class AtMost(Target):
   def high(self) -> float:
     return self.target
 
-  def next_multiplier(self, multiplier, derived):
+  def next_multiplier(
+    self, multiplier: jax.Array, derived: jax.Array
+  ) -> jax.Array:
     return jnp.maximum(0.0, super().next_multiplier(multiplier, derived))
 
 
@@ -202,11 +210,24 @@ class Cost(NamedTuple):
   table: CostTable | None
   form: Form
 
+  def need_table(self) -> CostTable:
+    """The table, where only a cost with one will do.
+
+    Raises:
+      ValueError: a black-box cost.
+    """
+    if self.table is None:
+      raise ValueError(
+        f"cost {self.name!r} has no table, and no gradient: expected a cost "
+        "with a table, or a search by REINFORCE"
+      )
+    return self.table
+
 
 def loss(
   costs: Sequence[Cost],
   cross_entropy: jax.Array,
-  expected: Sequence[jax.Array],
+  expected: PerCost,
   multipliers: jax.Array,
 ) -> jax.Array:
   """The loss f[] from cross-entropy f[], expected costs, multipliers f[m]."""
@@ -227,7 +248,9 @@ def reward(
   return accuracy - _penalties(costs, values.T, multipliers)
 
 
-def _penalties(costs, values, multipliers):
+def _penalties(
+  costs: Sequence[Cost], values: PerCost, multipliers: jax.Array
+) -> jax.Array | int:
   return sum(
     cost.form.penalty(values[i], multipliers[i]) for i, cost in enumerate(costs)
   )
@@ -236,7 +259,7 @@ def _penalties(costs, values, multipliers):
 def next_multipliers(
   costs: Sequence[Cost],
   multipliers: jax.Array,
-  derived: Sequence[jax.Array],
+  derived: PerCost,
 ) -> jax.Array:
   """The multipliers f[m] after a step at which argmax costs `derived` f[m]."""
   new = [
@@ -255,15 +278,18 @@ def derived_costs(
     costs: costs of the objective, each with a table.
     valid: bool[e, k], the candidates that exist.
     arch: f[e, k], alpha.
+
+  Raises:
+    ValueError: a black-box cost.
   """
   path = gates_lib.most_probable(arch, valid)
-  return [cost.table.of_path(path) for cost in costs]
+  return [cost.need_table().of_path(path) for cost in costs]
 
 
 def cost_metrics(
   costs: Sequence[Cost],
-  expected: Sequence[jax.Array],
-  derived: Sequence[jax.Array],
+  expected: PerCost,
+  derived: PerCost,
   multipliers: jax.Array,
 ) -> Metrics:
   """Metrics of each cost, by its name.

@@ -59,6 +59,7 @@ def arch_optimizer(
     ValueError: unknown optimizer.
 
   Example:
+    >>> import jax.numpy as jnp
     >>> tx = arch_optimizer(1e-3, b1=0.0, b2=0.999, weight_decay=0.0)
     >>> logits = jnp.zeros((1, 3))
     >>> pair = jnp.array([[True, True, False]])

@@ -93,10 +93,10 @@ def sample_step(
     grad_accum=grad_accum,
   )
 
-  def on_shard(replicated, batch):
+  def on_shard(replicated: tuple, batch: dict) -> Metrics:
     variables, drawn, key = replicated
 
-    def of_path(_, path):
+    def of_path(_: None, path: jax.Array) -> tuple[None, Metrics]:
       return None, evaluate(path, variables, batch, key)
 
     return psum(lax.scan(of_path, None, drawn)[1])
@@ -114,11 +114,21 @@ def sample_step(
 
 
 def _evaluate(
-  path, variables, batch, key, *, module, valid, label_smoothing, grad_accum
+  path: jax.Array,
+  variables: dict,
+  batch: dict,
+  key: jax.Array,
+  *,
+  module: nn.Module,
+  valid: jax.Array,
+  label_smoothing: float,
+  grad_accum: int,
 ) -> Metrics:
   """Loss and accuracy of one path on a batch, or on a device's share of it."""
 
-  def of_part(part, carry, key):
+  def of_part(
+    part: dict, carry: None, key: jax.Array
+  ) -> tuple[None, tuple[None, Metrics]]:
     logits, _ = module.apply(
       variables,
       part["image"],
@@ -253,7 +263,11 @@ def reinforce_step(
   return state, {**metrics, **more}
 
 
-def _values(costs, paths, called) -> jax.Array:
+def _values(
+  costs: Sequence[objective_lib.Cost],
+  paths: jax.Array,
+  called: Mapping[str, jax.Array],
+) -> jax.Array:
   """What paths cost: f32[n, m]."""
   values = [
     called[cost.name] if cost.table is None else cost.table.of_path(paths)
@@ -264,7 +278,12 @@ def _values(costs, paths, called) -> jax.Array:
   return jnp.stack(values, axis=1)
 
 
-def _expected(costs, state, valid, values) -> list[jax.Array]:
+def _expected(
+  costs: Sequence[objective_lib.Cost],
+  state: SearchState,
+  valid: jax.Array,
+  values: jax.Array,
+) -> list[jax.Array]:
   """E[cost], by the draws' mean where a cost has no table: f[] each."""
   probs = gates_lib.probabilities(state.arch, valid)
   return [

@@ -15,8 +15,7 @@ from proxyless_jax.nas import gates as gates_lib
 WEIGHT_STREAM, ARCH_STREAM = range(2)
 
 
-@flax.struct.dataclass
-class SearchState:
+class SearchState(flax.struct.PyTreeNode):
   """The state of a search.
 
   Attributes:

@@ -23,7 +23,7 @@ global norm.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +74,14 @@ def drawn_only(
   """
   inner = optax.with_extra_args_support(inner)
 
-  def update(updates, state, params=None, *, drawn, **extra):
+  def update(
+    updates: optax.Updates,
+    state: optax.OptState,
+    params: optax.Params | None = None,
+    *,
+    drawn: Any,
+    **extra: Any,
+  ) -> tuple[optax.Updates, optax.OptState]:
     mask = _full_mask(drawn, updates, "drawn")
     updates = jax.tree.map(_or_negative_zero, mask, updates)
     updates, new_state = inner.update(updates, state, params, **extra)
@@ -119,10 +126,12 @@ def update_drawn(
       [-1. -1. -1.]]]
   """
 
-  def get(index, leaf):
+  def get(index: jax.Array | Literal[True], leaf: jax.Array) -> jax.Array:
     return leaf if index is True else get_rows(index, leaf)
 
-  def put(index, rows, leaf):
+  def put(
+    index: jax.Array | Literal[True], rows: jax.Array, leaf: jax.Array
+  ) -> jax.Array:
     return rows if index is True else put_rows(index, rows, leaf)
 
   index = {name: drawn.get(name, True) for name in params}
@@ -166,7 +175,14 @@ def keep_pair_probability() -> optax.GradientTransformationExtraArgs:
     [0.09  0.245 0.665] [0.075 0.245 0.68 ]
   """
 
-  def update(updates, state, params=None, *, involved, **extra):
+  def update(
+    updates: optax.Updates,
+    state: optax.OptState,
+    params: optax.Params | None = None,
+    *,
+    involved: Any,
+    **extra: Any,
+  ) -> tuple[optax.Updates, optax.OptState]:
     del extra
     if params is None:
       raise ValueError("params is None, expected logits: pass them to update.")
@@ -176,7 +192,7 @@ def keep_pair_probability() -> optax.GradientTransformationExtraArgs:
   return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
 
-def _full_mask(mask, tree, field: str):
+def _full_mask(mask: Any, tree: Any, field: str) -> Any:
   """One bool per leaf of `tree`, scalar or broadcasting, from a prefix."""
   try:
     full = jax.tree.broadcast(mask, tree)
@@ -186,7 +202,7 @@ def _full_mask(mask, tree, field: str):
       f"{jax.tree.structure(tree)}: give one bool for each leaf or sub-tree."
     ) from error
 
-  def check(path, m, leaf):
+  def check(path: tuple, m: Any, leaf: jax.Array) -> None:
     place = field + jax.tree_util.keystr(path)
     if jnp.result_type(m) != jnp.bool_:
       raise ValueError(f"{place} is {jnp.result_type(m)}, expected bool: cast.")
@@ -196,14 +212,14 @@ def _full_mask(mask, tree, field: str):
   return full
 
 
-def _check_shape(place: str, mask, leaf):
-  mask, leaf = jnp.shape(mask), jnp.shape(leaf)
-  if len(mask) > len(leaf) or any(
-    m not in (1, n) for m, n in zip(mask[::-1], leaf[::-1])
+def _check_shape(place: str, mask: Any, leaf: jax.Array) -> None:
+  shape, full = jnp.shape(mask), jnp.shape(leaf)
+  if len(shape) > len(full) or any(
+    m not in (1, n) for m, n in zip(shape[::-1], full[::-1])
   ):
     raise ValueError(
-      f"{place} is a mask of shape {mask}, expected one that broadcasts to "
-      f"{leaf}: give a scalar, or axes of size 1 where all entries agree."
+      f"{place} is a mask of shape {shape}, expected one that broadcasts to "
+      f"{full}: give a scalar, or axes of size 1 where all entries agree."
     )
 
 
@@ -215,7 +231,7 @@ def spread_over_state(
   Global state, such as a count, gets True: it always advances.
   """
 
-  def masked(node):
+  def masked(node: Any) -> bool:
     return isinstance(node, optax.MaskedNode)
 
   try:
@@ -234,7 +250,7 @@ def spread_over_state(
     ) from error
 
 
-def _select_state(mask, new, old):
+def _select_state(mask: Any, new: Any, old: Any) -> Any:
   if mask is True:
     return new
   _check_shape("drawn, for the state of inner,", mask, old)
@@ -243,7 +259,9 @@ def _select_state(mask, new, old):
   return jnp.where(mask, jnp.asarray(new, old.dtype), old)
 
 
-def _shift_rows(mask, update, logits):
+def _shift_rows(
+  mask: jax.Array, update: jax.Array, logits: jax.Array
+) -> jax.Array:
   mask = jnp.broadcast_to(mask, logits.shape)
   partial = mask.any(-1, keepdims=True) & ~mask.all(-1, keepdims=True)
   # log Σ w exp u, with w = exp α / Σ exp α, is log Σ exp(α+u) - log Σ exp α
@@ -256,5 +274,5 @@ def _shift_rows(mask, update, logits):
   return _or_negative_zero(mask, update)
 
 
-def _or_negative_zero(mask, update):
+def _or_negative_zero(mask: jax.Array, update: jax.Array) -> jax.Array:
   return jnp.where(mask, update, -jnp.zeros_like(update))

@@ -127,8 +127,10 @@ def path_gradients(
     Gradients of `path.rows`, new batch-norm statistics, metrics.
   """
 
-  def of_part(part, batch_stats, key):
-    def loss_of(rows):
+  def of_part(
+    part: dict, batch_stats: dict, key: jax.Array
+  ) -> tuple[dict, tuple[dict, Metrics]]:
+    def loss_of(rows: dict) -> tuple[jax.Array, tuple[dict, Metrics]]:
       variables = {"params": rows, "batch_stats": batch_stats}
       logits, new = forward(
         module, variables, part["image"], key, gates=path.gates
@@ -150,7 +152,7 @@ def _shared_path(state, batch, draw_path, learn, tx, mesh, network):
   # Drawn before the devices part: of a sharded state the rows alone travel.
   path = draw_path(state.params, state.arch, key)
 
-  def on_shard(replicated, batch):
+  def on_shard(replicated: tuple, batch: dict) -> tuple[dict, dict, Metrics]:
     path, batch_stats, key = replicated
     grads, batch_stats, metrics = learn(path, batch_stats, key, batch)
     grads = psum_gradients(grads, network, path.drawn)
@@ -169,7 +171,9 @@ def _own_paths(state, batch, draw_path, learn, tx, mesh, network):
   """A path for each device: their gradients are averaged."""
   del network
 
-  def on_shard(replicated, batch):
+  def on_shard(
+    replicated: tuple, batch: dict
+  ) -> tuple[dict, dict, dict, Metrics]:
     params, old, arch, key = replicated
     key = jax.random.fold_in(key, lax.axis_index(PATH))
     path = draw_path(params, arch, key)
@@ -216,7 +220,7 @@ def mean_over_drawers(
     that drew it, zero where none did. All else is the mean over all devices.
   """
 
-  def mean(name, leaf):
+  def mean(name: str, leaf: jax.Array) -> jax.Array:
     if name not in drawn:
       return lax.pmean(leaf, PATH)
     own = drawn[name].reshape(*drawn[name].shape, *(1,) * (leaf.ndim - 2))
@@ -228,7 +232,9 @@ def mean_over_drawers(
   )
 
 
-def _next(state, params, batch_stats, opt_state) -> SearchState:
+def _next(
+  state: SearchState, params: dict, batch_stats: dict, opt_state: optax.OptState
+) -> SearchState:
   return state.replace(
     step=state.step + 1,
     params=params,

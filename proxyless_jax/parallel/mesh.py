@@ -28,7 +28,9 @@ def check_devices() -> None:
   try:
     jax.devices()
   except (AssertionError, RuntimeError) as error:
-    asked, said = jax.config.jax_platforms, str(error).partition("\n")[0]
+    # JAX makes the attributes of its configuration when it is imported.
+    asked = jax.config.jax_platforms  # type: ignore[attr-defined]
+    said = str(error).partition("\n")[0]
     if not asked or (said and "initialize backend" not in said):
       raise
     raise ValueError(
@@ -111,7 +113,7 @@ def place(tree: Any, mesh: Mesh | None, sharded: bool = False) -> Any:
   if all(_is_on(leaf, mesh) for leaf in jax.tree.leaves(tree)):
     return jax.jit(lambda tree: tree, out_shardings=wanted)(tree)
 
-  def put(leaf, sharding):
+  def put(leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
       data = put(jax.random.key_data(leaf), sharding)
       return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
@@ -123,7 +125,7 @@ def place(tree: Any, mesh: Mesh | None, sharded: bool = False) -> Any:
   return jax.tree.map(put, tree, wanted)
 
 
-def _is_on(leaf, mesh: Mesh) -> bool:
+def _is_on(leaf: Any, mesh: Mesh) -> bool:
   sharding = getattr(leaf, "sharding", None)
   return sharding is not None and sharding.device_set == set(mesh.devices.flat)
 
@@ -135,7 +137,7 @@ def shardings(tree: Any, mesh: Mesh, sharded: bool) -> Any:
   without such an axis are replicated.
   """
 
-  def of_leaf(leaf):
+  def of_leaf(leaf: jax.Array) -> NamedSharding:
     fitting = [
       (length, axis)
       for axis, length in enumerate(leaf.shape)
@@ -160,7 +162,7 @@ def jit_step(
     sharded: as for `place`.
   """
 
-  def placed(state: Any, *args):
+  def placed(state: Any, *args: Any) -> tuple:
     state, *others = step(state, *args)
     if mesh is not None:
       state = jax.lax.with_sharding_constraint(

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from proxyless_jax.data import DataOptions, load
 from proxyless_jax.data.dataset import Dataset
+from proxyless_jax.nas import gates, objective
 from proxyless_jax.nn import inherit
 from proxyless_jax.parallel.mesh import check_devices, make_mesh, place
 from proxyless_jax.run.architecture import (
@@ -53,7 +55,13 @@ from proxyless_jax.space import Network
 
 
 def search(
-  config: Mapping[str, Any], workdir: str | os.PathLike, **own: Any
+  config: Mapping[str, Any],
+  workdir: str | os.PathLike,
+  *,
+  draw: gates.Draw = gates.draw,
+  terms: Sequence[objective.Term] = (),
+  tx: optax.GradientTransformation | None = None,
+  arch_tx: optax.GradientTransformation | None = None,
 ) -> dict:
   """Searches, derives, trains where `config.train.enabled`, and evaluates.
 
@@ -63,9 +71,9 @@ def search(
       `run.config.options.Options`.
     workdir: folder of the run, on a file system of this machine; a run that
       was stopped in it is resumed.
-    own: functions and optimizers of your own, `draw`, `terms`, `tx` and
-      `arch_tx`: see `run.search_stage.search_stage`. A resumed run must be
-      given the same ones again.
+    draw, terms, tx, arch_tx: functions and optimizers of your own, see
+      `run.search_stage.search_stage`. A resumed run must be given the same
+      ones again.
 
   Returns:
     The contents of `result.json`: one flat dict.
@@ -76,10 +84,11 @@ def search(
     KeyboardInterrupt: Ctrl-C came; within a stage, its last step is saved.
   """
   workdir = checked(workdir)
-  options, dataset = open_run(config, workdir)
+  options, dataset = open_run(config, workdir, "search")
   space = options.make_space(dataset.classes)
   check_drop_path(options.train, space)
   check_searched(options.space, space)
+  own = dict(draw=draw, terms=terms, tx=tx, arch_tx=arch_tx)
   costs = make_costs(options.search.costs, space)
   check_targets(costs, space)
   calls = Calls(space, options.search.costs, workdir)
@@ -110,7 +119,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   Args, returns, raises: as `search`.
   """
   workdir = checked(workdir)
-  options, dataset = open_run(config, workdir)
+  options, dataset = open_run(config, workdir, "train")
   network = _network(options, dataset, workdir)
   check_drop_path(options.train, network)
   variables = load_weights(
@@ -133,7 +142,7 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   Args, returns, raises: as `search`.
   """
   workdir = checked(workdir)
-  options, dataset = open_run(config, workdir)
+  options, dataset = open_run(config, workdir, "evaluate")
   network = _network(options, dataset, workdir)
   variables, found = load_weights(options.weights, network), {}
   claim_run(workdir, options, dataset)
@@ -164,7 +173,7 @@ def measure(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   """
   workdir = checked(workdir)
   check_devices()
-  options = parse(config)
+  options = parse(config, "measure")
   hosts.refuse_several("job 'measure'")
   keep_compiled()
   with fields.in_section("data", DataOptions):

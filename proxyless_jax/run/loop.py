@@ -113,11 +113,10 @@ def take_steps(
 
   Args, raises: as `run_stage`; `carry` is what `step` steps led to.
   """
-  assert stage.advance is not None  # It is where only a state is looked for.
+  assert stage.advance is not None  # None only serves `newest_state`.
   start = time.perf_counter() - float(carry["seconds"])
-  state, metrics = carry["state"], carry["metrics"]
+  state, metrics, stop = carry["state"], carry["metrics"], False
   saved = good = step  # The last step saved; the last one known to be finite.
-  stop = False
   with (
     # Until the end of this block, SIGTERM and Ctrl-C only set a flag.
     deferred() as stop_asked,

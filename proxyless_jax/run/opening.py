@@ -26,7 +26,7 @@ Section = TrainOptions | SearchOptions | ArchOptions
 
 
 def open_run(
-  config: Mapping[str, Any], workdir: str | os.PathLike
+  config: Mapping[str, Any], workdir: str | os.PathLike, job: str
 ) -> tuple[Options, Dataset]:
   """The options of a config, and the dataset that it names.
 
@@ -34,6 +34,7 @@ def open_run(
     config: a `ConfigDict`, or nested dicts.
     workdir: folder of the run; its `classes.json`, if there is one, gives the
       order of the classes.
+    job: job that is run.
 
   Raises:
     ValueError: a wrong field, wrong data, or batches that the data or the
@@ -41,7 +42,7 @@ def open_run(
   """
   check_devices()
   keep_compiled()
-  options = parse(config)
+  options = parse(config, job)
   check_main(options.data.workers)
   hosts.check_same("config", as_json(options))
   names = hosts.on_first(lambda: kept_classes(workdir))

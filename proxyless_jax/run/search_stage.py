@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from proxyless_jax.data import DataOptions, train_batches
@@ -21,6 +22,7 @@ from proxyless_jax.nas.optimizers import (
   search_schedule,
 )
 from proxyless_jax.nas.state import search_state
+from proxyless_jax.nas.validate import check_draw, check_optimizer, check_terms
 from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, init
 from proxyless_jax.parallel.mesh import (
@@ -79,15 +81,17 @@ def search_stage(
     arch_tx: optimizer of the architecture, likewise.
 
   Raises:
-    ValueError: no step would train the architecture.
+    ValueError: no step would train the architecture; or a function or an
+      optimizer of your own is not what it should be.
   """
   search, arch = options.search, options.search.arch
   weights, held_out = _parts(dataset)
   warmup, begin, end = _schedule(search, len(weights) / search.batch)
-  tx = tx or _optimizer(search, warmup, end - warmup)
-  arch_tx = on_involved(arch_tx) if arch_tx else _arch_optimizer(arch)
   module = build(space, dtype=options.compute_dtype)
   valid = gates.valid_candidates(space)
+  _check_own(draw, terms, tx, arch_tx, module, valid, arch.mode)
+  tx = tx or _optimizer(search, warmup, end - warmup)
+  arch_tx = on_involved(arch_tx) if arch_tx else _arch_optimizer(arch)
   mesh, sharded = make_mesh(), options.run.shard_state
   jitted = functools.partial(jit_step, mesh=mesh, sharded=sharded)
   common = dict(module=module, valid=valid, draw=draw, mesh=mesh)
@@ -108,6 +112,19 @@ def search_stage(
     advance=_advance(of_weights, of_arch, iterators, mesh, begin, arch.every),
     units=_units(costs),
   )
+
+
+def _check_own(draw, terms, tx, arch_tx, module, valid, mode: str) -> None:
+  """Raises a ValueError for functions and optimizers that steps cannot use."""
+  check_draw(draw, valid, mode)
+  check_terms(terms, valid)
+  if tx is not None:
+    # For the shapes alone: parts of `init` run in NumPy, and cannot be traced.
+    params = init(module, jax.random.key(0))["params"]
+    check_optimizer("tx", tx, params)
+  if arch_tx is not None:
+    logits = jax.ShapeDtypeStruct(valid.shape, np.float32)
+    check_optimizer("arch_tx", arch_tx, logits)
 
 
 def _first_state(

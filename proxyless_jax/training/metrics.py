@@ -26,7 +26,8 @@ class Mean(NamedTuple):
   """A mean in the making: total f32[] over count f32[]."""
 
   total: jax.Array
-  count: jax.Array
+  # Nobody counts elements by `tuple.count`, which it hides.
+  count: jax.Array  # type: ignore[assignment]
 
 
 Metrics = dict[str, Mean]
@@ -119,11 +120,11 @@ def in_parts(
   )
   numbers = jnp.arange(parts)
 
-  def of_part(carry, number):
+  def of_part(carry: Any, number: jax.Array) -> tuple[Any, tuple[Any, Any]]:
     part = jax.tree.map(lambda leaf: leaf[number], batch)
     return gradients(part, carry, jax.random.fold_in(key, number))
 
-  def add(sums, number):
+  def add(sums: tuple, number: jax.Array) -> tuple[tuple, None]:
     carry, *before = sums
     grads, (carry, metrics) = of_part(carry, number)
     return (carry, *jax.tree.map(jnp.add, before, [grads, metrics])), None

@@ -124,5 +124,5 @@ def check_steps(field: str, value: int, least: int) -> None:
     raise ValueError(f"{field} is {value}, expected {least} or more.")
 
 
-def _kernels(params):
+def _kernels(params: Any) -> Any:
   return jax.tree.map(lambda p: jnp.ndim(p) > 1, params)

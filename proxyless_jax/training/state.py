@@ -14,8 +14,7 @@ import optax
 TRAIN_STREAM = 2
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
   """The state of the training of one architecture.
 
   Attributes:

@@ -15,6 +15,7 @@ example is padding. Metrics are `Mean`s, merged by addition.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -69,7 +70,9 @@ def train_step(
     grad_accum=grad_accum,
   )
 
-  def on_shard(replicated, batch):
+  def on_shard(
+    replicated: tuple[dict, dict, jax.Array | None, jax.Array], batch: dict
+  ) -> tuple[dict, dict, Metrics]:
     grads, batch_stats, metrics = learn(*replicated, batch)
     return psum_gradients(grads, module.network), batch_stats, psum(metrics)
 
@@ -116,8 +119,10 @@ def weight_gradients(
     Gradients, new batch-norm statistics, both without frozen edges; metrics.
   """
 
-  def of_part(part, batch_stats, key):
-    def loss_of(params):
+  def of_part(
+    part: dict, batch_stats: dict, key: jax.Array
+  ) -> tuple[dict, tuple[dict, Metrics]]:
+    def loss_of(params: dict) -> tuple[jax.Array, tuple[dict, Metrics]]:
       variables = {
         "params": {**params, **frozen["params"]},
         "batch_stats": {**batch_stats, **frozen["batch_stats"]},
@@ -161,8 +166,9 @@ def eval_step(
     mesh: devices that share the batch; None for one device.
   """
 
-  def on_shard(variables, batch):
-    logits = module.apply(variables, batch["image"], train=False)
+  def on_shard(variables: dict, batch: dict) -> Metrics:
+    # Any: the type of `apply` has a pair too, of calls with `mutable`.
+    logits: Any = module.apply(variables, batch["image"], train=False)
     loss = cross_entropy(logits, batch, 0.0)
     return psum(classification(logits, batch, loss))
 
@@ -181,7 +187,7 @@ def batch_statistics(
     mesh: devices that share the batch; None for one device.
   """
 
-  def on_shard(variables, batch):
+  def on_shard(variables: dict, batch: dict) -> dict:
     key = jax.random.key(0)
     return forward(module, variables, batch["image"], key)[1]
 

@@ -192,6 +192,13 @@ def test_a_target_is_reached_where_linear_weights_miss_it():
   assert multipliers[0] < 10.0
 
 
+def test_a_step_by_gradient_needs_tables():
+  costs = [objective.Cost("watts", None, objective.Linear(1.0, 1.0))]
+  valid = jnp.ones((1, 2), bool)
+  with pytest.raises(ValueError, match=r"'watts' has no table.*REINFORCE"):
+    objective.derived_costs(costs, valid, jnp.zeros((1, 2)))
+
+
 @pytest.mark.parametrize(
   ("make", "message"),
   [

@@ -94,7 +94,7 @@ def test_every_test_image_counts_once(make_config, unbroken):
 
 def test_evaluate_after_a_search(make_config, unbroken, tmp_path):
   workdir = shutil.copytree(unbroken[0], tmp_path / "copy")
-  config = make_config(job="evaluate", evaluate__batch=33)
+  config = make_config(evaluate__batch=33)  # Its job is still 'search'.
   result = jobs.evaluate(config, workdir)
   assert result["job"] == "evaluate" and result["step"] == 10
   changed = ("job", "step", "loss", "seconds_evaluate", "peak_memory_mb")

@@ -101,7 +101,7 @@ def _kernel_gradient(x, kernel, dy, stride):
   window = (b, *reach, x.shape[-1])
   dy = dy.reshape(-1, features)
 
-  def of_tap(tap):
+  def of_tap(tap: jax.Array) -> jax.Array:
     at = (0, tap // size, tap % size, 0)
     seen = lax.dynamic_slice(padded, at, window)[:, ::stride, ::stride]
     return seen.reshape(-1, x.shape[-1]).T @ dy

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -55,7 +56,7 @@ class Declared(nn.meta.AxisMetadata):
 
   def replace_boxed(self, val: Any) -> Declared:
     """The same distribution around another value."""
-    return self.replace(value=val)
+    return dataclasses.replace(self, value=val)
 
   def add_axis(self, index: int, params: dict) -> Declared:
     """The box itself: axes have no names here."""
@@ -70,13 +71,17 @@ class Declared(nn.meta.AxisMetadata):
 
 def he_fan_out(
   key: jax.Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32
-) -> jax.Array | Declared:
+) -> Any:
   """He et al., ICCV 2015, over the fan-out k * k * features, as released.
 
   Args:
     key: PRNG key.
     shape: [k, k, features in, features out] of a kernel.
     dtype: type of the values.
+
+  Returns:
+    The values; inside `declarations()` a `Declared`, which Linen's `param`
+    unboxes, so that layers see an array either way.
   """
   fan_out = math.prod(shape[:-2]) * shape[-1]
   return normal(math.sqrt(2.0 / fan_out))(key, shape, dtype)
@@ -85,7 +90,9 @@ def he_fan_out(
 def normal(deviation: float) -> Initialiser:
   """An initialiser that draws from N(0, deviation)."""
 
-  def initialise(key, shape, dtype=jnp.float32):
+  def initialise(
+    key: jax.Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32
+  ) -> Any:
     if _boxing.get():
       # No random draw is even traced: a space has a thousand kernels.
       return Declared(jnp.zeros(shape, dtype), 0.0, deviation)
@@ -97,7 +104,9 @@ def normal(deviation: float) -> Initialiser:
 def constant(value: float) -> Initialiser:
   """An initialiser with the same number everywhere."""
 
-  def initialise(key, shape, dtype=jnp.float32):
+  def initialise(
+    key: jax.Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32
+  ) -> Any:
     del key
     filled = jnp.full(shape, value, dtype)
     return Declared(filled, value, 0.0) if _boxing.get() else filled

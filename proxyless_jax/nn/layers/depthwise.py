@@ -232,7 +232,7 @@ def _kernel_gradient_by_positions(x, kernel, g, stride):
     stride * (grid[2] - 1) * wide + reach[1],
   )
 
-  def add_block(index, total):
+  def add_block(index: jax.Array, total: jax.Array) -> jax.Array:
     # Unsigned: no code for negative ones.
     index = jnp.asarray(index, jnp.uint32)
     image = index // (grid[1] * grid[2]) * images

@@ -85,11 +85,13 @@ def depthwise(
     kernel = module.param("depthwise", he_fan_out, (size, size, 1, features))
     return depthwise_conv(x, kernel.astype(x.dtype), stride, dilation)
 
-  def branch(form, x, vector):
+  def branch(
+    form: tuple[int, int], x: jax.Array, vector: jax.Array
+  ) -> jax.Array:
     size, dilation = form
     kernel = vector[: size**2 * features].reshape(size, size, 1, features)
     return depthwise_conv(x, kernel, stride, dilation)
 
-  vector = module.get_variable("params", "depthwise").astype(x.dtype)
+  vector: jax.Array = module.get_variable("params", "depthwise")
   branches = tuple(functools.partial(branch, form) for form in forms)
-  return switch(branches, member, x, vector)
+  return switch(branches, member, x, vector.astype(x.dtype))

@@ -34,7 +34,9 @@ def _forward(branches, index, *operands):
 def _backward(branches, saved, cotangent):
   index, operands = saved
 
-  def pull_back(branch, cotangent, *operands):
+  def pull_back(
+    branch: Callable, cotangent: jax.Array, *operands: jax.Array
+  ) -> tuple[jax.Array, ...]:
     return jax.vjp(branch, *operands)[1](cotangent)
 
   pulls = [functools.partial(pull_back, branch) for branch in branches]

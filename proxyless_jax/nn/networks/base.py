@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.dropout import drop_path, dropout_key
-from proxyless_jax.nn.ops.base import make
+from proxyless_jax.nn.ops.base import Options, make
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.kernel_sharing import kernel_groups
 from proxyless_jax.nn.supernet.mixed import EdgeGates, mixed_edges
@@ -176,8 +176,8 @@ class NetworkModule(nn.Module):
         continue
       for edge in run:
         y = self.edge(edge, x, train)
-        drops = drop_rate is not None and edge.name not in self.frozen
-        if edge.shortcut and drops:
+        trains = edge.name not in self.frozen
+        if edge.shortcut and trains and drop_rate is not None:
           y = drop_path(dropout_key(self), y, drop_rate)
         x = x.astype(self.dtype) + y if edge.shortcut else y
     return x
@@ -214,7 +214,7 @@ class NetworkModule(nn.Module):
     return x
 
   @property
-  def options(self) -> tuple[tuple[str, Any], ...]:
+  def options(self) -> Options:
     """Keyword arguments of `make`, as pairs: hashable."""
     return (("bn_momentum", self.bn_momentum), ("dropout", self.dropout))
 
@@ -226,7 +226,7 @@ class NetworkModule(nn.Module):
     """
     # Not `self.param`: Linen would compile an initialiser, and refuse drawn
     # rows f[n, 1, length], whose shape is not that of the bank.
-    params = self.get_variable("params", name)
+    params: jax.Array | None = self.get_variable("params", name)
     if params is None:
       raise ValueError(
         f"no bank of parameters {name!r}: make a space's variables by "
@@ -255,7 +255,7 @@ class _PlainEdge(nn.Module):
   """An edge with one candidate: its name is the scope of the variables."""
 
   edge: Edge
-  options: tuple[tuple[str, Any], ...]
+  options: Options
 
   @nn.compact
   def __call__(self, x, train: bool):

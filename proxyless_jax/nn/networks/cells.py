@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -20,7 +22,13 @@ class CellNetworkModule(NetworkModule):
 
   network: CellNetwork
 
-  def run(self, x, train: bool, gates, drop_rate) -> jax.Array:
+  def run(
+    self,
+    x: jax.Array,
+    train: bool,
+    gates: Any,
+    drop_rate: jax.Array | None,
+  ) -> jax.Array:
     del gates
     x = self._edges(self.network.before, x, train)
     before = [x, x]
@@ -28,7 +36,13 @@ class CellNetworkModule(NetworkModule):
       before = [before[1], self._cell(cell, before, train, drop_rate)]
     return self._edges(self.network.after, before[1], train)
 
-  def _cell(self, cell: Cell, before: list, train: bool, rate):
+  def _cell(
+    self,
+    cell: Cell,
+    before: list[jax.Array],
+    train: bool,
+    rate: jax.Array | None,
+  ) -> jax.Array:
     states = [self._path(path, before, train) for path in cell.inputs]
     for paths in cell.nodes:
       added = [self._path(path, states, train, rate) for path in paths]
@@ -36,14 +50,22 @@ class CellNetworkModule(NetworkModule):
     outputs = [self._path(path, states, train) for path in cell.outputs]
     return jnp.concatenate(outputs, axis=-1)
 
-  def _path(self, path: Path, states: list, train: bool, rate=None):
+  def _path(
+    self,
+    path: Path,
+    states: list[jax.Array],
+    train: bool,
+    rate: jax.Array | None = None,
+  ) -> jax.Array:
     x = self._edges(path.edges, states[path.source], train)
     trains = any(edge.name not in self.frozen for edge in path.edges)
     if trains and rate is not None:
       x = drop_path(dropout_key(self), x, rate)
     return x
 
-  def _edges(self, edges: tuple[Edge, ...], x, train: bool):
+  def _edges(
+    self, edges: tuple[Edge, ...], x: jax.Array, train: bool
+  ) -> jax.Array:
     for edge in edges:
       x = self.edge(edge, x, train)
     return x

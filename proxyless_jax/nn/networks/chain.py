@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 
 from proxyless_jax.nn.networks.base import NetworkModule, network_module
@@ -16,7 +18,13 @@ class ChainModule(NetworkModule):
 
   network: Chain
 
-  def run(self, x, train: bool, gates, drop_rate) -> jax.Array:
+  def run(
+    self,
+    x: jax.Array,
+    train: bool,
+    gates: Any,
+    drop_rate: jax.Array | None,
+  ) -> jax.Array:
     return self.line(self.network.layers, x, train, gates, drop_rate)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -54,7 +55,7 @@ def _check(module, key) -> None:
 
 def _draw_all(rng: np.random.Generator, network: Network) -> dict:
   """The variables of all edges, in the order in which they run."""
-  variables = {collection: {} for collection in COLLECTIONS}
+  variables: dict[str, dict[str, Any]] = {name: {} for name in COLLECTIONS}
   banks = {b.edges[0].name: b for b in bank.banks(network)}
   banked = {edge.name for own in banks.values() for edge in own.edges}
   for edge in network.layers:
@@ -64,10 +65,9 @@ def _draw_all(rng: np.random.Generator, network: Network) -> dict:
       for collection, tree in variables.items():
         tree[own.name] = _rows(own, collection, rows)
     elif edge.name not in banked:
-      candidates = _edge(rng, edge)
+      candidates = list(zip(edge.ops, _edge(rng, edge)))
       for collection, tree in variables.items():
-        named = zip(edge.ops, candidates)
-        named = {op.name: trees[collection] for op, trees in named}
+        named = {op.name: trees[collection] for op, trees in candidates}
         if jax.tree.leaves(named):
           tree[edge.name] = named
   return variables
@@ -78,7 +78,9 @@ def _edge(rng: np.random.Generator, edge: Edge) -> list[dict]:
   return [_candidate(rng, op, bank.nameless(edge)) for op in edge.ops]
 
 
-def _rows(own: bank.Bank, collection: str, rows: list[list[dict]]):
+def _rows(
+  own: bank.Bank, collection: str, rows: list[list[dict]]
+) -> np.ndarray:
   """A bank f[n, k, length]."""
   packed = [
     [
@@ -96,13 +98,16 @@ def _candidate(rng: np.random.Generator, op: Op, position: Edge) -> dict:
   boxed = shapes.declared_shapes(op, position)
   leaves, structure = jax.tree.flatten(boxed, is_leaf=_is_declared)
   # Variables of layers from outside, which declare no distribution.
-  others = iter(())
+  others: Iterator[jax.Array] = iter(())
   if not all(map(_is_declared, leaves)):
     key = jax.random.key(int(rng.integers(2**31)))
     others = iter(_own_initialisers(op, position)(key))
-  return structure.unflatten(
-    _draw(rng, leaf) if _is_declared(leaf) else np.asarray(next(others))
-    for leaf in leaves
+  return jax.tree.unflatten(
+    structure,
+    (
+      _draw(rng, leaf) if _is_declared(leaf) else np.asarray(next(others))
+      for leaf in leaves
+    ),
   )
 
 
@@ -115,11 +120,13 @@ def _draw(rng: np.random.Generator, box: Declared) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4096)
-def _own_initialisers(op: Op, position: Edge) -> Any:
+def _own_initialisers(
+  op: Op, position: Edge
+) -> Callable[[jax.Array], list[jax.Array]]:
   """Key -> the variables of a candidate that declare no distribution."""
 
   @jax.jit
-  def run(key):
+  def run(key: jax.Array) -> list[jax.Array]:
     boxed = shapes.declared_variables(op, position, key)
     leaves = jax.tree.leaves(boxed, is_leaf=_is_declared)
     return [leaf for leaf in leaves if not _is_declared(leaf)]

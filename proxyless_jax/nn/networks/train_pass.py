@@ -103,7 +103,9 @@ def norm_paths_outside_banks(network: Network) -> frozenset[tuple[str, ...]]:
   )
 
 
-def _psum_rows(own: bank.Bank, rows, drawn: Mapping[str, jax.Array]):
+def _psum_rows(
+  own: bank.Bank, rows: jax.Array, drawn: Mapping[str, jax.Array]
+) -> jax.Array:
   # Which entries a row has is known when the program runs: a branch for each
   # candidate. All devices take the same one, so their exchanges match.
   spans = [bank.unsummed_spans(op, own.form) for op in own.form.ops]
@@ -111,14 +113,18 @@ def _psum_rows(own: bank.Bank, rows, drawn: Mapping[str, jax.Array]):
   if len(branches) == 1:
     return branches[0](rows)
 
-  def edge(_, of_edge):
+  def edge(
+    _: None, of_edge: tuple[jax.Array, jax.Array]
+  ) -> tuple[None, jax.Array]:
     candidate, row = of_edge
     return None, lax.switch(candidate, branches, row)
 
   return lax.scan(edge, None, (drawn[own.name], rows))[1]
 
 
-def _psum_spans(spans: tuple[tuple[int, int], ...], row):
+def _psum_spans(
+  spans: tuple[tuple[int, int], ...], row: jax.Array
+) -> jax.Array:
   """Sums some spans of f[..., length] over devices; all else stays."""
   if not spans:
     return row

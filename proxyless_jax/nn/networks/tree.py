@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +20,15 @@ from proxyless_jax.nn.layers.batch_norm import MOMENTS
 from proxyless_jax.nn.layers.channels import fit_channels, pooled_shortcut
 from proxyless_jax.nn.layers.dropout import drop_path, dropout_key
 from proxyless_jax.nn.networks.base import NetworkModule, network_module
+from proxyless_jax.nn.ops.base import Options
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.kernel_sharing import kernel_groups
-from proxyless_jax.nn.supernet.mixed import EdgeGates, mixed_edges, scan
+from proxyless_jax.nn.supernet.mixed import (
+  EdgeGates,
+  KernelGroup,
+  mixed_edges,
+  scan,
+)
 from proxyless_jax.nn.supernet.tree_banks import BlockRun, block_runs
 from proxyless_jax.nn.supernet.wiring import Graph
 from proxyless_jax.space import Block, Edge, Identity, NormConv, Tree
@@ -30,6 +37,9 @@ from proxyless_jax.space.networks.tree import tree_graph
 # What the backward pass of an edge outside the trees keeps: it recomputes the
 # rest.
 MOMENTS_ALONE = jax.checkpoint_policies.save_only_these_names(MOMENTS)
+
+RunEdge = Callable[[Edge, jax.Array], jax.Array]
+RunTrees = Callable[[list[jax.Array]], list[jax.Array]]
 
 
 class TreeModule(NetworkModule):
@@ -42,7 +52,13 @@ class TreeModule(NetworkModule):
 
   network: Tree
 
-  def run(self, x, train: bool, gates, drop_rate) -> jax.Array:
+  def run(
+    self,
+    x: jax.Array,
+    train: bool,
+    gates: Any,
+    drop_rate: jax.Array | None,
+  ) -> jax.Array:
     for edge in self.network.before:
       x = self.edge(edge, x, train)
     if self.network.is_architecture:
@@ -54,13 +70,15 @@ class TreeModule(NetworkModule):
       x = self.edge(edge, x, train)
     return x
 
-  def _alone(self, block: Block, x, rate, train: bool):
+  def _alone(
+    self, block: Block, x: jax.Array, rate: jax.Array | None, train: bool
+  ) -> jax.Array:
     """A block of an architecture."""
 
-    def tree_edge(edge: Edge, x):
+    def tree_edge(edge: Edge, x: jax.Array) -> jax.Array:
       y = self.edge(edge, x, train)
-      drops = rate is not None and edge.name not in self.frozen
-      if drops and not isinstance(edge.op, Identity):
+      drops = edge.name not in self.frozen and not isinstance(edge.op, Identity)
+      if drops and rate is not None:
         y = drop_path(dropout_key(self), y, rate)
       return y
 
@@ -68,7 +86,7 @@ class TreeModule(NetworkModule):
     trees = functools.partial(_run_trees, block, tree_edge)
     return _run_block(block, edge, trees, x)
 
-  def _searched(self, x, gates, train: bool):
+  def _searched(self, x: jax.Array, gates: Any, train: bool) -> jax.Array:
     """The blocks of a space."""
     for run in block_runs(self.network):
       edges = [edge for block in run.blocks for edge in block.edges]
@@ -76,13 +94,17 @@ class TreeModule(NetworkModule):
       x = self._alike(run, x, self.edge_gates(gates, edges), train)
     return fit_channels(x, self.network.after[0].features_in)
 
-  def _alike(self, run: BlockRun, x, gates: EdgeGates, train: bool):
+  def _alike(
+    self, run: BlockRun, x: jax.Array, gates: EdgeGates, train: bool
+  ) -> jax.Array:
     """Blocks that are stored alike, one after the other."""
     banks = {own.name: self.get_bank(own.name) for own in run.banks}
     step = functools.partial(_searched_block, run.form, self.options, train)
     # Rows of all blocks lie one after the other: the loop takes a block's.
+    # Not -1, which is undefined for banks of statistics of length zero.
+    count = len(run.blocks)
     per_block = jax.tree.map(
-      lambda a: a.reshape(len(run.blocks), -1, *a.shape[1:]), (banks, gates)
+      lambda a: a.reshape(count, len(a) // count, *a.shape[1:]), (banks, gates)
     )
     widths = jnp.array(
       [
@@ -101,7 +123,13 @@ class TreeModule(NetworkModule):
 network_module.register(Tree, TreeModule)
 
 
-def _searched_block(form: Block, options, train: bool, x, own):
+def _searched_block(
+  form: Block,
+  options: Options,
+  train: bool,
+  x: jax.Array,
+  own: tuple[dict[str, tuple[jax.Array, jax.Array]], EdgeGates, jax.Array],
+) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Runs a block of a space, by rows of its banks.
 
   Args:
@@ -116,10 +144,10 @@ def _searched_block(form: Block, options, train: bool, x, own):
   """
   (banks, gates, (half, width)), new = own, {}
 
-  def groups(edge: Edge):
+  def groups(edge: Edge) -> list[KernelGroup]:
     return kernel_groups(edge.ops, bank.nameless(edge), options, train)
 
-  def edge(edge: Edge, x):
+  def edge(edge: Edge, x: jax.Array) -> jax.Array:
     (group,), (params, stats) = groups(edge), banks[edge.name]
     # Normalised maps are recomputed: two for each that would be saved.
     run = jax.checkpoint(group.run, policy=MOMENTS_ALONE)
@@ -127,19 +155,22 @@ def _searched_block(form: Block, options, train: bool, x, own):
     new[edge.name] = row[None, None]
     return _own_channels(form, edge, y, half, width)
 
-  def trees(halves):
+  def trees(halves: list[jax.Array]) -> list[jax.Array]:
     first, count = form.edges[0], len(form.edges)
     graph = Graph(tree_graph(len(halves), form.branches, count))
     nodes = jnp.stack(halves)
+    params, stats = banks[first.name]
     y, new[first.name] = mixed_edges(
-      groups(first), *banks[first.name], nodes, gates, graph
+      groups(first), params, stats, nodes, gates, graph
     )
     return list(y)
 
   return _run_block(form, edge, trees, x), new
 
 
-def _own_channels(form: Block, edge: Edge, y, half, width):
+def _own_channels(
+  form: Block, edge: Edge, y: jax.Array, half: jax.Array, width: jax.Array
+) -> jax.Array:
   """Puts an edge's own channels where the next edge looks for them.
 
   Args:
@@ -157,7 +188,7 @@ def _own_channels(form: Block, edge: Edge, y, half, width):
   return jnp.where(jnp.arange(y.shape[-1]) < width, y, 0)
 
 
-def _spread(y, halves: int, width):
+def _spread(y: jax.Array, halves: int, width: jax.Array) -> jax.Array:
   """Moves halves that follow each other to where wider ones are stored.
 
   A shuffle of stored groups leaves the block's own channels in front, in their
@@ -180,7 +211,9 @@ def _spread(y, halves: int, width):
   return jnp.concatenate([jnp.where(own, part, 0) for part in parts], axis=-1)
 
 
-def _run_block(block: Block, edge: Callable, trees: Callable, x):
+def _run_block(
+  block: Block, edge: RunEdge, trees: RunTrees, x: jax.Array
+) -> jax.Array:
   """Runs a block, by functions that run its parts.
 
   Args:
@@ -192,7 +225,7 @@ def _run_block(block: Block, edge: Callable, trees: Callable, x):
   y = edge(block.in_bottleneck, x)
   y = edge(block.conv, y)
   halves = jnp.split(y, len(block.branch_norms), axis=-1)
-  y = 0.0
+  y = jnp.zeros_like(halves[0])
   for norm, half, tree in zip(block.branch_norms, halves, trees(halves)):
     y += edge(norm, tree) + half
   y = edge(block.out_bottleneck, y)
@@ -200,7 +233,9 @@ def _run_block(block: Block, edge: Callable, trees: Callable, x):
   return y + pooled_shortcut(x, block.conv.stride, y.shape[-1])
 
 
-def _run_trees(block: Block, edge: Callable, halves: list) -> list:
+def _run_trees(
+  block: Block, edge: RunEdge, halves: list[jax.Array]
+) -> list[jax.Array]:
   """The output of the tree of each half, edge by edge.
 
   Args:

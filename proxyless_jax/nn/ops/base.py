@@ -6,15 +6,19 @@ The files beside this one register the modules of this package's operations.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 
 from proxyless_jax.space import Edge, Op
 
+# Keyword arguments of `make` but the name, as pairs: hashable.
+Options = tuple[tuple[str, Any], ...]
+
 
 @functools.singledispatch
 def make(
-  op: Op, edge: Edge, *, name: str, bn_momentum: float, dropout: float
+  op: Op, edge: Edge, *, name: str | None, bn_momentum: float, dropout: float
 ) -> nn.Module:
   """The module of `op` on `edge`, called as `module(x, train)`.
 
@@ -37,6 +41,7 @@ def make(
     op: the operation.
     edge: edge that the module computes: widths, stride, size.
     name: name of the module, to be passed on: its parameters lie under it.
+      None for a module by itself, whose parameters lie under no name.
     bn_momentum: momentum of the running batch-norm statistics.
     dropout: rate before the classifier.
 

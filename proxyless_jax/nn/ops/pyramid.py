@@ -36,15 +36,16 @@ def shake_drop(key: jax.Array, y: jax.Array, survival: float) -> jax.Array:
   keys = dict(zip(("kept", "forward", "backward"), jax.random.split(key, 3)))
   # One decision for the block, so no number per example.
   kept = jax.random.bernoulli(keys["kept"], survival)
-  forward, backward = (
-    per_example(
-      lambda n, key=keys[name], low=low: jax.random.uniform(
-        key, (n, 1, 1, 1), jnp.float32, minval=low
+
+  def factors(name: str, low: float) -> jax.Array:
+    return per_example(
+      lambda n: jax.random.uniform(
+        keys[name], (n, 1, 1, 1), jnp.float32, minval=low
       ),
       y.shape[0],
     )
-    for name, low in (("forward", -1.0), ("backward", 0.0))
-  )
+
+  forward, backward = factors("forward", -1.0), factors("backward", 0.0)
   return shake(y, jnp.where(kept, 1.0, forward), jnp.where(kept, 1.0, backward))
 
 

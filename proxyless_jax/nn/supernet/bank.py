@@ -119,12 +119,15 @@ def unsummed_spans(op: Op, position: Edge) -> tuple[tuple[int, int], ...]:
     (start, end) of each span, in order; adjacent ones are joined.
   """
   shapes = nn.meta.unbox(declared_shapes(op, position))["params"]
-  norms, spans, start = candidate_norm_paths(op, position), [], 0
+  norms = candidate_norm_paths(op, position)
+  spans: list[tuple[int, int]] = []
+  start = 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
     end = start + leaf.size
     if tuple(key.key for key in path[:-1]) not in norms:
-      before = spans.pop() if spans and spans[-1][1] == start else (start,)
-      spans.append((before[0], end))
+      joins = spans and spans[-1][1] == start
+      first = spans.pop()[0] if joins else start
+      spans.append((first, end))
     start = end
   return tuple(spans)
 
@@ -157,7 +160,7 @@ class Bank:
     longest = max(one.length for one in lengths)
     return longest if collection != "params" else -(-longest // ROW) * ROW
 
-  def pack(self, op: Op, collection: str, tree: Any) -> np.ndarray:
+  def pack(self, op: Op, collection: str, tree: Any) -> Array:
     """A row f[length] from the variables of an edge's candidate.
 
     Args:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -22,18 +24,20 @@ from proxyless_jax.nn.layers.batch_norm import (
   REUSED_MOMENTS,
   synced_batch_stats,
 )
-from proxyless_jax.nn.ops.base import make
+from proxyless_jax.nn.ops.base import Options, make
 from proxyless_jax.nn.ops.mobile import MBConvModule
 from proxyless_jax.nn.ops.tree import NormSepConvModule
 from proxyless_jax.nn.supernet import bank
-from proxyless_jax.nn.supernet.mixed import KernelGroup
+from proxyless_jax.nn.supernet.mixed import KernelGroup, Run
 from proxyless_jax.space import Edge, MBConv, NormSepConv, Op
+
+Variables = Mapping[str, Any]
 
 
 def kernel_groups(
   ops: tuple[Op, ...],
   position: Edge,
-  options: tuple[tuple[str, Any], ...],
+  options: Options,
   train: bool,
 ) -> list[KernelGroup]:
   """The kernel groups of an edge's candidates, over rows of its banks.
@@ -71,16 +75,24 @@ def _shared(op: Op) -> Op:
 # Cached: JAX's own caches are by function, so that a new function for each call
 # would be traced, and compiled where it runs eagerly, every time.
 @functools.lru_cache(maxsize=4096)
-def _alone(ops: tuple[Op], position: Edge, options, train: bool, width: int):
+def _alone(
+  ops: tuple[Op, ...],
+  position: Edge,
+  options: Options,
+  train: bool,
+  width: int,
+) -> Run:
   (op,) = ops
   module = make(op, position, name=None, **dict(options))
   of_params = bank.layout(op, position, "params")
 
-  def apply(variables, x, member):
+  def apply(
+    variables: Variables, x: jax.Array, member: jax.Array
+  ) -> tuple[jax.Array, Variables]:
     del member
     return module.apply(variables, x, train, mutable=MUTATED)
 
-  def unpack(row, member):
+  def unpack(row: jax.Array, member: jax.Array) -> Any:
     del member
     return of_params.unpack(row)
 
@@ -89,20 +101,30 @@ def _alone(ops: tuple[Op], position: Edge, options, train: bool, width: int):
 
 @functools.lru_cache(maxsize=4096)
 def _together(
-  ops: tuple[Op, ...], position: Edge, options, train: bool, width: int
-):
-  module_of = MBConvModule if type(ops[0]) is MBConv else NormSepConvModule
+  ops: tuple[Op, ...],
+  position: Edge,
+  options: Options,
+  train: bool,
+  width: int,
+) -> Run:
+  module_of: Callable[..., nn.Module] = (
+    MBConvModule if type(ops[0]) is MBConv else NormSepConvModule
+  )
   module = module_of(ops, position, dict(options)["bn_momentum"])
   of_params = [bank.layout(op, position, "params") for op in ops]
 
-  def apply(variables, x, member):
+  def apply(
+    variables: Variables, x: jax.Array, member: jax.Array
+  ) -> tuple[jax.Array, Variables]:
     return module.apply(variables, x, train, member, mutable=MUTATED)
 
   unpack = functools.partial(_unpack_member, of_params)
   return _over_rows(apply, unpack, ops[0], position, width)
 
 
-def _over_rows(apply, unpack, op: Op, position: Edge, width: int):
+def _over_rows(
+  apply: Callable, unpack: Callable, op: Op, position: Edge, width: int
+) -> Run:
   """A `KernelGroup.run`: a module over rows of banks instead of named trees.
 
   Args:
@@ -115,7 +137,13 @@ def _over_rows(apply, unpack, op: Op, position: Edge, width: int):
   of_stats, of_moments = (bank.layout(op, position, name) for name in MUTATED)
 
   @jax.jit
-  def run(member, params, stats, x, moments=None):
+  def run(
+    member: jax.Array,
+    params: jax.Array,
+    stats: jax.Array,
+    x: jax.Array,
+    moments: bank.Array | None = None,
+  ) -> tuple[jax.Array, bank.Array, bank.Array]:
     variables = {
       "params": unpack(params, member),
       "batch_stats": of_stats.unpack(stats),

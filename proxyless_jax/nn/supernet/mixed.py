@@ -36,6 +36,9 @@ from jax import lax
 from proxyless_jax.nn.supernet.rows import get_rows, select_rows
 from proxyless_jax.nn.supernet.wiring import Wiring
 
+# The function of a kernel group: see `KernelGroup.run`.
+Run = Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
+
 
 class KernelGroup(NamedTuple):
   """Candidates that are compiled together, since they share most of their code.
@@ -48,7 +51,7 @@ class KernelGroup(NamedTuple):
     candidates: indices of the members among an edge's candidates.
   """
 
-  run: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
+  run: Run
   candidates: tuple[int, ...]
 
 
@@ -61,7 +64,8 @@ class EdgeGates(NamedTuple):
     involved: bool[n, k], whether a candidate's gate gets a gradient.
   """
 
-  index: jax.Array
+  # Nobody looks for an element by `tuple.index`, which it hides.
+  index: jax.Array  # type: ignore[assignment]
   gate: jax.Array
   involved: jax.Array
 
@@ -125,7 +129,7 @@ def _run(static, params, stats, x, index, gate, involved):
 def _scan_forward(static, params, stats, x, index):
   groups, wiring = static
 
-  def edge(carry, drawn):
+  def edge(carry: jax.Array, drawn: tuple) -> tuple[jax.Array, tuple]:
     ends, index, *variables = drawn
     number, member = _locate(groups, index)
     runs = [group.run for group in groups]
@@ -163,7 +167,7 @@ def _backward(static, residuals, cotangents):
     functools.partial(_pull_back, group.run, wanted) for group in groups
   ]
 
-  def edge(carry, own):
+  def edge(carry: jax.Array, own: tuple) -> tuple[jax.Array, tuple]:
     i, ends, (index, *variables), candidates, involved = own
     x, dy = wiring.saved_of(inputs, i, ends), wiring.read_back(carry, ends)
     number, member = _locate(groups, index)
@@ -173,7 +177,7 @@ def _backward(static, residuals, cotangents):
       # The drawn candidate's product comes from the run that gives dx.
       is_drawn = jnp.arange(len(involved)) == index
       asked = involved & ~is_drawn
-      others = _inner_products(groups, *candidates, asked, x, dy)
+      others = _inner_products(groups, candidates, asked, x, dy)
       dgate = jnp.where(is_drawn, jnp.where(involved, product, 0.0), others)
     return wiring.write_back(carry, ends, dx), (dp, dgate)
 
@@ -187,7 +191,7 @@ def _backward(static, residuals, cotangents):
   return dparams, None, wiring.end_back(carry), None, dgate, None
 
 
-def _pull_back(run, wanted: _Wanted, member, x, p, s, moments, dy):
+def _pull_back(run: Run, wanted: _Wanted, member, x, p, s, moments, dy):
   """(dx, d params, <o_j(x), dy>) along the drawn candidate j.
 
   The candidate is run again, with the saved batch moments: without them every
@@ -195,7 +199,7 @@ def _pull_back(run, wanted: _Wanted, member, x, p, s, moments, dy):
   devices that share a batch.
   """
 
-  def output(x, p):
+  def output(x: jax.Array, p: jax.Array) -> jax.Array:
     return run(member, p, s, x, moments)[0]
 
   if wanted.params:
@@ -207,15 +211,18 @@ def _pull_back(run, wanted: _Wanted, member, x, p, s, moments, dy):
   return dx, dp, _inner(y, dy) if wanted.gate else None
 
 
-def _inner_products(groups, params, stats, asked, x, dy) -> jax.Array:
+def _inner_products(groups, candidates, asked, x, dy) -> jax.Array:
   """<o_j(x), dy> of each candidate j that is asked for, else zero: f[k].
 
   One after the other, so that only one o_j is in memory at a time.
   """
+  params, stats = candidates
   products, order = [], []
   for group in groups:
 
-    def one(_, inputs, run=group.run):
+    def one(
+      _: None, inputs: tuple, run: Run = group.run
+    ) -> tuple[None, jax.Array]:
       member, p, s, asked = inputs
       product = lax.cond(
         asked,

@@ -81,7 +81,7 @@ def put_rows(index: jax.Array, rows: jax.Array, bank: jax.Array) -> jax.Array:
 
   # One row after the other: a bank may hold hundreds of edges, and a program
   # line for each would take long to compile.
-  def put(edge, bank):
+  def put(edge: jax.Array, bank: jax.Array) -> jax.Array:
     row = lax.dynamic_index_in_dim(rows, edge)
     return lax.dynamic_update_slice(bank, row, (edge, index[edge], *rest))
 

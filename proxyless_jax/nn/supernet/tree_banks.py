@@ -56,10 +56,12 @@ class BlockRun:
   @functools.cached_property
   def banks(self) -> tuple[bank.Bank, ...]:
     """A bank for each edge outside the trees, then one for the trees' edges."""
-    groups, halves = self.form.conv.op.groups, len(self.form.branch_norms)
+    conv, halves = self.form.conv, len(self.form.branch_norms)
+    # Blocks with another convolution are stored with their own widths.
+    groups = conv.op.groups if isinstance(conv.op, NormConv) else 1
     parts = {
       self.form.in_bottleneck.name: (1, groups),
-      self.form.conv.name: (groups, halves),
+      conv.name: (groups, halves),
     }
     searched = {edge.name for edge in self.form.edges}
     columns = zip(*(block.layers for block in self.blocks))
@@ -145,13 +147,16 @@ def _round_up(width: int) -> int:
 
 def _keeps_zeros(block: Block) -> bool:
   """Whether the block's channels may be followed by zeros, half by half."""
-  trunk = (block.in_bottleneck, block.conv, block.out_bottleneck)
+  first, last = block.in_bottleneck.op, block.out_bottleneck.op
+  conv = block.conv.op
   norms = (*block.branch_norms, block.final_norm)
   halves = len(block.branch_norms)
   return (
-    all(isinstance(edge.op, NormConv) for edge in trunk)
-    and block.in_bottleneck.op.groups == block.out_bottleneck.op.groups == 1
-    and block.conv.op.groups in (1, halves)
+    isinstance(first, NormConv)
+    and isinstance(conv, NormConv)
+    and isinstance(last, NormConv)
+    and first.groups == last.groups == 1
+    and conv.groups in (1, halves)
     # Each half must be able to end in zeros of its own.
     and STEP % halves == 0
     and all(isinstance(edge.op, Norm) for edge in norms)
@@ -161,10 +166,18 @@ def _keeps_zeros(block: Block) -> bool:
   )
 
 
-def _widened(block: Block, names: Block, inner, half, outer) -> Block:
+def _widened(
+  block: Block,
+  names: Block,
+  inner: int | None,
+  half: int | None,
+  outer: int | None,
+) -> Block:
   """The block with other widths, None for its own, and another's names."""
 
-  def edge(own: Edge, like: Edge, features_in, features_out) -> Edge:
+  def edge(
+    own: Edge, like: Edge, features_in: int | None, features_out: int | None
+  ) -> Edge:
     return dataclasses.replace(
       own,
       name=like.name,

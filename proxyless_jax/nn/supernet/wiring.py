@@ -85,44 +85,46 @@ class Line(Wiring):
 
   shortcut: bool
 
-  def ends(self):
+  def ends(self) -> None:
     return None
 
-  def begin(self, x):
+  def begin(self, x: jax.Array) -> jax.Array:
     return x
 
-  def read(self, carry, ends):
+  def read(self, carry: jax.Array, ends: None) -> jax.Array:
     del ends
     return carry
 
-  def write(self, carry, ends, y):
+  def write(self, carry: jax.Array, ends: None, y: jax.Array) -> jax.Array:
     del ends
     return carry + y if self.shortcut else y
 
-  def end(self, carry):
+  def end(self, carry: jax.Array) -> jax.Array:
     return carry
 
-  def save(self, carry, inputs):
+  def save(self, carry: jax.Array, inputs: jax.Array) -> jax.Array:
     del carry
     return inputs
 
-  def saved_of(self, saved, i, ends):
+  def saved_of(self, saved: jax.Array, i: jax.Array, ends: None) -> jax.Array:
     del ends
     return lax.dynamic_index_in_dim(saved, i, keepdims=False)
 
-  def begin_back(self, dy):
+  def begin_back(self, dy: jax.Array) -> jax.Array:
     return dy
 
-  def read_back(self, carry, ends):
+  def read_back(self, carry: jax.Array, ends: None) -> jax.Array:
     del ends
     return carry
 
-  def write_back(self, carry, ends, dx):
+  def write_back(
+    self, carry: jax.Array, ends: None, dx: jax.Array
+  ) -> jax.Array:
     # d(x + o(x)) = dy + dx, and the carry is dy.
     del ends
     return carry + dx if self.shortcut else dx
 
-  def end_back(self, carry):
+  def end_back(self, carry: jax.Array) -> jax.Array:
     return carry
 
 
@@ -151,50 +153,52 @@ class Graph(Wiring):
 
   edges: EdgeGraph
 
-  def ends(self):
+  def ends(self) -> Ends:
     return Ends(
       jnp.array(self.edges.sources, jnp.int32),
       jnp.array(self.edges.targets, jnp.int32),
     )
 
-  def begin(self, x):
+  def begin(self, x: jax.Array) -> jax.Array:
     more = (self.edges.inner + self.edges.outputs, *x.shape[1:])
     return jnp.concatenate([x, jnp.zeros(more, x.dtype)])
 
-  def read(self, carry, ends: Ends):
+  def read(self, carry: jax.Array, ends: Ends) -> jax.Array:
     return lax.dynamic_index_in_dim(carry, ends.source, keepdims=False)
 
-  def write(self, carry, ends: Ends, y):
+  def write(self, carry: jax.Array, ends: Ends, y: jax.Array) -> jax.Array:
     return _add_to(carry, ends.target, y)
 
-  def end(self, carry):
+  def end(self, carry: jax.Array) -> jax.Array:
     return carry[self.edges.read :]
 
-  def save(self, carry, inputs):
+  def save(self, carry: jax.Array, inputs: jax.Array) -> jax.Array:
     # After the last edge the nodes still hold what edges read: none is written
     # after it was read.
     del inputs
     return carry[: self.edges.read]
 
-  def saved_of(self, saved, i, ends: Ends):
+  def saved_of(self, saved: jax.Array, i: jax.Array, ends: Ends) -> jax.Array:
     del i
     return lax.dynamic_index_in_dim(saved, ends.source, keepdims=False)
 
-  def begin_back(self, dy):
+  def begin_back(self, dy: jax.Array) -> jax.Array:
     # Nodes that edges read collect gradients from zero; outputs have theirs.
     more = (self.edges.read, *dy.shape[1:])
     return jnp.concatenate([jnp.zeros(more, dy.dtype), dy])
 
-  def read_back(self, carry, ends: Ends):
+  def read_back(self, carry: jax.Array, ends: Ends) -> jax.Array:
     return lax.dynamic_index_in_dim(carry, ends.target, keepdims=False)
 
-  def write_back(self, carry, ends: Ends, dx):
+  def write_back(
+    self, carry: jax.Array, ends: Ends, dx: jax.Array
+  ) -> jax.Array:
     return _add_to(carry, ends.source, dx)
 
-  def end_back(self, carry):
+  def end_back(self, carry: jax.Array) -> jax.Array:
     return carry[: self.edges.inputs]
 
 
-def _add_to(nodes, i, y):
+def _add_to(nodes: jax.Array, i: jax.Array, y: jax.Array) -> jax.Array:
   old = lax.dynamic_index_in_dim(nodes, i)
   return lax.dynamic_update_index_in_dim(nodes, old + y[None], i, 0)

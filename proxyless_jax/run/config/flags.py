@@ -28,6 +28,26 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many hosts.")
 _PROCESS = flags.DEFINE_integer("process", None, "Which host this is, from 0.")
+# What --help lists.
+LISTED = (
+  *("config", "workdir", "debug"),
+  *("distributed", "coordinator", "processes", "process"),
+)
+
+
+def show_in_help(text: str) -> None:
+  """Makes `--help` show a text and our flags, however the program starts.
+
+  absl shows the docstring and the flags of the module that was started: as a
+  console script and as `python -m proxyless_jax` that is not the one they are
+  in.
+
+  Args:
+    text: how the program is used.
+  """
+  sys.modules["__main__"].__doc__ = text
+  for name in LISTED:
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
 def fail(message: str) -> NoReturn:

@@ -134,17 +134,21 @@ class Options:
     )
 
 
-def parse(config: Mapping[str, Any]) -> Options:
+def parse(config: Mapping[str, Any], job: str | None = None) -> Options:
   """Checks a config and turns it into options, with `~` in paths expanded.
 
   Args:
     config: an `ml_collections.ConfigDict`, or nested dicts; sections and fields
       that are left out have their defaults.
+    job: job that is run, whatever `config.job` says; None for that one.
 
   Raises:
     ValueError: unknown or wrong fields, named by their dotted path.
   """
-  return _expanded(fields.read(Options, as_dict(config)))
+  values = as_dict(config)
+  return _expanded(
+    fields.read(Options, {**values, "job": job} if job else values)
+  )
 
 
 def _expanded(options: Options) -> Options:

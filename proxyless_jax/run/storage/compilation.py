@@ -19,7 +19,7 @@ def keep_compiled() -> None:
     # host, and the run aborts in Gloo (jaxlib 0.10.2).
     jax.config.update("jax_enable_compilation_cache", False)
     return
-  # JAX adds the attributes of its options when it is imported.
+  # JAX 0.10 does not declare the attributes of its options, 0.11 does.
   if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
     return
   home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

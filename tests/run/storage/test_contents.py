@@ -134,7 +134,7 @@ def test_a_renamed_class_is_refused_with_both_lists(start, photos):
 def test_classes_keep_their_labels(start):
   start()
   (start.workdir / "classes.json").write_text('["cat", "ant"]')
-  _, dataset = opening.open_run(start.config, start.workdir)
+  _, dataset = opening.open_run(start.config, start.workdir, "search")
   assert dataset.names == ("cat", "ant")
   assert dataset.train.source[0]["label"] == 1
   start()
