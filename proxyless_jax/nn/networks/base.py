@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.dropout import drop_path, dropout_key
-from proxyless_jax.nn.ops.base import Options, make
+from proxyless_jax.nn.ops.base import MakeOptions, make
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.kernel_sharing import kernel_groups
 from proxyless_jax.nn.supernet.mixed import EdgeGates, mixed_edges
@@ -214,7 +214,7 @@ class NetworkModule(nn.Module):
     return x
 
   @property
-  def options(self) -> Options:
+  def options(self) -> MakeOptions:
     """Keyword arguments of `make`, as pairs: hashable."""
     return (("bn_momentum", self.bn_momentum), ("dropout", self.dropout))
 
@@ -255,7 +255,7 @@ class _PlainEdge(nn.Module):
   """An edge with one candidate: its name is the scope of the variables."""
 
   edge: Edge
-  options: Options
+  options: MakeOptions
 
   @nn.compact
   def __call__(self, x, train: bool):
