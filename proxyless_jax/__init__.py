@@ -56,7 +56,7 @@ def search(
   """Searches, derives, trains and evaluates: see `run.jobs.search`."""
   from proxyless_jax.run import jobs  # Imports data and report libraries.
 
-  own = dict(draw=draw, terms=terms, tx=tx, arch_tx=arch_tx)
+  own: dict[str, Any] = dict(draw=draw, terms=terms, tx=tx, arch_tx=arch_tx)
   return jobs.search(config, workdir, **own)
 
 
