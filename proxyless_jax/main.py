@@ -23,7 +23,7 @@ import proxyless_jax as pj
 from proxyless_jax.run.config.flags import (
   fail,
   parse_flags,
-  place,
+  rendezvous,
   show_in_help,
 )
 from proxyless_jax.run.config.options import parse
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
       )
     job = parse(_CONFIG.value).job  # What is wrong is said before hosts join.
     workdir = checked(_WORKDIR.value)
-    hosts.start(place())
+    hosts.start(rendezvous())
     with explained(workdir):
       result = JOBS[job](_CONFIG.value, workdir)
   except USER_ERRORS as error:

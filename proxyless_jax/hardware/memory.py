@@ -40,7 +40,7 @@ Tensor = str | int
 
 
 def peak_elements(op: Op, edge: Edge, around: Beside = CHAIN) -> int:
-  """The most elements alive at once while an edge runs, for one example.
+  """The peak number of elements alive while an edge runs, for one example.
 
   Args:
     op: operation of the edge.

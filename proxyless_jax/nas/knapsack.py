@@ -173,7 +173,7 @@ def _widening(problem: _Problem, widest: int) -> np.ndarray | None:
 
 
 def _sweep(problem: _Problem, gap: float, width: int):
-  """The best path whose losses come to at most `gap`.
+  """The best path whose losses sum to at most `gap`.
 
   Returns:
     The path, or None, and whether all such paths were seen.
@@ -210,7 +210,7 @@ def _spread(problem: _Problem, keep) -> np.ndarray:
 
 
 def _still_to_come(problem: _Problem, keep, order):
-  """The least and the most that the edges after each place add: f[e, m]."""
+  """The least and the most that the edges after each position add: f[e, m]."""
   sums = []
   for fill, reduce in ((np.inf, np.min), (-np.inf, np.max)):
     part = reduce(np.where(keep, problem.costs, fill), axis=2)[:, order]

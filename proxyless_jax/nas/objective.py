@@ -50,7 +50,7 @@ TOLERANCE = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-  """A form that does nothing; the others change some of it, as may your own.
+  """How a cost enters the objective; this base class adds nothing.
 
   Costs are f[...], multipliers f[].
   """
@@ -60,7 +60,7 @@ class Form:
     return jnp.ones_like(cost)
 
   def penalty(self, cost: jax.Array, multiplier: jax.Array) -> jax.Array:
-    """What is added to the loss, or taken from the reward: f[...]."""
+    """What is added to the loss, or subtracted from the reward: f[...]."""
     del multiplier
     return jnp.zeros_like(cost)
 
@@ -123,7 +123,7 @@ class Multiplicative(Form):
 
 @dataclasses.dataclass(frozen=True)
 class Absolute(Form):
-  """weight * |c / target - 1| is taken away: cheap is as bad as dear."""
+  """weight * |c / target - 1| is subtracted, on both sides of the target."""
 
   target: float
   weight: float
@@ -211,7 +211,7 @@ class Cost(NamedTuple):
   form: Form
 
   def need_table(self) -> CostTable:
-    """The table, where only a cost with one will do.
+    """The table; an error for a black-box cost.
 
     Raises:
       ValueError: a black-box cost.

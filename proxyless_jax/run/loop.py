@@ -40,7 +40,7 @@ _add = jax.jit(merge)
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """What the loop runs.
+  """What the loop runs: a search or a training.
 
   Attributes:
     name: 'search' or 'train'.

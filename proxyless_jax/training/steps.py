@@ -143,7 +143,7 @@ def weight_gradients(
 
 
 def _averaged(state: TrainState, trained: dict, ema_decay: float) -> dict:
-  """The average after a step; of frozen edges it stays, not to be rounded."""
+  """The moving average after a step; that of frozen edges keeps its bits."""
   step = state.step.astype(jnp.float32)
   decay = jnp.minimum(ema_decay, (1.0 + step) / (10.0 + step))
   before = {

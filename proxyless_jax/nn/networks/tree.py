@@ -171,7 +171,7 @@ def _searched_block(
 def _own_channels(
   form: Block, edge: Edge, y: jax.Array, half: jax.Array, width: jax.Array
 ) -> jax.Array:
-  """Puts an edge's own channels where the next edge looks for them.
+  """Puts an edge's own channels where the next edge reads them.
 
   Args:
     form: block with the widths that it is stored with.

@@ -27,7 +27,7 @@ class Wiring(abc.ABC):
 
   @abc.abstractmethod
   def ends(self) -> Any:
-    """What tells the edges apart: arrays with one row per edge, or None."""
+    """What differs between the edges: arrays with one row per edge, or None."""
 
   @abc.abstractmethod
   def begin(self, x: jax.Array) -> jax.Array:
@@ -56,7 +56,7 @@ class Wiring(abc.ABC):
 
   @abc.abstractmethod
   def saved_of(self, saved: jax.Array, i: jax.Array, ends: Any) -> jax.Array:
-    """The input of edge i, from what `save` gave."""
+    """The input of edge i, from the result of `save`."""
 
   @abc.abstractmethod
   def begin_back(self, dy: jax.Array) -> jax.Array:

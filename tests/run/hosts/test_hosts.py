@@ -29,7 +29,7 @@ LOGGED = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d.*\] ")
 PROGRAM = """
 import os, signal, sys, threading
 from absl import app, flags
-from proxyless_jax.run.config.flags import place
+from proxyless_jax.run.config.flags import rendezvous
 from proxyless_jax.run.hosts import hosts
 
 code = compile(sys.argv.pop(1), "program", "exec")
@@ -39,7 +39,7 @@ def wait_for_ever():
 
 @hosts.leaving()
 def main(argv):
-  hosts.start(place())
+  hosts.start(rendezvous())
   exec(code, globals())
 
 app.run(main)
@@ -80,12 +80,12 @@ def start(tmp_path_factory, free_port):
     environment.pop("XLA_FLAGS", None)
     processes = []
     for i, command in enumerate(commands):
-      place = [f"--coordinator=127.0.0.1:{port}", f"--process={i}"]
-      place.append(f"--processes={len(commands)}")
+      flags = [f"--coordinator=127.0.0.1:{port}", f"--process={i}"]
+      flags.append(f"--processes={len(commands)}")
       with open(folder / str(i), "w") as output:
         processes.append(
           subprocess.Popen(
-            [sys.executable, *command, *place],
+            [sys.executable, *command, *flags],
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -167,7 +167,7 @@ from proxyless_jax.run.black_box import Calls
 
 def board(network):
   print("asked")
-  return 1.5 + place().process
+  return 1.5 + rendezvous().process
 
 network = Object(edges=[Object(op=Object(name="zero"))])
 for again in range(2):
@@ -183,7 +183,7 @@ for again in range(2):
 
 def test_a_host_that_differs_stops_all(start):
   text = """
-hosts.check_same("config", {"seed": place().process})
+hosts.check_same("config", {"seed": rendezvous().process})
 wait_for_ever()
 """
   (first, said), (second, why) = start(program(text), program(text))
@@ -200,7 +200,7 @@ def ours(said):
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_host_stops_those_that_wait_for_data(start, victim):
   text = f"""
-if place().process == {victim}:
+if rendezvous().process == {victim}:
   os.kill(os.getpid(), signal.SIGKILL)
 wait_for_ever()
 """
@@ -335,7 +335,7 @@ def test_sigterm_while_hosts_wait_for_each_other(free_port):
     "from proxyless_jax.run.hosts import joining, preemption\n"
     "with preemption.handled():\n"
     "  print('waiting', flush=True)\n"
-    f"  joining.join(joining.Place('127.0.0.1:{port}', 2, 0))\n"
+    f"  joining.join(joining.Rendezvous('127.0.0.1:{port}', 2, 0))\n"
   )
   process = subprocess.Popen(
     [sys.executable, "-c", text],
