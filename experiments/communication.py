@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import platform
 import time
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from jax.sharding import PartitionSpec as P
 
 from experiments import hlo
 from experiments.kinds import KINDS, summary
+from experiments.output import write_json
 from experiments.workloads import optimizer, search_start
 from proxyless_jax.configs import imagenet_gpu
 from proxyless_jax.hardware import cost_table
@@ -101,7 +101,7 @@ def search_programs(space: Network, mesh: Mesh, names=None) -> dict[str, str]:
     names: names of the steps; None for all.
   """
   module = build(space)
-  held, valid, tx, arch_tx = search_start(module)
+  state, valid, tx, arch_tx = search_start(module)
   table = cost_table("macs", space)
   target = objective.AtMost(table.min_cost * 2, 0.01)
   shared = dict(SHARED, module=module, valid=valid, mesh=mesh)
@@ -120,7 +120,7 @@ def search_programs(space: Network, mesh: Mesh, names=None) -> dict[str, str]:
     ),
   }
   return {
-    name: program(bound[name], held, space, mesh) for name in names or bound
+    name: program(bound[name], state, space, mesh) for name in names or bound
   }
 
 
@@ -128,7 +128,7 @@ def plain_program(network: Network, mesh: Mesh) -> str:
   """The text of an architecture's training step."""
   module, tx = build(network), optimizer()
   variables = init(module, jax.random.key(1))
-  held = train_state(jax.random.key(0), variables, tx)
+  state = train_state(jax.random.key(0), variables, tx)
   step = functools.partial(
     train_step,
     module=module,
@@ -138,7 +138,7 @@ def plain_program(network: Network, mesh: Mesh) -> str:
     mesh=mesh,
     **SHARED,
   )
-  return program(step, held, network, mesh)
+  return program(step, state, network, mesh)
 
 
 def uniform_paths(space: Network) -> dict[str, list[int]]:
@@ -242,9 +242,7 @@ def main():
   print_tables(result)
   print(f"\n{time.perf_counter() - start:.0f} s")
   if args.out:
-    with open(args.out, "w", encoding="utf-8") as file:
-      json.dump(result, file, indent=1)
-      file.write("\n")
+    write_json(args.out, result)
 
 
 if __name__ == "__main__":

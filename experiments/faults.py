@@ -31,6 +31,7 @@ import time
 import jax
 
 from experiments import other_faults, short_search
+from experiments.output import write_json
 from experiments.short_search import Place
 from proxyless_jax.run.hosts.preemption import STOPPED
 
@@ -290,9 +291,7 @@ def main() -> None:
     "other_faults": others,
   }
   if arguments.out:
-    with open(arguments.out, "w", encoding="utf-8") as file:
-      json.dump(summary, file, indent=1)
-      file.write("\n")
+    write_json(arguments.out, summary)
 
 
 if __name__ == "__main__":

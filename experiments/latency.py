@@ -19,6 +19,7 @@ import tempfile
 
 import jax
 
+from experiments.output import write_json
 from proxyless_jax.hardware.design import published_in
 from proxyless_jax.hardware.measure import Plan, build_table
 from proxyless_jax.hardware.runtime import xla
@@ -84,9 +85,7 @@ def main():
   result = result_of(table, check)
   print(json.dumps(result, indent=1))
   if args.out:
-    with open(args.out, "w", encoding="utf-8") as file:
-      json.dump(result, file, indent=1)
-      file.write("\n")
+    write_json(args.out, result)
     draw_check(check, runtime, os.path.splitext(args.out)[0])
 
 

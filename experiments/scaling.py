@@ -21,6 +21,7 @@ import jax
 
 from experiments import costs
 from experiments.accelerators import ACCELERATORS, Accelerator
+from experiments.output import write_json
 from proxyless_jax.configs import imagenet_gpu
 from proxyless_jax.run.config.options import parse
 
@@ -219,9 +220,7 @@ def main():
       "exchanges": exchanges,
       "tables": tables,
     }
-    with open(args.out, "w", encoding="utf-8") as file:
-      json.dump(result, file, indent=1)
-      file.write("\n")
+    write_json(args.out, result)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ Called again with the same `--workdir`, it continues where it was stopped.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import platform
@@ -26,6 +25,7 @@ import jax
 from scipy import stats
 
 import proxyless_jax as pj
+from experiments.output import write_json
 from proxyless_jax.configs import imagenet_mobile, mnist
 from proxyless_jax.hardware.design import draw_networks
 from proxyless_jax.hardware.journal import Journal
@@ -244,9 +244,7 @@ def main() -> None:
   result = experiment(arguments.seed, arguments.workdir)
   show(result)
   if arguments.out:
-    with open(arguments.out, "w", encoding="utf-8") as file:
-      json.dump(result, file, indent=1)
-      file.write("\n")
+    write_json(arguments.out, result)
 
 
 if __name__ == "__main__":
