@@ -93,8 +93,24 @@ def weight_step(
   )
   network = module.network
   draw_path = functools.partial(_draw_path, valid, draw, network)
-  strategy = _own_paths if path_per_device and mesh else _shared_path
-  return strategy(state, batch, draw_path, learn, tx, mesh, network)
+  if path_per_device and mesh is not None:
+    return _own_paths(state, batch, draw_path, learn, tx, mesh)
+  key = state.step_key(WEIGHT_STREAM)
+  # Drawn before the devices part: of a sharded state the rows alone travel.
+  path = draw_path(state.params, state.arch, key)
+
+  def on_shard(replicated: tuple, batch: dict) -> tuple[dict, dict, Metrics]:
+    path, batch_stats, key = replicated
+    grads, batch_stats, metrics = learn(path, batch_stats, key, batch)
+    grads = psum_gradients(grads, network, path.drawn)
+    return grads, batch_stats, psum(metrics)
+
+  replicated = path, state.batch_stats, jax.random.fold_in(key, 1)
+  grads, batch_stats, metrics = over_devices(on_shard, mesh)(replicated, batch)
+  params, opt_state = update_drawn(
+    tx, grads, state.opt_state, state.params, path.drawn
+  )
+  return _next(state, params, batch_stats, opt_state), metrics
 
 
 def _draw_path(valid, draw, network, params, arch, key) -> Path:
@@ -146,30 +162,8 @@ def path_gradients(
   return grads, batch_stats, metrics
 
 
-def _shared_path(state, batch, draw_path, learn, tx, mesh, network):
-  """One path for all devices: the gradients of their shares are added up."""
-  key = state.step_key(WEIGHT_STREAM)
-  # Drawn before the devices part: of a sharded state the rows alone travel.
-  path = draw_path(state.params, state.arch, key)
-
-  def on_shard(replicated: tuple, batch: dict) -> tuple[dict, dict, Metrics]:
-    path, batch_stats, key = replicated
-    grads, batch_stats, metrics = learn(path, batch_stats, key, batch)
-    grads = psum_gradients(grads, network, path.drawn)
-    return grads, batch_stats, psum(metrics)
-
-  dropout_key = jax.random.fold_in(key, 1)
-  replicated = path, state.batch_stats, dropout_key
-  grads, batch_stats, metrics = over_devices(on_shard, mesh)(replicated, batch)
-  params, opt_state = update_drawn(
-    tx, grads, state.opt_state, state.params, path.drawn
-  )
-  return _next(state, params, batch_stats, opt_state), metrics
-
-
-def _own_paths(state, batch, draw_path, learn, tx, mesh, network):
-  """A path for each device: their gradients are averaged."""
-  del network
+def _own_paths(state, batch, draw_path, learn, tx, mesh):
+  """The step with a path for each device: their gradients are averaged."""
 
   def on_shard(
     replicated: tuple, batch: dict
