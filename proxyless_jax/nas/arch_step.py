@@ -161,6 +161,7 @@ def arch_gradients(
     gates = draw(key, arch, valid, mode)
     return (gates.gate, gates.probs), gates
 
+  # Drawn once: all parts of the batch run the same path.
   differentiable, pull_back, gates = jax.vjp(gates_of, arch, has_aux=True)
 
   def of_part(
@@ -202,6 +203,8 @@ def arch_loss(
     key: PRNG key for dropout.
     module, costs, label_smoothing, terms: as for `arch_step`.
   """
+  # Devices have parts of the batch, so gradients of the gates are summed over
+  # them. The costs are the same on all devices: their gradients are not.
   logits, _ = module.apply(
     variables,
     batch["image"],

@@ -148,6 +148,7 @@ def _widening(problem: _Problem, widest: int) -> np.ndarray | None:
   second = np.sort(second[np.isfinite(second)])
   most = problem.loss[finite].max(initial=0.0) * len(problem.loss)
   exact = 1e-13 * (1.0 + np.abs(problem.score[finite]).sum())
+  # To begin with, about eight edges have a choice: often that is enough.
   gap = second[min(8, len(second) - 1)] if len(second) else 0.0
   width = NARROW
   while True:
@@ -180,6 +181,8 @@ def _sweep(problem: _Problem, gap: float, width: int):
   """
   keep = np.isfinite(problem.loss) & (problem.loss <= gap)
   spread = _spread(problem, keep)
+  # Edges of large differences first: what remains then changes the costs by
+  # little, and limits exclude partial paths early.
   order = np.argsort(-spread, kind="stable")
   least, most = _still_to_come(problem, keep, order)
   states = _States(np.zeros(1), np.zeros(1), np.zeros((len(problem.costs), 1)))
@@ -292,6 +295,7 @@ def _not_below_elite(states: _States, picked) -> np.ndarray:
 
 def _thinned(states: _States, width: int) -> np.ndarray:
   """At most `width` states: of those of about the same costs, the best."""
+  # So many cells along each cost that the grid has `width` of them.
   count = int(width ** (1.0 / len(states.cost)))
   bottom = states.cost.min(axis=1)[:, None]
   size = np.maximum(states.cost.max(axis=1)[:, None] - bottom, 1e-300)

@@ -160,6 +160,8 @@ class Graph(Wiring):
     )
 
   def begin(self, x: jax.Array) -> jax.Array:
+    # Nodes are in this order: inputs, inner ones, outputs. The last two are
+    # sums, which begin at zero.
     more = (self.edges.inner + self.edges.outputs, *x.shape[1:])
     return jnp.concatenate([x, jnp.zeros(more, x.dtype)])
 
@@ -200,5 +202,6 @@ class Graph(Wiring):
 
 
 def _add_to(nodes: jax.Array, i: jax.Array, y: jax.Array) -> jax.Array:
+  # By slices: `nodes.at[i].add(y)` would be a scatter.
   old = lax.dynamic_index_in_dim(nodes, i)
   return lax.dynamic_update_index_in_dim(nodes, old + y[None], i, 0)
