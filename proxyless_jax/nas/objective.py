@@ -230,7 +230,14 @@ def loss(
   expected: PerCost,
   multipliers: jax.Array,
 ) -> jax.Array:
-  """The loss f[] from cross-entropy f[], expected costs, multipliers f[m]."""
+  """The loss of a step by gradient, f[].
+
+  Args:
+    costs: m costs, each with its form.
+    cross_entropy: f[].
+    expected: f[] for each cost, its expectation under the probabilities.
+    multipliers: f[m], those of the targets; others are ignored.
+  """
   for i, cost in enumerate(costs):
     cross_entropy = cross_entropy * cost.form.factor(expected[i])
   return cross_entropy + _penalties(costs, expected, multipliers)
@@ -242,7 +249,14 @@ def reward(
   values: jax.Array,
   multipliers: jax.Array,
 ) -> jax.Array:
-  """The rewards f[n] of accuracies f[n] and costs f[n, m]."""
+  """The rewards of n drawn paths, f[n].
+
+  Args:
+    costs: m costs, each with its form.
+    accuracy: f[n], fractions.
+    values: f[n, m], the cost of each path.
+    multipliers: f[m], those of the targets; others are ignored.
+  """
   for i, cost in enumerate(costs):
     accuracy = accuracy * cost.form.factor(values[:, i])
   return accuracy - _penalties(costs, values.T, multipliers)
@@ -261,7 +275,13 @@ def next_multipliers(
   multipliers: jax.Array,
   derived: PerCost,
 ) -> jax.Array:
-  """The multipliers f[m] after a step at which argmax costs `derived` f[m]."""
+  """The multipliers after a step, f[m].
+
+  Args:
+    costs: m costs, each with its form.
+    multipliers: f[m], those before the step.
+    derived: f[] for each cost, that of the network of the largest alpha.
+  """
   new = [
     cost.form.next_multiplier(multipliers[i], derived[i])
     for i, cost in enumerate(costs)

@@ -147,7 +147,14 @@ def _evaluate(
 def draw_paths(
   key: jax.Array, arch: jax.Array, valid: jax.Array, samples: int
 ) -> jax.Array:
-  """Independent draws from p: i32[n, e]."""
+  """Independent draws from p: i32[n, e].
+
+  Args:
+    key: PRNG key.
+    arch: f[e, k], alpha.
+    valid: bool[e, k], the candidates that exist.
+    samples: n, number of paths.
+  """
   logits = gates_lib.masked(arch, valid)
   shape = (samples, len(arch))
   return jax.random.categorical(key, logits, shape=shape).astype(jnp.int32)

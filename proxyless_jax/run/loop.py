@@ -111,7 +111,19 @@ def take_steps(
 ) -> Carry:
   """Takes the steps of a stage from `step` on; saves after the last one.
 
-  Args, raises: as `run_stage`; `carry` is what `step` steps led to.
+  Args:
+    stage: description of the stage.
+    step: number of steps that were taken before.
+    carry: what the loop carries after these steps.
+    checkpoints: checkpoints of the stage.
+    workdir: folder of the metrics.
+    options: intervals of logs and checkpoints.
+
+  Returns:
+    What the loop carries after the last step.
+
+  Raises:
+    As `run_stage`.
   """
   assert stage.advance is not None  # None only serves `newest_state`.
   start = time.perf_counter() - float(carry["seconds"])
@@ -150,7 +162,13 @@ def take_steps(
 def newest_state(
   stage: Stage, workdir: str | os.PathLike, options: RunOptions
 ) -> tuple[int, Any] | None:
-  """(step, state) of the newest checkpoint of a stage; None without one."""
+  """(step, state) of the newest checkpoint of a stage; None without one.
+
+  Args:
+    stage: description of the stage; its iterators and `advance` may be None.
+    workdir: folder of the run.
+    options: options of the run.
+  """
   folder = checkpoint_folder(workdir, stage.name)
   if not os.path.isdir(folder):
     return None

@@ -22,7 +22,9 @@ DEVICES, BATCH, SIZE = 8, 16, 6
 @pytest.fixture(autouse=True, scope="session")
 def eight_devices():
   if jax.device_count() < DEVICES:
-    pytest.skip("needs 8 devices: tests/test_eight_devices.py runs it with them")
+    pytest.skip(
+      "needs 8 devices: tests/test_eight_devices.py runs it with them"
+    )
   # Most of the time here is XLA's; what is computed stays the same.
   jax.config.update("jax_disable_most_optimizations", True)
   yield

@@ -117,8 +117,8 @@ def check_searched(section: Space, space: Network) -> None:
   if not space.is_architecture:
     return
   remedy = (
-    "since nothing else is to search: to train one network, use job 'train' "
-    "with config.network"
+    "since there is nothing else to search: to train one network, use job "
+    "'train' with config.network"
   )
   section = read_space(section)
   if isinstance(section, Network):
