@@ -327,7 +327,7 @@ def test_no_arguments_at_all(start, jobs):
     ("README.md", "expected a Python file with a get_config(); known are ba"),
   ],
 )
-def test_a_config_that_is_not_there(start, jobs, monkeypatch, path, message):
+def test_a_missing_config(start, jobs, monkeypatch, path, message):
   monkeypatch.chdir(ROOT)
   code, out = start(f"--config={path}", "--workdir=w")
   assert code.startswith(f"error: --config={path}: ") and message in code

@@ -255,7 +255,7 @@ def test_rectangles_of_images_in_files(make_photos, crop):
   assert tested["image"].shape == (8, 14, 26, 3)
 
 
-def test_a_square_is_told_by_one_number_or_two(make_photos):
+def test_a_square_is_one_number_or_two(make_photos):
   one, two = make_photos(image_size=24), make_photos(image_size=(24, 24))
   assert one == two and hash(one) == hash(two) and two.image_size == 24
   streams = [

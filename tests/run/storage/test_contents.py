@@ -61,7 +61,7 @@ def test_without_a_checkpoint_others_may_be_taken(tmp_path):
     assert kept == {"search": contents["train"], "test": TEST}
 
 
-def test_other_test_images_are_told(tmp_path):
+def test_other_test_images_are_noted(tmp_path):
   keep_contents(tmp_path, NAMES, BOTH, ["train"])
   begin(tmp_path, "train")
   (note,) = keep_contents(tmp_path, NAMES, {"test": MORE}, [])
@@ -177,7 +177,7 @@ def test_a_test_part_that_came_or_went_is_refused(start, photos):
     jobs.search(start.config, start.workdir)
 
 
-def test_notes_are_told(start, photos, capsys):
+def test_notes_are_printed(start, photos, capsys):
   (photos / "train/cat/notes.txt").write_text("")
   start()
   begin(start.workdir, "search")
