@@ -11,12 +11,16 @@ from __future__ import annotations
 import functools
 import math
 import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from proxyless_jax.data.dataset import Dataset
-from proxyless_jax.run.config.options import Options, as_json
+from proxyless_jax.nas import gates, objective
+from proxyless_jax.run.config.options import Options, as_json, function_name
 from proxyless_jax.run.config.sections import TrainOptions
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.storage.contents import keep_contents
+from proxyless_jax.run.storage.method import keep_method
 from proxyless_jax.run.storage.workdir import claim, reached
 from proxyless_jax.run.train_stage import train_steps
 
@@ -28,7 +32,10 @@ IN_TRAINING = ("train.epochs",)
 
 
 def claim_run(
-  workdir: str | os.PathLike, options: Options, dataset: Dataset
+  workdir: str | os.PathLike,
+  options: Options,
+  dataset: Dataset,
+  own: Mapping[str, Any] | None = None,
 ) -> None:
   """Claims the workdir, and says what has changed since the last start.
 
@@ -36,15 +43,40 @@ def claim_run(
     workdir: folder of the run.
     options: the parsed config.
     dataset: the images of the config.
+    own: arguments of a search that the config does not have, see `own_names`;
+      None for other jobs.
 
   Raises:
-    ValueError: the run cannot continue with this config, or with these images.
+    ValueError: the run cannot continue with this config, with these images, or
+      by this method.
   """
-  hosts.say(hosts.on_first(lambda: _claim(workdir, options, dataset)))
+  hosts.say(hosts.on_first(lambda: _claim(workdir, options, dataset, own)))
   hosts.check_shared(workdir)
 
 
-def _claim(workdir, options: Options, dataset: Dataset) -> list[str]:
+def own_names(
+  draw: gates.Draw, terms: Sequence[objective.Term], tx: Any, arch_tx: Any
+) -> dict[str, Any]:
+  """Names of the functions and optimizers that a search is given in Python.
+
+  Optimizers have no names: it is told apart whether there is one.
+
+  Args:
+    draw, terms, tx, arch_tx: as for `search_stage.search_stage`.
+
+  Returns:
+    Names by argument, of those that are not the defaults.
+  """
+  given: dict[str, Any] = {}
+  if draw is not gates.draw:
+    given["draw"] = function_name(draw)
+  if terms:
+    given["terms"] = [function_name(term) for term in terms]
+  optimizers = {"tx": tx, "arch_tx": arch_tx}
+  return given | {k: "given" for k, v in optimizers.items() if v is not None}
+
+
+def _claim(workdir, options: Options, dataset: Dataset, own) -> list[str]:
   """Claims the workdir on the first host; gives the lines to print."""
   evaluates = options.job == "evaluate"
   step = reached(workdir).get("train")
@@ -59,6 +91,8 @@ def _claim(workdir, options: Options, dataset: Dataset) -> list[str]:
   if step is not None and not evaluates:
     assert dataset.train is not None  # Only an evaluation goes without.
     _check_reached(options.train, len(dataset.train), step, workdir)
+  if own is not None:
+    keep_method(workdir, own)
   # Last, since a start that is refused must leave the files as they are. An
   # evaluation changes nothing of the run that it looks at.
   if not evaluates:

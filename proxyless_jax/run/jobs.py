@@ -28,7 +28,7 @@ from proxyless_jax.run.architecture import (
   keep_network,
 )
 from proxyless_jax.run.black_box import Calls
-from proxyless_jax.run.claiming import claim_run
+from proxyless_jax.run.claiming import claim_run, own_names
 from proxyless_jax.run.config import fields
 from proxyless_jax.run.config.options import Options, parse
 from proxyless_jax.run.config.sections import RunOptions, TrainOptions
@@ -93,7 +93,7 @@ def search(
   calls = Calls(space, options.search.costs, workdir)
   own: dict[str, Any] = dict(draw=draw, terms=terms, tx=tx, arch_tx=arch_tx)
   stage = search_stage(options, dataset, space, costs, calls, **own)
-  claim_run(workdir, options, dataset)
+  claim_run(workdir, options, dataset, own_names(**own))
   hosts.on_first(lambda: keep_tables(workdir, costs))
   state, search_seconds = run_stage(stage, workdir, options.run)
   state = place(state, make_mesh())

@@ -186,3 +186,21 @@ def test_a_family_without_a_module_is_an_error():
   options = dict(dtype=jnp.float32, bn_momentum=0.9, dropout=0.0, frozen=())
   with pytest.raises(TypeError, match="register one by"):
     module_of(SPACE, **options)
+
+
+def test_a_supernet_without_banks_of_its_lines_is_an_error():
+  @dataclasses.dataclass(frozen=True)
+  class Unbanked(TwoBranches):
+    family = "unbanked"
+
+  # As if none were registered: all edges as one line.
+  pj.nn.banks.register(Unbanked, pj.nn.banks.dispatch(pj.Network))
+  parts = (getattr(SPACE, field.name) for field in dataclasses.fields(SPACE))
+  module = pj.build(Unbanked(*parts))
+  variables = pj.init(module, jax.random.key(0))
+  gates = gates_lib.path(np.zeros(4, np.int32), VALID)
+  message = r"runs the edges \['left1', 'left2'\] together: .*banks\.register"
+  with pytest.raises(ValueError, match=message):
+    jax.eval_shape(
+      lambda v: module.apply(v, BATCH["image"], False, gates), variables
+    )

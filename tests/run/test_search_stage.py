@@ -56,6 +56,13 @@ def test_a_search_by_ones_own_method_goes_on(
     stopped_at(patch, 8)
     with pytest.raises(Stop):
       jobs.search(config, parts, **own_method())
+  message = (
+    r"draw: 'own_method.<locals>.draw' in the workdir, not given now; "
+    r"terms: \['own_method.<locals>.term'\] in the workdir, not given now"
+  )
+  tx, arch_tx = (own_method()[name] for name in ("tx", "arch_tx"))
+  with pytest.raises(ValueError, match=message):
+    jobs.search(config, parts, tx=tx, arch_tx=arch_tx)
   jobs.search(config, parts, **own_method())
   assert outcome(parts) == outcome(whole)
 

@@ -201,7 +201,11 @@ class NetworkModule(nn.Module):
 
     Returns:
       The wiring's output: see `mixed_edges`.
+
+    Raises:
+      ValueError: the edges are not those of one of the network's banks.
     """
+    _check_bank(self.network, edges)
     first = edges[0]
     position = bank.nameless(first)
     groups = kernel_groups(first.ops, position, self.options, train)
@@ -291,6 +295,20 @@ def _check_gates(network: Network, gates) -> None:
     raise ValueError(
       f"gates are of type {type(gates).__name__}: expected a draw, such as "
       "pj.nas.gates.draw gives"
+    )
+
+
+def _check_bank(network: Network, edges: list[Edge]) -> None:
+  """Raises a ValueError for edges that are not one of the network's banks."""
+  known = {own.name: own.edges for own in bank.banks(network)}
+  if known.get(edges[0].name) != tuple(edges):
+    names = [edge.name for edge in edges]
+    kept = [[edge.name for edge in own] for own in known.values()]
+    raise ValueError(
+      f"the module of a {type(network).__name__} runs the edges {names} "
+      f"together: expected those of one of its banks, which hold {kept}: "
+      "register how they are stored by proxyless_jax.nn.banks.register, such "
+      "as line_banks of each line"
     )
 
 

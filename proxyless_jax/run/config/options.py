@@ -213,11 +213,15 @@ def _plain(value: Any) -> Any:
     return {name: _plain(item) for name, item in value.items()}
   if isinstance(value, list | tuple):
     return [_plain(item) for item in value]
-  return _name(value) if callable(value) else value
+  return function_name(value) if callable(value) else value
 
 
-def _name(function: Callable) -> str:
-  """Name of a function: of the one it wraps; of an object's type."""
+def function_name(function: Callable) -> str:
+  """Name of a function: of the one it wraps; of an object's type.
+
+  Args:
+    function: anything that can be called.
+  """
   while isinstance(function, functools.partial):
     function = function.func
   return getattr(function, "__qualname__", type(function).__qualname__)
