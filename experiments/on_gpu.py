@@ -126,7 +126,7 @@ def run_unit(
   except Exception as error:
     journal.add("failed", {"error": text_of(error)})
     raise
-  journal.say("done")
+  journal.log("done")
   return journal.left > 0
 
 

@@ -244,7 +244,7 @@ def run(journal: Journal, small: bool, *only: str) -> None:
     programs = compile_all(lowered, journal)
     for case in todo:
       if journal.left <= 0:
-        journal.say("the budget ended")
+        journal.log("the budget ended")
         return
       measure(case, programs, journal)
 
@@ -259,7 +259,7 @@ def run_torch(journal: Journal, small: bool) -> None:
     if case.key in journal:
       continue
     if journal.left <= 0:
-      journal.say("the budget ended")
+      journal.log("the budget ended")
       return
     row = {}
     for what, form in torch_forms(case, device).items():

@@ -49,9 +49,9 @@ class Journal:
     temporary = self._path.with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, self._path)
-    self.say(f"{key}: {_brief(row)}")
+    self.log(f"{key}: {_brief(row)}")
 
-  def say(self, text: str) -> None:
+  def log(self, text: str) -> None:
     """Prints a line of progress."""
     spent = self._seconds - self.left
     print(f"[{self._path.stem} {spent:5.0f} s] {text}", flush=True)
@@ -97,9 +97,9 @@ def compile_all(
     for job in futures.as_completed(jobs, timeout=max(1.0, journal.left)):
       _, spent = job.result()
       if spent > 5.0:
-        journal.say(f"compiled {jobs[job]} in {spent:.1f} s")
+        journal.log(f"compiled {jobs[job]} in {spent:.1f} s")
   except TimeoutError:
-    journal.say("the budget ended before all was compiled")
+    journal.log("the budget ended before all was compiled")
   pool.shutdown(wait=False, cancel_futures=True)
   return {name: job.result() for job, name in jobs.items() if job.done()}
 

@@ -43,7 +43,7 @@ def run(journal: Journal, small: bool, folder: pathlib.Path) -> None:
     plan = SMALL if small else PLAN
     runtime = ahead(xla(batch, dtype), networks_of(space, plan), journal)
     if journal.left <= 0:
-      journal.say("the budget ended")
+      journal.log("the budget ended")
       return
     table, check = measure.build_table(
       space,
@@ -95,7 +95,7 @@ def ahead(
   waiting = [job for own in jobs.values() for job in own]
   done, late = futures.wait(waiting, timeout=max(1.0, journal.left))
   pool.shutdown(wait=False, cancel_futures=True)
-  journal.say(f"{len(done)} programs ready, {len(late)} not")
+  journal.log(f"{len(done)} programs ready, {len(late)} not")
 
   def prepare(network: Network):
     own = jobs[network]

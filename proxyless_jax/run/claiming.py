@@ -50,7 +50,9 @@ def claim_run(
     ValueError: the run cannot continue with this config, with these images, or
       by this method.
   """
-  hosts.say(hosts.on_first(lambda: _claim(workdir, options, dataset, own)))
+  hosts.print_lines(
+    hosts.on_first(lambda: _claim(workdir, options, dataset, own))
+  )
   hosts.check_shared(workdir)
 
 
@@ -59,7 +61,7 @@ def own_names(
 ) -> dict[str, Any]:
   """Names of the functions and optimizers that a search is given in Python.
 
-  Optimizers have no names: it is told apart whether there is one.
+  Optimizers have no names: of them, the result says only whether there is one.
 
   Args:
     draw, terms, tx, arch_tx: as for `search_stage.search_stage`.

@@ -132,11 +132,11 @@ def _unpacked(message: str) -> Any:
   raise RuntimeError(content["text"])
 
 
-def say(notes: Iterable[str]) -> None:
+def print_lines(lines: Iterable[str]) -> None:
   """Prints lines for the user on standard error, on the first host only."""
   if first():
-    for note in notes:
-      print(note, file=sys.stderr, flush=True)
+    for line in lines:
+      print(line, file=sys.stderr, flush=True)
 
 
 def check_same(what: str, value: Any) -> None:
