@@ -294,10 +294,10 @@ def torch_forms(case: Case, device: str) -> dict:
     for x, kernel in copies:
       torch.conv2d(x, kernel, None, *sizes, 1, c)
 
-  def backward(valid):
+  def backward(mask):
     for (x, kernel), g in zip(copies, gradients):
       torch.ops.aten.convolution_backward(
-        g, x, kernel, None, *sizes, [1, 1], False, [0, 0], c, valid
+        g, x, kernel, None, *sizes, [1, 1], False, [0, 0], c, mask
       )
 
   gradient_of = functools.partial
