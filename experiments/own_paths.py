@@ -45,7 +45,7 @@ DESCENT = optax.with_extra_args_support(optax.sgd(1.0))
 
 
 def prepare(options, dataset, epochs):
-  """The space's module, its candidates, and a state with trained weights on a mesh."""
+  """The module, the candidates, and a state with trained weights on a mesh."""
   space, mesh = options.make_space(dataset.classes), make_mesh()
   module, valid = build(space), gates_lib.valid_candidates(space)
   search = options.search
