@@ -44,6 +44,11 @@ def __getattr__(name: str) -> Any:
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+  """The names of the package: completion shows `configs`, too."""
+  return sorted({*globals(), "configs"})
+
+
 def search(
   config: Mapping[str, Any],
   workdir: str | os.PathLike,

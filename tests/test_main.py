@@ -150,6 +150,7 @@ def test_configs_of_the_package_go_by_name(
 
 
 def test_configs_of_the_package_in_python():
+  assert "configs" in dir(pj)
   assert pj.configs.mnist.get_config("quick").run.log_every == 10
   names = [
     name

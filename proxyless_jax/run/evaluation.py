@@ -39,8 +39,8 @@ def recalibrate(
 ) -> dict:
   """Replaces inherited batch-norm statistics by those of the network itself.
 
-  Inherited statistics were gathered behind other candidates than the chosen
-  ones. The new ones are means over batches of training images.
+  Inherited statistics are those of inputs from all candidates. The new ones are
+  means over batches of training images that run the chosen candidates alone.
 
   Args:
     network: the architecture.

@@ -123,6 +123,11 @@ def test_the_space_is_the_json_of_a_network(tmp_path, monkeypatch):
   message = r"space = 'no.json': there is no such file"
   with pytest.raises(ValueError, match=message):
     parse(config_of("no.json"))
+  text = (tmp_path / "space.json").read_text()
+  (tmp_path / "own.json").write_text(text.replace("mbconv6_k5", "mine", 1))
+  message = r"unknown operation 'mine.*pj\.load_network\(path, ops="
+  with pytest.raises(ValueError, match=message):
+    parse(config_of("~/own.json"))
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,8 @@ def _loaded(path: str) -> Network:
     problem = str(error).removeprefix(f"{path}: ")
     raise ValueError(
       f"space = {path!r}: {problem}: expected a family with arguments, a "
-      "network, or the path of a network's JSON"
+      "network, or the path of a network's JSON (with operations of your own: "
+      "a network, pj.load_network(path, ops=[...]))"
     ) from error
 
 
