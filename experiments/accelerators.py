@@ -24,11 +24,12 @@ class Level:
   """One level of a network.
 
   Attributes:
-    name: of the links.
+    name: name of the links.
     most: accelerators, or groups of the level below, that it joins.
     bandwidth: bytes a second out of one accelerator.
-    hop: seconds.
-    hops: of one number from the farthest of g to the root of a sum.
+    hop: seconds of one hop.
+    hops: number of hops from the farthest of g accelerators to the root of a
+      sum.
   """
 
   name: str
@@ -43,11 +44,11 @@ class Accelerator:
   """One kind of accelerator.
 
   Attributes:
-    name: of the product.
+    name: name of the product.
     peak: FLOP/s of bfloat16, dense.
     memory: bytes a second.
     start: seconds before an all-reduce moves its first byte.
-    levels: of the network, from the inside to the outside.
+    levels: levels of the network, from the inside to the outside.
   """
 
   name: str

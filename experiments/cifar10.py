@@ -68,7 +68,7 @@ def batch_of(images: Images, rows: jax.Array, key=None) -> dict:
   """A batch for a step of the search.
 
   Args:
-    images: of a part.
+    images: images of a part.
     rows: i32[b], which ones.
     key: PRNG key of crops and flips; None for the images as they are.
   """
@@ -102,7 +102,7 @@ def epoch_rows(key: jax.Array, count: int, batch: int, step) -> jax.Array:
   Args:
     key: PRNG key, the same for all steps.
     count: images of the part.
-    batch: of a step, at most `count`.
+    batch: images per step, at most `count`.
     step: i32[], from 0.
   """
   steps = count // batch

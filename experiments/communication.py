@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import platform
 import time
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from jax.sharding import PartitionSpec as P
 
 from experiments import hlo
 from experiments.kinds import KINDS, summary
+from experiments.output import write_json
 from experiments.workloads import optimizer, search_start
 from proxyless_jax.configs import imagenet_gpu
 from proxyless_jax.hardware import cost_table
@@ -68,14 +68,14 @@ def imagenet_space(image_size: int) -> Network:
   return parse(config).make_space(classes=1000)
 
 
-def program(step, held, network: Network, mesh: Mesh) -> str:
+def program(step, state, network: Network, mesh: Mesh) -> str:
   """The text of a step, compiled for a state that all devices hold.
 
   Args:
-    step: (held, batch) -> anything.
-    held: the state.
-    network: that the batch is for.
-    mesh: of the devices.
+    step: function of (state, batch).
+    state: state of the step, replicated on all devices.
+    network: network whose images are in the batch.
+    mesh: mesh of the devices.
   """
 
   def shape_of(leaf, spec):
@@ -87,21 +87,21 @@ def program(step, held, network: Network, mesh: Mesh) -> str:
     "label": jnp.zeros(BATCH, jnp.int32),
     "mask": jnp.ones(BATCH),
   }
-  held = jax.tree.map(lambda leaf: shape_of(leaf, P()), held)
+  state = jax.tree.map(lambda leaf: shape_of(leaf, P()), state)
   batch = jax.tree.map(lambda leaf: shape_of(leaf, P(DATA)), batch)
-  return jit_step(step, mesh).lower(held, batch).compile().as_text()
+  return jit_step(step, mesh).lower(state, batch).compile().as_text()
 
 
 def search_programs(space: Network, mesh: Mesh, names=None) -> dict[str, str]:
   """The texts of a search's steps, by their names.
 
   Args:
-    space: that is searched.
-    mesh: of the devices.
-    names: of the steps; None for all.
+    space: space that is searched.
+    mesh: mesh of the devices.
+    names: names of the steps; None for all.
   """
   module = build(space)
-  held, valid, tx, arch_tx = search_start(module)
+  state, valid, tx, arch_tx = search_start(module)
   table = cost_table("macs", space)
   target = objective.AtMost(table.min_cost * 2, 0.01)
   shared = dict(SHARED, module=module, valid=valid, mesh=mesh)
@@ -120,7 +120,7 @@ def search_programs(space: Network, mesh: Mesh, names=None) -> dict[str, str]:
     ),
   }
   return {
-    name: program(bound[name], held, space, mesh) for name in names or bound
+    name: program(bound[name], state, space, mesh) for name in names or bound
   }
 
 
@@ -128,7 +128,7 @@ def plain_program(network: Network, mesh: Mesh) -> str:
   """The text of an architecture's training step."""
   module, tx = build(network), optimizer()
   variables = init(module, jax.random.key(1))
-  held = train_state(jax.random.key(0), variables, tx)
+  state = train_state(jax.random.key(0), variables, tx)
   step = functools.partial(
     train_step,
     module=module,
@@ -138,7 +138,7 @@ def plain_program(network: Network, mesh: Mesh) -> str:
     mesh=mesh,
     **SHARED,
   )
-  return program(step, held, network, mesh)
+  return program(step, state, network, mesh)
 
 
 def uniform_paths(space: Network) -> dict[str, list[int]]:
@@ -184,10 +184,10 @@ def compare(space: Network, path: list[int], mesh: Mesh, text: str) -> dict:
   """A weight step and a training step of the plain network of its path.
 
   Args:
-    space: that is searched.
+    space: space that is searched.
     path: indices of the candidates.
-    mesh: of the devices.
-    text: of the weight step.
+    mesh: mesh of the devices.
+    text: program of the weight step.
   """
   own = summary(hlo.exchanged(text, branches_of(space, path)))
   plain = summary(hlo.exchanged(plain_program(space.choose(path), mesh), {}))
@@ -242,9 +242,7 @@ def main():
   print_tables(result)
   print(f"\n{time.perf_counter() - start:.0f} s")
   if args.out:
-    with open(args.out, "w", encoding="utf-8") as file:
-      json.dump(result, file, indent=1)
-      file.write("\n")
+    write_json(args.out, result)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class Costs(NamedTuple):
   """Of one image, all that moves being float32.
 
   Attributes:
-    flops: of the program.
+    flops: operations of the program.
     traffic: bytes read and written, as compiled for CPU.
     least: bytes that heavy operations alone read and write.
   """

@@ -31,6 +31,7 @@ import time
 import jax
 
 from experiments import other_faults, short_search
+from experiments.output import write_json
 from experiments.short_search import Place
 from proxyless_jax.run.hosts.preemption import STOPPED
 
@@ -46,11 +47,11 @@ class Kill:
   """A kill, where it hit, and what was on disk after it.
 
   Attributes:
-    signal: its name.
+    signal: name of the signal.
     aim: one of `AIMS`.
     where: what the process was doing.
     ended: how the process ended.
-    seconds: that it took to end.
+    seconds: time that the process took to end.
     whole: checkpoints on disk that are those of the unbroken run.
     wrong: the others.
     half_written: whether one was left half written.
@@ -72,8 +73,8 @@ class Reference:
 
   Attributes:
     outcome: `short_search.outcome` of it.
-    states: of each checkpoint by stage and step, what its manifest tells.
-    seconds: from start to end, with what is compiled in the cache.
+    states: manifest of each checkpoint, by stage and step.
+    seconds: time from start to end, with all programs in the cache.
   """
 
   outcome: dict
@@ -290,9 +291,7 @@ def main() -> None:
     "other_faults": others,
   }
   if arguments.out:
-    with open(arguments.out, "w", encoding="utf-8") as file:
-      json.dump(summary, file, indent=1)
-      file.write("\n")
+    write_json(arguments.out, summary)
 
 
 if __name__ == "__main__":

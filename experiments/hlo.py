@@ -38,9 +38,9 @@ class Collective(NamedTuple):
   """An exchange between devices.
 
   Attributes:
-    kind: of `KINDS`.
-    shapes: of the arrays, as XLA writes them, such as 'f32[2,16]'; of the
-      whole arrays where devices put in or get parts of them.
+    kind: one of `KINDS`.
+    shapes: shapes of the arrays, as XLA writes them, such as 'f32[2,16]'; of
+      the whole arrays where devices put in or get parts of them.
     source: the names of the traced functions and primitives that it is from.
   """
 
@@ -60,10 +60,10 @@ class Instruction:
 
   Attributes:
     name: within its computation.
-    shapes: of its result; several of a tuple.
+    shapes: shapes of the result; several for a tuple.
     opcode: 'all-reduce', 'fusion', ...
     operands: the shapes of what it is applied to.
-    rest: of the line, after the opcode's bracket.
+    rest: rest of the line, after the opcode's bracket.
   """
 
   name: str
@@ -99,7 +99,7 @@ def executed(
   """What one execution does, of a program without choices or loops.
 
   Args:
-    text: of a program, compiled or only lowered.
+    text: text of a program, compiled or only lowered.
     see: gives what is to be counted of an instruction, None for nothing.
   """
   return _Reader(text, see, {}).read()

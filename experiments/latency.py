@@ -8,7 +8,7 @@ measured twice, check it, and so do the published networks, as architectures of
 this space. Beginning with no compiled programs, so that the
 minutes are those of a first time. Prints errors, rank correlation, and the
 noise of measuring again; writes them with both costs of each network, and the
-picture beside `--out`. `--journal FILE` goes on after a stop.
+picture beside `--out`. `--journal FILE` continues after a stop.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import tempfile
 
 import jax
 
+from experiments.output import write_json
 from proxyless_jax.hardware.design import published_in
 from proxyless_jax.hardware.measure import Plan, build_table
 from proxyless_jax.hardware.runtime import xla
@@ -58,8 +59,8 @@ def result_of(table, check):
     "minutes": round(details.pop("seconds") / 60, 2),
     **details,
     "fixed_ms": table.fixed,
-    "cheapest_ms": table.min_cost,
-    "dearest_ms": table.max_cost,
+    "min_ms": table.min_cost,
+    "max_ms": table.max_cost,
     "published_predicted_measured_ms": {
       name: [round(cost, 4) for cost in costs]
       for name, costs in published.items()
@@ -84,9 +85,7 @@ def main():
   result = result_of(table, check)
   print(json.dumps(result, indent=1))
   if args.out:
-    with open(args.out, "w", encoding="utf-8") as file:
-      json.dump(result, file, indent=1)
-      file.write("\n")
+    write_json(args.out, result)
     draw_check(check, runtime, os.path.splitext(args.out)[0])
 
 

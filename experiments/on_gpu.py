@@ -14,7 +14,7 @@ Needs JAX, Flax, Optax and SciPy; PyTorch for its side. Parts, in their order:
 
 Each part runs in units, each a process of its own, which is ended when its
 share of the time is over. A unit writes `DIR/UNIT.json` after each measurement,
-so that a kill keeps what is done; the same command goes on with what is
+so that a kill keeps what is done; the same command continues with what is
 missing. `DIR/on_gpu.json` has all units' rows, `DIR/latency_*.json` the tables.
 `--small` runs all of it on a CPU at tiny sizes.
 """
@@ -59,12 +59,12 @@ class Unit:
   """A process.
 
   Attributes:
-    name: of its journal.
-    part: that it belongs to.
-    seconds: that it may take.
+    name: name of the journal.
+    part: part that the unit belongs to.
+    seconds: time limit.
     module, function: what it calls, with a journal and whether it is small.
     arguments: after these.
-    environment: of the process, besides its parent's.
+    environment: variables of the process, besides its parent's.
     instead_of: the unit that it stands in for: runs where that is not done.
   """
 
@@ -126,7 +126,7 @@ def run_unit(
   except Exception as error:
     journal.add("failed", {"error": text_of(error)})
     raise
-  journal.say("done")
+  journal.log("done")
   return journal.left > 0
 
 

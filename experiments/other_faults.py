@@ -1,7 +1,7 @@
 """Faults but kills: damaged files, disks that are full or locked, lost data.
 
 Each begins with a search that was stopped in the middle. The command then has
-to go on by itself, or to end with one line that says what to do; and mended,
+to continue by itself, or to end with one line that says what to do; and mended,
 the search has to end as the unbroken one, bit for bit.
 """
 

@@ -23,6 +23,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
+from experiments.output import write_json  # noqa: E402
 from proxyless_jax.configs import mnist  # noqa: E402
 from proxyless_jax.data import load, train_batches  # noqa: E402
 from proxyless_jax.nas import gates as gates_lib  # noqa: E402
@@ -44,7 +45,7 @@ DESCENT = optax.with_extra_args_support(optax.sgd(1.0))
 
 
 def prepare(options, dataset, epochs):
-  """The space's module, valid, and a state with trained weights on a mesh."""
+  """The module, the candidates, and a state with trained weights on a mesh."""
   space, mesh = options.make_space(dataset.classes), make_mesh()
   module, valid = build(space), gates_lib.valid_candidates(space)
   search = options.search
@@ -119,14 +120,19 @@ def compare(one, many):
   }
 
 
-def main():
-  """Measures and prints."""
+def parse_arguments() -> argparse.Namespace:
+  """The arguments of the command line."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--draws", type=int, default=150)
   parser.add_argument("--batch", type=int, default=256)
   parser.add_argument("--epochs", type=float, default=3.0)
   parser.add_argument("--out")
-  args = parser.parse_args()
+  return parser.parse_args()
+
+
+def main():
+  """Measures and prints."""
+  args = parse_arguments()
   options = parse(mnist.get_config())
   dataset = load(options.data)
   module, valid, mesh, current = prepare(options, dataset, args.epochs)
@@ -162,9 +168,7 @@ def main():
     result[mode] = compare(*seen)
   print(json.dumps(result, indent=1))
   if args.out:
-    with open(args.out, "w", encoding="utf-8") as file:
-      json.dump(result, file, indent=1)
-      file.write("\n")
+    write_json(args.out, result)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Weight steps, and every fifth time an architecture step, of
 `configs/imagenet_gpu.py` at 224 pixels: computing by `experiments.costs`, what
 devices exchange by the results of `experiments.communication`, both on the
 accelerators of `experiments.accelerators`. Nothing overlaps: a sum begins when
-what it adds up is there, and computing goes on when it has ended.
+what it adds up is there, and computing continues when it has ended.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import jax
 
 from experiments import costs
 from experiments.accelerators import ACCELERATORS, Accelerator
+from experiments.output import write_json
 from proxyless_jax.configs import imagenet_gpu
 from proxyless_jax.run.config.options import parse
 
@@ -34,10 +35,10 @@ class Step(NamedTuple):
   """One step of a search.
 
   Attributes:
-    flops, traffic: of an image, in bfloat16.
+    flops, traffic: operations, and bytes moved, for an image in bfloat16.
     exchanged: bytes that devices add up.
-    collectives: one after the other.
-    of_norms: those among them that batch norm waits for.
+    collectives: number of collectives, one after the other.
+    of_norms: number of them that batch norm waits for.
   """
 
   flops: float
@@ -51,8 +52,8 @@ class Times(NamedTuple):
   """Seconds of an average step.
 
   Attributes:
-    compute: on every accelerator.
-    transfer: of what is exchanged, beside the latencies.
+    compute: time of computation on every accelerator.
+    transfer: time of what is exchanged, beside the latencies.
     norms, others: latencies of sums, for batch norm and of gradients.
   """
 
@@ -85,7 +86,7 @@ def times(accelerator: Accelerator, count: int, batch: float, parts) -> Times:
   """Seconds of an average step.
 
   Args:
-    accelerator: of which kind.
+    accelerator: kind of accelerator.
     count: how many of them.
     batch: images on each.
     parts: pairs of a `Step` and how often it is run.
@@ -106,7 +107,7 @@ def rows_of(parts, global_batch: int, strong: bool) -> list[dict]:
 
   Args:
     parts: as for `times`.
-    global_batch: of the recipe; on every accelerator unless `strong`.
+    global_batch: batch of the recipe; on every accelerator unless `strong`.
     strong: the batch is shared by all accelerators.
   """
   rows = []
@@ -173,7 +174,7 @@ def tables_of(measured: dict, exchanges: dict, search) -> dict[str, list]:
 
   Args:
     measured: costs by step.
-    exchanges: as of `read_exchanges`.
+    exchanges: result of `read_exchanges`.
     search: the section of the config.
   """
   often = {"weight": 1.0, "arch full": 1.0 / search.arch.every}
@@ -219,9 +220,7 @@ def main():
       "exchanges": exchanges,
       "tables": tables,
     }
-    with open(args.out, "w", encoding="utf-8") as file:
-      json.dump(result, file, indent=1)
-      file.write("\n")
+    write_json(args.out, result)
 
 
 if __name__ == "__main__":

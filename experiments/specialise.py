@@ -11,13 +11,12 @@ are equally accurate where they are within two standard errors, and cost the
 same where they are within the noise of measuring networks again. Prints too
 how alike targets rank architectures, MACs and a Pixel 1 phone among them.
 
-Called again with the same `--workdir`, it goes on where it was stopped.
+Called again with the same `--workdir`, it continues where it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import platform
@@ -26,6 +25,7 @@ import jax
 from scipy import stats
 
 import proxyless_jax as pj
+from experiments.output import write_json
 from proxyless_jax.configs import imagenet_mobile, mnist
 from proxyless_jax.hardware.design import draw_networks
 from proxyless_jax.hardware.journal import Journal
@@ -99,8 +99,8 @@ def verdict(target: str, costs, top1, noise: float) -> str:
 
   Args:
     target: and the name of its network.
-    costs: on the target, by network.
-    top1: by network.
+    costs: costs on the target, by network.
+    top1: top-1 accuracy by network.
     noise: relative, below which costs are the same.
   """
   equal = [n for n in costs if top1[n] >= top1[target] - error_of(top1, target)]
@@ -244,9 +244,7 @@ def main() -> None:
   result = experiment(arguments.seed, arguments.workdir)
   show(result)
   if arguments.out:
-    with open(arguments.out, "w", encoding="utf-8") as file:
-      json.dump(result, file, indent=1)
-      file.write("\n")
+    write_json(arguments.out, result)
 
 
 if __name__ == "__main__":

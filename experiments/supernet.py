@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.output import write_json
 from experiments.workloads import (
   SPACES,
   features,
@@ -134,9 +135,7 @@ def main():
   }
   print(json.dumps(result, indent=1))
   if args.out:
-    with open(args.out, "w", encoding="utf-8") as file:
-      json.dump(result, file, indent=1)
-      file.write("\n")
+    write_json(args.out, result)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ multiplier alone did it.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 
 import jax
 
+from experiments.output import write_json
 from proxyless_jax.configs import mnist
 from proxyless_jax.run import jobs
 
@@ -80,9 +80,7 @@ def main() -> None:
       "met": summary,
       "searches": results,
     }
-    with open(arguments.out, "w", encoding="utf-8") as file:
-      json.dump(plain, file, indent=1)
-      file.write("\n")
+    write_json(arguments.out, plain)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ class MixedEdge(nn.Module):
   """All candidates of an edge, of which the drawn one runs.
 
   Attributes:
-    index: of the drawn candidate.
+    index: index of the drawn candidate.
     involved: candidates whose gates get a gradient; none in a weight step.
     gate: f[k], one-hot at `index`, where gates want gradients.
   """
@@ -195,7 +195,7 @@ class Twin:
 
     Args:
       network: a space or an architecture.
-      device: of PyTorch.
+      device: device of PyTorch.
       channels_last: the layout of maps.
       amp: whether to compute in bfloat16, by autocast.
     """
@@ -260,9 +260,9 @@ class Twin:
     """Fills the gradients of `arch`, straight through the drawn gates.
 
     Args:
-      images, labels: of `inputs`.
+      images, labels: results of `inputs`.
       index: the drawn candidate of each edge.
-      involved: of each edge, the candidates that take part: all or a pair.
+      involved: candidates of each edge that take part: all or a pair.
     """
     self.draw(index, involved)
     self.loss(images, labels).backward()

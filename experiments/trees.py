@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import workloads
+from experiments.output import write_json
 from experiments.supernet import ratios_of
 from proxyless_jax.configs import mnist
 from proxyless_jax.nn import build, init
@@ -170,9 +171,7 @@ def main():
     result[name] = measure(space, args.rounds)
     print(json.dumps({name: result[name]}, indent=1), flush=True)
   if args.out:
-    with open(args.out, "w", encoding="utf-8") as file:
-      json.dump(result, file, indent=1)
-      file.write("\n")
+    write_json(args.out, result)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def make_batch(space: Network, key: jax.Array, batch: int = BATCH) -> dict:
 
 
 def search_start(module):
-  """A search's first state, its candidate valid, and its two optimizers."""
+  """A search's first state, its candidates, and its two optimizers."""
   valid, tx = gates_lib.valid_candidates(module.network), optimizer()
   arch_tx = arch_optimizer(1e-3, b1=0.0, b2=0.999, weight_decay=0.0)
   search = search_state(

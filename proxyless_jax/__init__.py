@@ -1,8 +1,8 @@
 """ProxylessNAS in JAX: search a network on the target task and hardware.
 
 The rooms are subpackages: `space`, `parallel`, `nn`, `training`, `nas`,
-`hardware`, `data`, `report`, `exchange`, `run`; docs/architecture.md tells what
-each is for.
+`hardware`, `data`, `report`, `exchange`, `run`; docs/architecture.md describes
+them.
 """
 
 import importlib
@@ -61,9 +61,8 @@ def search(
   """Searches, derives, trains and evaluates: see `run.jobs.search`."""
   from proxyless_jax.run import jobs  # Imports data and report libraries.
 
-  return jobs.search(
-    config, workdir, draw=draw, terms=terms, tx=tx, arch_tx=arch_tx
-  )
+  own: dict[str, Any] = dict(draw=draw, terms=terms, tx=tx, arch_tx=arch_tx)
+  return jobs.search(config, workdir, **own)
 
 
 def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:

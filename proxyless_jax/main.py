@@ -5,9 +5,9 @@
     --config=path/to/my.py        a file of your own with a get_config()
     --config.search.epochs=5      one field changed
 
-Run again on the same workdir, it goes on where it was. On several hosts, each
-runs the command, with --distributed where Slurm, Kubernetes, Cloud TPU, Open
-MPI or torchrun starts them, else with
+Run again on the same workdir, it resumes. On several hosts, each runs the
+command, with --distributed where Slurm, Kubernetes, Cloud TPU, Open MPI or
+torchrun starts them, else with
 
     --coordinator=10.0.0.1:1234 --processes=2 --process=0    and 1, ...
 """
@@ -23,7 +23,7 @@ import proxyless_jax as pj
 from proxyless_jax.run.config.flags import (
   fail,
   parse_flags,
-  place,
+  rendezvous,
   show_in_help,
 )
 from proxyless_jax.run.config.options import parse
@@ -58,7 +58,9 @@ USER_ERRORS = (ValueError, ImportError, OSError, FloatingPointError)
 def main(argv: list[str]) -> None:
   """Runs the config's job; user errors end in one line."""
   if not flags.FLAGS["verbosity"].present:
-    logging.set_verbosity(logging.WARNING)  # Orbax tells each file it writes.
+    logging.set_verbosity(
+      logging.WARNING
+    )  # Orbax logs each file that it writes.
   try:
     if len(argv) > 1:
       raise ValueError(
@@ -67,7 +69,7 @@ def main(argv: list[str]) -> None:
       )
     job = parse(_CONFIG.value).job  # What is wrong is said before hosts join.
     workdir = checked(_WORKDIR.value)
-    hosts.start(place())
+    hosts.start(rendezvous())
     with explained(workdir):
       result = JOBS[job](_CONFIG.value, workdir)
   except USER_ERRORS as error:

@@ -1,4 +1,4 @@
-"""What tests of several rooms share: compiled programs and a small space.
+"""What tests of several rooms share: compiled programs.
 
 A run of the tests has one folder of compiled programs, for all workers and all
 processes that tests start: what one has compiled, the others load. To keep the
@@ -12,13 +12,11 @@ import tempfile
 import jax
 import pytest
 
-from proxyless_jax.space import mobile_space
-
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
 # Every program is kept: JAX's default is those that took a second.
 SECONDS = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 # Those of minutes, by themselves.
-LONG_FILES = ("test_parallel.py", "test_recipes.py", "test_hosts.py")
+LONG_FILES = ("test_eight_devices.py", "test_recipes.py", "test_hosts.py")
 
 
 def pytest_configure(config):
@@ -58,26 +56,3 @@ def _without_optimizations():
   jax.config.update("jax_disable_most_optimizations", True)
   yield
   jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="session")
-def small_space():
-  """Makes small chains; `small_space(depths=(1,))` changes an argument."""
-
-  def make(**arguments):
-    small = dict(
-      image_size=6,
-      channels=2,
-      classes=3,
-      stem_width=8,
-      stem_stride=1,
-      first_width=0,
-      widths=(8,),
-      depths=(2,),
-      strides=(1,),
-      candidates=("mbconv1_k3", "mbconv1_k5", "zero"),
-      head_width=8,
-    )
-    return mobile_space(**small | arguments)
-
-  return make

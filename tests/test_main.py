@@ -328,7 +328,7 @@ def test_no_arguments_at_all(start, jobs):
     ("README.md", "expected a Python file with a get_config(); known are ba"),
   ],
 )
-def test_a_config_that_is_not_there(start, jobs, monkeypatch, path, message):
+def test_a_missing_config(start, jobs, monkeypatch, path, message):
   monkeypatch.chdir(ROOT)
   code, out = start(f"--config={path}", "--workdir=w")
   assert code.startswith(f"error: --config={path}: ") and message in code
@@ -406,7 +406,7 @@ def test_control_c(start, monkeypatch):
   monkeypatch.setitem(main.JOBS, "search", failing(KeyboardInterrupt()))
   code, out = start(CONFIG, "--workdir=w")
   assert code == 130
-  assert out.err == "interrupted: the same command goes on from here\n"
+  assert out.err == "interrupted: the same command continues from here\n"
 
 
 def test_sigterm(start, monkeypatch):
@@ -421,7 +421,7 @@ def test_sigterm(start, monkeypatch):
   finally:
     signal.signal(signal.SIGTERM, earlier)
   assert code == 0
-  assert out.err == "stopped by SIGTERM: the same command goes on from here\n"
+  assert out.err == "stopped by SIGTERM: the same command continues from here\n"
 
 
 def test_a_full_disk(start, monkeypatch, tmp_path):

@@ -180,7 +180,7 @@ def test_a_family_of_ones_own_has_json_counts_text_and_pictures(tmp_path):
   draw_architecture(network, tmp_path / "a.svg", tmp_path / "a.png")
 
 
-def test_a_family_of_ones_own_is_told_what_to_register():
+def test_errors_name_what_a_family_must_register():
   network = pair().choose([0, 0])
   for kind, name in (
     (lambda: pj.cost_table("memory", pair()), "hardware.beside.register"),

@@ -179,7 +179,7 @@ def lower(case: Case, interpret: bool, only: tuple[str, ...]) -> dict:
       run = functools.partial(_all_copies, form)
       try:
         lowered[case.key, what, who] = jax.jit(run).lower(like)
-      except Exception as error:  # The others go on.
+      except Exception as error:  # The others continue.
         lowered[case.key, what, who] = _Failed(error)
   return lowered
 
@@ -217,7 +217,7 @@ def measure(case: Case, programs: dict, journal: Journal) -> None:
         run = functools.partial(program, copies)
         spent = seconds_of(run, jax.block_until_ready)
         row[f"{who}_us"] = 1e6 * spent / case.copies
-      except Exception as error:  # The others go on.
+      except Exception as error:  # The others continue.
         row[f"{who}_failed"] = text_of(error)
     journal.add(f"{case.key} {what}", row)
 
@@ -244,7 +244,7 @@ def run(journal: Journal, small: bool, *only: str) -> None:
     programs = compile_all(lowered, journal)
     for case in todo:
       if journal.left <= 0:
-        journal.say("the budget ended")
+        journal.log("the budget ended")
         return
       measure(case, programs, journal)
 
@@ -259,14 +259,14 @@ def run_torch(journal: Journal, small: bool) -> None:
     if case.key in journal:
       continue
     if journal.left <= 0:
-      journal.say("the budget ended")
+      journal.log("the budget ended")
       return
     row = {}
     for what, form in torch_forms(case, device).items():
       try:
         spent = seconds_of(form, lambda _: _synchronise(torch, device))
         row[f"{what}_us"] = 1e6 * spent / case.copies
-      except Exception as error:  # The others go on.
+      except Exception as error:  # The others continue.
         row[f"{what}_failed"] = text_of(error)
     journal.add(case.key, row)
 
@@ -294,10 +294,10 @@ def torch_forms(case: Case, device: str) -> dict:
     for x, kernel in copies:
       torch.conv2d(x, kernel, None, *sizes, 1, c)
 
-  def backward(valid):
+  def backward(mask):
     for (x, kernel), g in zip(copies, gradients):
       torch.ops.aten.convolution_backward(
-        g, x, kernel, None, *sizes, [1, 1], False, [0, 0], c, valid
+        g, x, kernel, None, *sizes, [1, 1], False, [0, 0], c, mask
       )
 
   gradient_of = functools.partial

@@ -24,8 +24,8 @@ class Journal:
     """Opens it, or begins one.
 
     Args:
-      path: of the file.
-      seconds: that the part may take from now on.
+      path: path of the file.
+      seconds: time limit of the part, from now on.
     """
     self._path = pathlib.Path(path)
     self._start, self._seconds = time.perf_counter(), seconds
@@ -49,9 +49,9 @@ class Journal:
     temporary = self._path.with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, self._path)
-    self.say(f"{key}: {_brief(row)}")
+    self.log(f"{key}: {_brief(row)}")
 
-  def say(self, text: str) -> None:
+  def log(self, text: str) -> None:
     """Prints a line of progress."""
     spent = self._seconds - self.left
     print(f"[{self._path.stem} {spent:5.0f} s] {text}", flush=True)
@@ -80,14 +80,14 @@ def compile_all(
   Args:
     lowered: `jax.stages.Lowered` by name, the most wanted first.
     journal: whose budget counts.
-    threads: that compile side by side.
+    threads: number of threads that compile side by side.
   """
 
   def compile_one(one):
     start = time.perf_counter()
     try:
       program = one.compile()
-    except Exception as error:  # A part goes on with what compiles.
+    except Exception as error:  # A part continues with what compiles.
       program = text_of(error)
     return program, time.perf_counter() - start
 
@@ -97,9 +97,9 @@ def compile_all(
     for job in futures.as_completed(jobs, timeout=max(1.0, journal.left)):
       _, spent = job.result()
       if spent > 5.0:
-        journal.say(f"compiled {jobs[job]} in {spent:.1f} s")
+        journal.log(f"compiled {jobs[job]} in {spent:.1f} s")
   except TimeoutError:
-    journal.say("the budget ended before all was compiled")
+    journal.log("the budget ended before all was compiled")
   pool.shutdown(wait=False, cancel_futures=True)
   return {name: job.result() for job, name in jobs.items() if job.done()}
 
@@ -111,7 +111,7 @@ def seconds_of(
 
   Args:
     run: starts the work.
-    wait: for what `run` gave.
+    wait: function that waits for the result of `run`.
     aim: seconds of one round.
   """
   wait(run())

@@ -30,9 +30,9 @@ def run(journal: Journal, small: bool, folder: pathlib.Path) -> None:
   """A table for each batch: a JSON file of it, and a row with its check.
 
   Args:
-    journal: of the part.
+    journal: journal of the part.
     small: whether to measure a small space, without patience.
-    folder: for tables, and for the journals of readings.
+    folder: folder for tables, and for the journals of readings.
   """
   space = small_space() if small else workloads.imagenet()
   dtype = "float32" if small else "bfloat16"
@@ -43,7 +43,7 @@ def run(journal: Journal, small: bool, folder: pathlib.Path) -> None:
     plan = SMALL if small else PLAN
     runtime = ahead(xla(batch, dtype), networks_of(space, plan), journal)
     if journal.left <= 0:
-      journal.say("the budget ended")
+      journal.log("the budget ended")
       return
     table, check = measure.build_table(
       space,
@@ -54,7 +54,7 @@ def run(journal: Journal, small: bool, folder: pathlib.Path) -> None:
     device = jax.devices()[0].device_kind
     table.to_json(folder / f"latency_{dtype}_batch{batch}.json")
     row = {"device": device, "dtype": dtype, **check.summary()}
-    row |= {"cheapest_ms": table.min_cost, "dearest_ms": table.max_cost}
+    row |= {"min_ms": table.min_cost, "max_ms": table.max_cost}
     journal.add(key, row)
 
 
@@ -95,7 +95,7 @@ def ahead(
   waiting = [job for own in jobs.values() for job in own]
   done, late = futures.wait(waiting, timeout=max(1.0, journal.left))
   pool.shutdown(wait=False, cancel_futures=True)
-  journal.say(f"{len(done)} programs ready, {len(late)} not")
+  journal.log(f"{len(done)} programs ready, {len(late)} not")
 
   def prepare(network: Network):
     own = jobs[network]

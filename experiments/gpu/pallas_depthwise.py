@@ -50,13 +50,13 @@ def _output(shape, k, stride, out_shape, wide, x_ref, kernel_ref, out_ref):
     for j in range(k):
       at, seen = _tap(shape, row // rows, row % rows, col, stride, i, j, k)
       seen &= inside & (col < cols)
-      x = triton.load(x_ref.at[at + channel], valid=seen, other=0.0)
+      x = triton.load(x_ref.at[at + channel], mask=seen, other=0.0)
       tap = (i * k + j) * c + channel
-      tap = triton.load(kernel_ref.at[tap], valid=inside, other=0.0)
+      tap = triton.load(kernel_ref.at[tap], mask=inside, other=0.0)
       total += x.astype(jnp.float32) * tap.astype(jnp.float32)
   at = (row * cols + col) * c + channel
-  valid = inside & (col < cols)
-  triton.store(out_ref.at[at], total.astype(out_ref.dtype), valid=valid)
+  mask = inside & (col < cols)
+  triton.store(out_ref.at[at], total.astype(out_ref.dtype), mask=mask)
 
 
 @functools.partial(jax.jit, static_argnames=("k", "stride", "interpret"))
@@ -96,12 +96,12 @@ def _kernel_gradient(
     # The last round has too few tiles: the others count nothing.
     mine = inside & (col < cols) & (tile < tiles)
     at = (row * cols + col) * c + channel
-    g = triton.load(g_ref.at[at], valid=mine, other=0.0).astype(jnp.float32)
+    g = triton.load(g_ref.at[at], mask=mine, other=0.0).astype(jnp.float32)
     new = []
     for tap, total in enumerate(totals):
       i, j = divmod(tap, k)
       at, seen = _tap(shape, row // rows, row % rows, col, stride, i, j, k)
-      x = triton.load(x_ref.at[at + channel], valid=seen & mine, other=0.0)
+      x = triton.load(x_ref.at[at + channel], mask=seen & mine, other=0.0)
       new.append(total + x.astype(jnp.float32) * g)
     return tuple(new)
 
@@ -111,7 +111,7 @@ def _kernel_gradient(
   channel, inside = channel[0], inside[0]
   for tap, total in enumerate(totals):
     at = (program * k**2 + tap) * c + channel
-    triton.store(out_ref.at[at], total.sum(0), valid=inside)
+    triton.store(out_ref.at[at], total.sum(0), mask=inside)
 
 
 def _tile(most: int, cols: int) -> int:

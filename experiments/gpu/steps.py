@@ -46,7 +46,7 @@ def run(journal: Journal, small: bool, name: str) -> None:
     for group in GROUPS:
       runs |= compile_group(journal, key, {n: states[n] for n in group})
       if journal.left <= 0:
-        journal.say("the budget ended")
+        journal.log("the budget ended")
         return
       times = interleaved(runs, 1 if small else ROUNDS)
       seconds = {n: statistics.median(t) / QUEUED for n, t in times.items()}
@@ -75,7 +75,7 @@ def compile_group(journal: Journal, key: str, group: dict) -> dict:
   """
   start = time.perf_counter()
   lowered = {n: step.lower(*args) for n, (step, *args) in group.items()}
-  journal.say(f"{key}: traced in {time.perf_counter() - start:.1f} s")
+  journal.log(f"{key}: traced in {time.perf_counter() - start:.1f} s")
   runs = {}
   # One after the other: the compiler times the kernels that it chooses from,
   # and on an H200 two such programs at once were not done in a minute.
@@ -176,7 +176,7 @@ def run_torch(journal: Journal, small: bool) -> None:
       if key not in journal and journal.left > 0:
         try:
           journal.add(key, torch_row(space, batch, small))
-        except Exception as error:  # The others go on.
+        except Exception as error:  # The others continue.
           journal.add(key, {"failed": text_of(error)})
     if small:
       return

@@ -76,7 +76,7 @@ def run(journal: Journal, small: bool) -> None:
         row[f"of {n}, us"] = times[-1]
       slope = (times[1] - times[0]) / (lengths[1] - lengths[0])
       row |= {"us a step": slope, **_traced(call)}
-    except Exception as error:  # The others go on.
+    except Exception as error:  # The others continue.
       row["failed"] = text_of(error)
     journal.add(form, row)
 

@@ -20,7 +20,7 @@ def draw(
   Args:
     table: all networks.
     searches: entries with `algorithm` and `derived`, see `nas_bench_macro`.
-    path: of the picture.
+    path: path of the picture.
   """
   figure = Figure(figsize=(8, 5), layout="constrained")
   axes = figure.add_subplot()

@@ -40,9 +40,9 @@ def draw_near(
   Args:
     rng: source of the draws.
     probs: f[e, k], of candidates; zero where there is none.
-    table: of a cost that adds up over the edges.
+    table: table of a cost that adds up over the edges.
     low, high: limits, in the table's unit.
-    count: how many paths are wanted.
+    count: number of paths that are wanted.
 
   Returns:
     i64[n, e], n <= count: fewer where the limits leave, or the draws find, no

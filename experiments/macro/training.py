@@ -47,15 +47,16 @@ class Settings:
     batch: images of a weight step, and of an architecture step.
     paths: fair paths of a warm-up step, whose gradients are added.
     warmup_steps, steps: weight steps before and during the search.
-    lr, search_lr: of the weights, at the start of each; cosines to zero.
-    ramp_steps: of a linear ramp at the start of the warm-up.
-    momentum, decay: of SGD.
-    label_smoothing: of the labels.
-    arch_lr: of Adam, for the architecture.
+    lr, search_lr: learning rates of the weights at the start of the warm-up and
+      of the search; cosines take them to zero.
+    ramp_steps: steps of a linear ramp at the start of the warm-up.
+    momentum, decay: momentum and weight decay of SGD.
+    label_smoothing: share of the labels that is spread over all classes.
+    arch_lr: learning rate of Adam, for the architecture.
     every: weight steps from one architecture step to the next.
     samples: paths of an update by REINFORCE.
-    rate: of the multiplier of the target.
-    dtype: of activations.
+    rate: learning rate of the target's multiplier.
+    dtype: type of activations.
   """
 
   batch: int = 256
@@ -166,7 +167,7 @@ class Supernet:
 
     Args:
       variables: {'params', 'batch_stats'} of a warm-up.
-      seed: of what is random.
+      seed: seed of everything random.
     """
     return self._state(jax.random.key(seed), variables, self._tx)
 
@@ -183,10 +184,10 @@ class Supernet:
     """`count` rounds: `every` weight steps, then one of the architecture.
 
     Args:
-      state: of `begin_search`.
+      state: result of `begin_search`.
       target: most millions of MACs.
       count: rounds.
-      algorithm: of `ALGORITHMS`.
+      algorithm: one of `ALGORITHMS`.
 
     Returns:
       The state and metrics.
@@ -204,7 +205,7 @@ class Supernet:
     Args:
       variables: {'params', 'batch_stats'}.
       paths: any.
-      images: how many of the held-out ones, the same for all paths.
+      images: number of held-out images, the same for all paths.
       batch: at once.
     """
     parts = images // batch

@@ -101,7 +101,7 @@ def unreadable(title: object, expected: str, reason: object) -> ValueError:
   reason = _one_line(reason)
   return ValueError(
     f"{title}: expected {expected}, but it cannot be read ({reason}); restore"
-    " it in data.path, and the same command goes on"
+    " it in data.path, and the same command continues"
   )
 
 

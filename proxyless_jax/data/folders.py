@@ -58,7 +58,7 @@ def folder_sources(
   if not root.is_dir():
     raise ValueError(
       f"data.path={str(root)!r}: expected a folder; correct the path, or bring"
-      " the folder back, and the same command goes on"
+      " the folder back, and the same command continues"
     )
   notes: list[str] = []
   try:

@@ -79,7 +79,7 @@ def _stripes(label, classes, height, width, rng):
 
 
 def _colour(label, channels):
-  """f32[channels] in -1..1 of a class."""
+  """The colour of a class: f32[channels] in -1..1."""
   hue = 2 * np.pi * (label * GOLDEN % 1)
   thirds = 2 * np.pi * np.arange(channels) / 3
   return np.cos(hue + thirds).astype(np.float32)

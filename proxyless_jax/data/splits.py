@@ -39,13 +39,13 @@ def stratified_split(
   # Sorted once: to look for a thousand classes in turn would take seconds.
   order = np.argsort(labels, kind="stable")
   is_held = np.zeros(len(labels), bool)
-  quotas = _quotas(counts, fraction, total, rng)
+  quotas = _quotas(counts, total, rng)
   for members, quota in zip(np.split(order, np.cumsum(counts)[:-1]), quotas):
     is_held[rng.permutation(members)[:quota]] = True
   return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
-def _quotas(counts, fraction, total, rng):
+def _quotas(counts, total, rng):
   """Images to hold out of each class, i64[k], which sum to `total`."""
   shares = counts * (total / counts.sum())
   quotas = np.floor(shares).astype(np.int64)

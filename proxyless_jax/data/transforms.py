@@ -20,7 +20,7 @@ class Augment(grain.transforms.RandomMap):
 
   Attributes:
     source: the source of the images.
-    options: what is done to them.
+    options: options of the augmentation.
     batch: rows of the whole batch. Random numbers are drawn for all of them,
       so that an image is augmented alike by whichever host reads it.
     rows: the rows of the batch that the positions are for.

@@ -57,7 +57,7 @@ def find_state_dict(
   """The entries of the state dict in a checkpoint, without prefixes.
 
   Of raw and averaged weights, these are the averaged ones, which training
-  programs evaluate; a line in the log says so.
+  programs evaluate; this is logged.
 
   Args:
     where: name of the checkpoint in messages.

@@ -70,7 +70,7 @@ class Graph:
       x: name of the input.
       kernel: f[k, k, in / groups, out].
       bias: f[out], or None for none.
-      stride, groups, dilation: of the convolution.
+      stride, groups, dilation: arguments of the convolution.
     """
     k = kernel.shape[0]
     weights = [self.weight(np.transpose(kernel, (3, 2, 0, 1)))]
@@ -117,7 +117,7 @@ class Graph:
       x: name of the input.
       kernel: f[k, k, in / groups, out].
       norm: 'scale', 'bias', 'mean' and 'var' of the batch norm, f[out] each.
-      epsilon: of the batch norm.
+      epsilon: constant added to the variance in batch norm.
       activation: 'relu6', 'relu' or 'linear', after the batch norm.
       **options: see `conv`.
 

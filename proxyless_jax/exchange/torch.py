@@ -50,7 +50,7 @@ def from_torch(
     part: name of the weights in a checkpoint, see `read_torch`.
     key: for fine-tuning: PRNG key of a fresh classifier, where that of the
       state dict is missing or for another number of classes, and of a fresh
-      stem, where that is for other input channels; a line in the log says so.
+      stem, where that is for other input channels; this is logged.
       None refuses such a state dict.
 
   Returns:
@@ -92,7 +92,7 @@ def from_torch(
 def _fresh(
   network: Network, fresh: dict[str, str], key: jax.Array, taken: int
 ) -> dict[tuple[str, ...], jax.Array]:
-  """Fresh arrays of some edges by path; says so in the log."""
+  """Fresh arrays of some edges by path, which are logged."""
   own = flax.traverse_util.flatten_dict(init(build(network), key))
   added = {path: own[path] for path in own if path[1] in fresh}
   logging.warning(

@@ -40,12 +40,12 @@ Tensor = str | int
 
 
 def peak_elements(op: Op, edge: Edge, around: Beside = CHAIN) -> int:
-  """The most elements alive at once while an edge runs, for one example.
+  """The peak number of elements alive while an edge runs, for one example.
 
   Args:
     op: operation of the edge.
     edge: edge that runs.
-    around: what else is alive.
+    around: number of other elements that are alive.
 
   Raises:
     ValueError: an operation that is not registered in `alive`.

@@ -55,7 +55,7 @@ def pixel1_table(space: Network) -> CostTable:
 
 
 def _key(op: Op, edge: Edge) -> str:
-  """As `_row_key`; '' for an operation of a kind that was not measured."""
+  """As `_row_key`; '' for an operation of a type that was not measured."""
   op = named(op)  # Times do not depend on epsilon.
   one, other = (
     "x".join(map(str, shape)) for shape in (edge.shape_in, edge.shape_out)

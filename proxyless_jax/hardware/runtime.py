@@ -100,7 +100,14 @@ def metered(
   meter: Meter,
   setting: Mapping[str, object],
 ) -> Runtime:
-  """A runtime from a function that prepares runs, and a meter of runs."""
+  """A runtime from a function that prepares runs, and a meter of runs.
+
+  Args:
+    name: name of the runtime.
+    prepare: function from a network to a run of it.
+    meter: meter of a run's cost.
+    setting: what the costs depend on besides the network, by name.
+  """
 
   def prepare_sample(network: Network) -> Callable[[], float]:
     run = prepare(network)

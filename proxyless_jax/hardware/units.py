@@ -77,7 +77,7 @@ def other_scales(text: str, unit: str) -> list[str]:
 
 
 def split_quantity(text: str, field: str = "quantity") -> tuple[float, str]:
-  """The number and the unit of a text such as '20 ms', whatever the unit.
+  """The number and the unit in a text such as '20 ms', whatever the unit.
 
   Args:
     text: a number and its unit.

@@ -74,7 +74,7 @@ def arch_step(
     mode: `full` or `two`, see `gates`.
     label_smoothing: smoothing of the labels.
     grad_accum: number of parts of the batch, in memory one after the other.
-    draw: how gates are drawn; their gradient in alpha is the step's.
+    draw: function that draws gates; the step follows their gradient in alpha.
     terms: more terms of the objective, added to it.
     mesh: devices that share the batch; None for one device.
     path_per_device: whether each device of the mesh draws gates of its own. In
@@ -96,11 +96,11 @@ def arch_step(
     terms=terms,
     label_smoothing=label_smoothing,
   )
-  on_share = functools.partial(_on_share, gradients, own)
-  step = over_devices(on_share, mesh, PATH if own else DATA)
+  on_shard = functools.partial(_on_shard, gradients, own)
+  step = over_devices(on_shard, mesh, PATH if own else DATA)
   variables = {"params": state.params, "batch_stats": state.batch_stats}
-  held = state.arch, variables, state.multipliers, state.step_key(ARCH_STREAM)
-  grads, involved, metrics = step(held, batch)
+  inputs = state.arch, variables, state.multipliers, state.step_key(ARCH_STREAM)
+  grads, involved, metrics = step(inputs, batch)
   probs = gates_lib.probabilities(state.arch, valid)
   expected = [cost.need_table().expected(probs) for cost in costs]
   derived = functools.partial(objective_lib.derived_costs, costs, valid)
@@ -110,12 +110,17 @@ def arch_step(
   return state, {**metrics, **of_costs}
 
 
-def _on_share(
-  gradients: Callable, own: bool, held: tuple, batch: dict
+def _on_shard(
+  gradients: Callable, own: bool, replicated: tuple, batch: dict
 ) -> tuple[jax.Array, jax.Array, Metrics]:
-  """On one device: the gradients of all, what took part in some, metrics."""
-  *of_search, key = held
+  """A device's part of a step; all devices return the same.
+
+  Returns:
+    Gradients of all devices, the candidates that took part on any, metrics.
+  """
+  *of_search, key = replicated
   if not own:
+    # The gradients are sums over the devices already, by `psum_backward`.
     grads, involved, metrics = gradients(*of_search, key, batch)
     return grads, involved, psum(metrics)
   key = jax.random.fold_in(key, lax.axis_index(PATH))
@@ -156,6 +161,7 @@ def arch_gradients(
     gates = draw(key, arch, valid, mode)
     return (gates.gate, gates.probs), gates
 
+  # Drawn once: all parts of the batch run the same path.
   differentiable, pull_back, gates = jax.vjp(gates_of, arch, has_aux=True)
 
   def of_part(
@@ -197,6 +203,8 @@ def arch_loss(
     key: PRNG key for dropout.
     module, costs, label_smoothing, terms: as for `arch_step`.
   """
+  # Devices have parts of the batch, so gradients of the gates are summed over
+  # them. The costs are the same on all devices: their gradients are not.
   logits, _ = module.apply(
     variables,
     batch["image"],

@@ -34,7 +34,7 @@ class Constraint(NamedTuple):
   high: float
 
   def excess(self, path: np.ndarray) -> float:
-    """By which part of a limit a path misses it; at most 0: it does not."""
+    """Relative excess of a path over a limit; 0 or less where it meets both."""
     parts = self.table.costs[np.arange(len(path)), path]
     if self.table.combine == "max":
       cost = float(np.max(parts, initial=self.table.fixed))
@@ -49,7 +49,7 @@ class Constraint(NamedTuple):
     )
 
   def relaxed(self, by: float) -> Constraint:
-    """With both limits moved outwards by a part of them."""
+    """The constraint with both limits moved outwards by a fraction."""
     low = self.low - by * abs(self.low) if self.low > -math.inf else self.low
     high = (
       self.high + by * abs(self.high) if self.high < math.inf else self.high
@@ -60,12 +60,12 @@ class Constraint(NamedTuple):
 def derive(
   arch: np.ndarray, valid: np.ndarray, constraints: Sequence[Constraint] = ()
 ) -> np.ndarray:
-  """The most probable path that keeps all constraints.
+  """The most probable path that meets all constraints.
 
   Args:
     arch: f[e, k], architecture parameters.
     valid: bool[e, k], which candidates exist.
-    constraints: on costs of the space.
+    constraints: constraints on the cost of the path.
 
   Returns:
     i64[e]. Where no path keeps all constraints, the one that misses them by
@@ -85,19 +85,19 @@ def derive(
 
 
 def _moved(limit: float, by: float) -> float:
-  """A limit moved by a part of it; an infinite one stays."""
+  """A limit moved by a fraction of itself; an infinite one stays."""
   return limit + by * abs(limit) if math.isfinite(limit) else limit
 
 
 def misses(constraints: Sequence[Constraint], path: np.ndarray) -> float:
-  """By which part of a limit a path misses the one that it misses by most."""
+  """The largest relative excess of a path over any limit."""
   return max((c.excess(path) for c in constraints), default=-math.inf)
 
 
 def _check_arch(arch: np.ndarray, valid: np.ndarray) -> None:
   if arch.shape != valid.shape:
     raise ValueError(
-      f"arch has the shape {arch.shape}: expected the mask's {valid.shape}, "
+      f"arch has the shape {arch.shape}: expected {valid.shape}, as of valid, "
       "[edge, candidate]"
     )
   if not np.isfinite(arch[valid]).all():
@@ -109,7 +109,7 @@ def _check_arch(arch: np.ndarray, valid: np.ndarray) -> None:
 
 
 def _within(logits, valid, constraints, widest=WIDEST) -> np.ndarray | None:
-  """The most probable path that keeps all constraints; None without any."""
+  """The most probable path that meets all constraints; None without any."""
   costs, low, high = [], [], []
   for table, lowest, highest in constraints:
     lowest, highest = _moved(lowest, -ROUNDING), _moved(highest, ROUNDING)
@@ -137,7 +137,7 @@ def _within(logits, valid, constraints, widest=WIDEST) -> np.ndarray | None:
 
 
 def _nearest(logits, valid, constraints) -> np.ndarray:
-  """The path that misses the constraints by least, to `NEAREST`."""
+  """The path with the smallest relative excess, to within `NEAREST`."""
   # Nobody asked for it, so it takes the narrow search: exact in small spaces.
   by, path = 1e-3, None
   while path is None:

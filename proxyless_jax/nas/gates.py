@@ -65,7 +65,13 @@ def valid_candidates(network: Network) -> np.ndarray:
 def init_arch(
   key: jax.Array, valid: jax.Array, scale: float = 1e-3
 ) -> jax.Array:
-  """alpha ~ N(0, scale), f32[e, k]; zero where no candidate exists."""
+  """alpha ~ N(0, scale), f32[e, k]; zero where no candidate exists.
+
+  Args:
+    key: PRNG key.
+    valid: bool[e, k], the candidates that exist.
+    scale: standard deviation; the released search has 1e-3.
+  """
   alpha = scale * jax.random.normal(key, valid.shape, jnp.float32)
   return jnp.where(valid, alpha, 0.0)
 
@@ -76,7 +82,12 @@ def masked(arch: jax.Array, valid: jax.Array) -> jax.Array:
 
 
 def probabilities(arch: jax.Array, valid: jax.Array) -> jax.Array:
-  """softmax(alpha) over the existing candidates, f[e, k]."""
+  """softmax(alpha) over the candidates that exist, f[e, k].
+
+  Args:
+    arch: f[e, k], alpha.
+    valid: bool[e, k], the candidates that exist.
+  """
   return jax.nn.softmax(masked(arch, valid), axis=-1)
 
 
@@ -146,6 +157,11 @@ def draw_pair(key: jax.Array, arch: jax.Array, valid: jax.Array) -> jax.Array:
   The two largest of alpha plus Gumbel noise are such a draw. Edges with one
   candidate give that one alone.
 
+  Args:
+    key: PRNG key.
+    arch: f[e, k], alpha.
+    valid: bool[e, k], the candidates that exist.
+
   Returns:
     bool[e, k].
   """
@@ -191,14 +207,25 @@ def fair_path(key: jax.Array, valid: jax.Array, draw: jax.Array) -> jax.Array:
 
 
 def most_probable(arch: jax.Array, valid: jax.Array) -> jax.Array:
-  """The candidate of largest alpha per edge, i32[e]."""
+  """The candidate of largest alpha per edge, i32[e].
+
+  Args:
+    arch: f[e, k], alpha.
+    valid: bool[e, k], the candidates that exist.
+  """
   return jnp.argmax(masked(arch, valid), axis=-1).astype(jnp.int32)
 
 
 def log_probability(
   arch: jax.Array, valid: jax.Array, index: jax.Array
 ) -> jax.Array:
-  """log p of paths i32[..., e], summed over their edges: f[...]."""
+  """log p of paths, summed over their edges: f[...].
+
+  Args:
+    arch: f[e, k], alpha.
+    valid: bool[e, k], the candidates that exist.
+    index: i32[..., e], the candidate of each edge of each path.
+  """
   log_probs = jax.nn.log_softmax(masked(arch, valid), axis=-1)
   log_probs = jnp.broadcast_to(log_probs, (*index.shape, arch.shape[-1]))
   picked = jnp.take_along_axis(log_probs, index[..., None], axis=-1)
@@ -206,7 +233,12 @@ def log_probability(
 
 
 def entropy(arch: jax.Array, valid: jax.Array) -> jax.Array:
-  """Entropy of each edge's gate in nats, f[e]."""
+  """Entropy of each edge's gate in nats, f[e].
+
+  Args:
+    arch: f[e, k], alpha.
+    valid: bool[e, k], the candidates that exist.
+  """
   log_probs = jax.nn.log_softmax(masked(arch, valid), axis=-1)
   # 0 log 0 = 0, without the NaN that 0 * inf would put into the gradient.
   finite = jnp.where(valid, log_probs, 0.0)

@@ -76,8 +76,8 @@ def best_path(
     score: f[e, k]; -inf where there is no candidate.
     costs: f[m, e, k]; any number where there is none.
     low, high: f[m]; infinite where there is no limit.
-    widest: how many partial paths are kept at an edge; none beyond it is lost
-      but for what the module says.
+    widest: largest number of partial paths that are kept at an edge. The result
+      may not be the best one if an edge has more, see the module's docstring.
 
   Returns:
     i64[e].
@@ -148,6 +148,7 @@ def _widening(problem: _Problem, widest: int) -> np.ndarray | None:
   second = np.sort(second[np.isfinite(second)])
   most = problem.loss[finite].max(initial=0.0) * len(problem.loss)
   exact = 1e-13 * (1.0 + np.abs(problem.score[finite]).sum())
+  # To begin with, about eight edges have a choice: often that is enough.
   gap = second[min(8, len(second) - 1)] if len(second) else 0.0
   width = NARROW
   while True:
@@ -173,13 +174,15 @@ def _widening(problem: _Problem, widest: int) -> np.ndarray | None:
 
 
 def _sweep(problem: _Problem, gap: float, width: int):
-  """The best path whose losses come to at most `gap`.
+  """The best path whose losses sum to at most `gap`.
 
   Returns:
     The path, or None, and whether all such paths were seen.
   """
   keep = np.isfinite(problem.loss) & (problem.loss <= gap)
   spread = _spread(problem, keep)
+  # Edges of large differences first: what remains then changes the costs by
+  # little, and limits exclude partial paths early.
   order = np.argsort(-spread, kind="stable")
   least, most = _still_to_come(problem, keep, order)
   states = _States(np.zeros(1), np.zeros(1), np.zeros((len(problem.costs), 1)))
@@ -210,7 +213,7 @@ def _spread(problem: _Problem, keep) -> np.ndarray:
 
 
 def _still_to_come(problem: _Problem, keep, order):
-  """The least and the most that the edges after each place add: f[e, m]."""
+  """The least and the most that the edges after each position add: f[e, m]."""
   sums = []
   for fill, reduce in ((np.inf, np.min), (-np.inf, np.max)):
     part = reduce(np.where(keep, problem.costs, fill), axis=2)[:, order]
@@ -292,6 +295,7 @@ def _not_below_elite(states: _States, picked) -> np.ndarray:
 
 def _thinned(states: _States, width: int) -> np.ndarray:
   """At most `width` states: of those of about the same costs, the best."""
+  # So many cells along each cost that the grid has `width` of them.
   count = int(width ** (1.0 / len(states.cost)))
   bottom = states.cost.min(axis=1)[:, None]
   size = np.maximum(states.cost.max(axis=1)[:, None] - bottom, 1e-300)

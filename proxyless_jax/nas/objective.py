@@ -50,7 +50,7 @@ TOLERANCE = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-  """A form that does nothing; the others change some of it, as may your own.
+  """How a cost enters the objective; this base class adds nothing.
 
   Costs are f[...], multipliers f[].
   """
@@ -60,7 +60,7 @@ class Form:
     return jnp.ones_like(cost)
 
   def penalty(self, cost: jax.Array, multiplier: jax.Array) -> jax.Array:
-    """What is added to the loss, or taken from the reward: f[...]."""
+    """What is added to the loss, or subtracted from the reward: f[...]."""
     del multiplier
     return jnp.zeros_like(cost)
 
@@ -123,7 +123,7 @@ class Multiplicative(Form):
 
 @dataclasses.dataclass(frozen=True)
 class Absolute(Form):
-  """weight * |c / target - 1| is taken away: cheap is as bad as dear."""
+  """weight * |c / target - 1| is subtracted, on both sides of the target."""
 
   target: float
   weight: float
@@ -203,7 +203,7 @@ class Cost(NamedTuple):
     name: name in metrics.
     table: table of the space's costs; None for a black-box cost, a Python
       function of a network, which REINFORCE alone can take.
-    form: how the cost enters the objective.
+    form: form in which the cost enters the objective.
   """
 
   name: str
@@ -211,7 +211,7 @@ class Cost(NamedTuple):
   form: Form
 
   def need_table(self) -> CostTable:
-    """The table, where only a cost with one will do.
+    """The table; an error for a black-box cost.
 
     Raises:
       ValueError: a black-box cost.
@@ -230,7 +230,14 @@ def loss(
   expected: PerCost,
   multipliers: jax.Array,
 ) -> jax.Array:
-  """The loss f[] from cross-entropy f[], expected costs, multipliers f[m]."""
+  """The loss of a step by gradient, f[].
+
+  Args:
+    costs: m costs, each with its form.
+    cross_entropy: f[].
+    expected: f[] for each cost, its expectation under the probabilities.
+    multipliers: f[m], those of the targets; others are ignored.
+  """
   for i, cost in enumerate(costs):
     cross_entropy = cross_entropy * cost.form.factor(expected[i])
   return cross_entropy + _penalties(costs, expected, multipliers)
@@ -242,7 +249,14 @@ def reward(
   values: jax.Array,
   multipliers: jax.Array,
 ) -> jax.Array:
-  """The rewards f[n] of accuracies f[n] and costs f[n, m]."""
+  """The rewards of n drawn paths, f[n].
+
+  Args:
+    costs: m costs, each with its form.
+    accuracy: f[n], fractions.
+    values: f[n, m], the cost of each path.
+    multipliers: f[m], those of the targets; others are ignored.
+  """
   for i, cost in enumerate(costs):
     accuracy = accuracy * cost.form.factor(values[:, i])
   return accuracy - _penalties(costs, values.T, multipliers)
@@ -261,7 +275,13 @@ def next_multipliers(
   multipliers: jax.Array,
   derived: PerCost,
 ) -> jax.Array:
-  """The multipliers f[m] after a step at which argmax costs `derived` f[m]."""
+  """The multipliers after a step, f[m].
+
+  Args:
+    costs: m costs, each with its form.
+    multipliers: f[m], those before the step.
+    derived: f[] for each cost, that of the network of the largest alpha.
+  """
   new = [
     cost.form.next_multiplier(multipliers[i], derived[i])
     for i, cost in enumerate(costs)

@@ -11,8 +11,14 @@ def search_schedule(
 ) -> optax.Schedule:
   """Learning rate of the weights: a cosine for warm-up, one for the search.
 
-  From `warmup_lr` to zero in `warmup_steps` (0: none), weights only; then from
-  `lr` to zero in the `steps` of the search. ValueError for lengths below that.
+  Args:
+    warmup_lr: rate at the start of the warm-up, which trains weights only.
+    warmup_steps: steps in which it falls to zero; 0 for no warm-up.
+    lr: rate at the start of the search.
+    steps: steps in which it falls to zero.
+
+  Raises:
+    ValueError: fewer steps than 1, or than 0 for the warm-up.
 
   Example:
     >>> rate = search_schedule(0.05, 100, 0.025, 300)

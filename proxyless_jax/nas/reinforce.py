@@ -93,8 +93,8 @@ def sample_step(
     grad_accum=grad_accum,
   )
 
-  def on_share(held: tuple, batch: dict) -> Metrics:
-    variables, drawn, key = held
+  def on_shard(replicated: tuple, batch: dict) -> Metrics:
+    variables, drawn, key = replicated
 
     def of_path(_: None, path: jax.Array) -> tuple[None, Metrics]:
       return None, evaluate(path, variables, batch, key)
@@ -102,8 +102,8 @@ def sample_step(
     return psum(lax.scan(of_path, None, drawn)[1])
 
   variables = {"params": state.params, "batch_stats": state.batch_stats}
-  held = variables, drawn, dropout_key
-  metrics = over_devices(on_share, mesh)(held, batch)
+  replicated = variables, drawn, dropout_key
+  metrics = over_devices(on_shard, mesh)(replicated, batch)
   top1 = metrics["top1"]
   accuracy = top1.total / jnp.maximum(top1.count, 1.0)
   derived = gates_lib.most_probable(state.arch, valid)
@@ -147,7 +147,14 @@ def _evaluate(
 def draw_paths(
   key: jax.Array, arch: jax.Array, valid: jax.Array, samples: int
 ) -> jax.Array:
-  """Independent draws from p: i32[n, e]."""
+  """Independent draws from p: i32[n, e].
+
+  Args:
+    key: PRNG key.
+    arch: f[e, k], alpha.
+    valid: bool[e, k], the candidates that exist.
+    samples: n, number of paths.
+  """
   logits = gates_lib.masked(arch, valid)
   shape = (samples, len(arch))
   return jax.random.categorical(key, logits, shape=shape).astype(jnp.int32)

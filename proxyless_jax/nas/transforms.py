@@ -82,12 +82,12 @@ def drawn_only(
     drawn: Any,
     **extra: Any,
   ) -> tuple[optax.Updates, optax.OptState]:
-    mask = _full_mask(drawn, updates, "drawn")
-    updates = jax.tree.map(_or_negative_zero, mask, updates)
+    selected = _per_leaf(drawn, updates, "drawn")
+    updates = jax.tree.map(_or_negative_zero, selected, updates)
     updates, new_state = inner.update(updates, state, params, **extra)
-    updates = jax.tree.map(_or_negative_zero, mask, updates)
-    state_mask = spread_over_state(inner, state, mask)
-    return updates, jax.tree.map(_select_state, state_mask, new_state, state)
+    updates = jax.tree.map(_or_negative_zero, selected, updates)
+    in_state = spread_over_state(inner, state, selected)
+    return updates, jax.tree.map(_select_state, in_state, new_state, state)
 
   return optax.GradientTransformationExtraArgs(inner.init, update)
 
@@ -186,47 +186,47 @@ def keep_pair_probability() -> optax.GradientTransformationExtraArgs:
     del extra
     if params is None:
       raise ValueError("params is None, expected logits: pass them to update.")
-    mask = _full_mask(involved, updates, "involved")
-    return jax.tree.map(_shift_rows, mask, updates, params), state
+    selected = _per_leaf(involved, updates, "involved")
+    return jax.tree.map(_shift_rows, selected, updates, params), state
 
   return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 
 
-def _full_mask(mask: Any, tree: Any, field: str) -> Any:
+def _per_leaf(prefix: Any, tree: Any, field: str) -> Any:
   """One bool per leaf of `tree`, scalar or broadcasting, from a prefix."""
   try:
-    full = jax.tree.broadcast(mask, tree)
+    full = jax.tree.broadcast(prefix, tree)
   except ValueError as error:
     raise ValueError(
-      f"{field} is {jax.tree.structure(mask)}, expected a tree prefix of "
+      f"{field} is {jax.tree.structure(prefix)}, expected a tree prefix of "
       f"{jax.tree.structure(tree)}: give one bool for each leaf or sub-tree."
     ) from error
 
-  def check(path: tuple, m: Any, leaf: jax.Array) -> None:
-    place = field + jax.tree_util.keystr(path)
-    if jnp.result_type(m) != jnp.bool_:
-      raise ValueError(f"{place} is {jnp.result_type(m)}, expected bool: cast.")
-    _check_shape(place, m, leaf)
+  def check(path: tuple, selected: Any, leaf: jax.Array) -> None:
+    name, dtype = field + jax.tree_util.keystr(path), jnp.result_type(selected)
+    if dtype != jnp.bool_:
+      raise ValueError(f"{name} is {dtype}, expected bool: cast.")
+    _check_shape(name, selected, leaf)
 
   jax.tree_util.tree_map_with_path(check, full, tree)
   return full
 
 
-def _check_shape(place: str, mask: Any, leaf: jax.Array) -> None:
-  shape, full = jnp.shape(mask), jnp.shape(leaf)
+def _check_shape(name: str, selected: Any, leaf: jax.Array) -> None:
+  shape, full = jnp.shape(selected), jnp.shape(leaf)
   if len(shape) > len(full) or any(
     m not in (1, n) for m, n in zip(shape[::-1], full[::-1])
   ):
     raise ValueError(
-      f"{place} is a mask of shape {shape}, expected one that broadcasts to "
+      f"{name} has shape {shape}, expected one that broadcasts to "
       f"{full}: give a scalar, or axes of size 1 where all entries agree."
     )
 
 
 def spread_over_state(
-  inner: optax.GradientTransformation, state: optax.OptState, mask: Any
+  inner: optax.GradientTransformation, state: optax.OptState, values: Any
 ) -> Any:
-  """`mask`, one leaf per parameter, as a tree like the optimizer's state.
+  """`values`, one leaf per parameter, as a tree like the optimizer's state.
 
   Global state, such as a count, gets True: it always advances.
   """
@@ -237,9 +237,9 @@ def spread_over_state(
   try:
     return optax.tree_utils.tree_map_params(
       inner,
-      lambda leaf, m: leaf if masked(leaf) else m,
+      lambda leaf, value: leaf if masked(leaf) else value,
       state,
-      mask,
+      values,
       transform_non_params=lambda _: True,
       is_leaf=masked,
     )
@@ -250,29 +250,29 @@ def spread_over_state(
     ) from error
 
 
-def _select_state(mask: Any, new: Any, old: Any) -> Any:
-  if mask is True:
+def _select_state(selected: Any, new: Any, old: Any) -> Any:
+  if selected is True:
     return new
-  _check_shape("drawn, for the state of inner,", mask, old)
+  _check_shape("drawn, for the state of inner,", selected, old)
   # In the old dtype: the old bits survive, and a donated buffer still fits.
   old = jnp.asarray(old)
-  return jnp.where(mask, jnp.asarray(new, old.dtype), old)
+  return jnp.where(selected, jnp.asarray(new, old.dtype), old)
 
 
 def _shift_rows(
-  mask: jax.Array, update: jax.Array, logits: jax.Array
+  selected: jax.Array, update: jax.Array, logits: jax.Array
 ) -> jax.Array:
-  mask = jnp.broadcast_to(mask, logits.shape)
-  partial = mask.any(-1, keepdims=True) & ~mask.all(-1, keepdims=True)
+  selected = jnp.broadcast_to(selected, logits.shape)
+  partial = selected.any(-1, keepdims=True) & ~selected.all(-1, keepdims=True)
   # log Σ w exp u, with w = exp α / Σ exp α, is log Σ exp(α+u) - log Σ exp α
   # without the rounding of two logarithms as large as the logits.
-  log_weights = jax.nn.log_softmax(logits, where=mask)
+  log_weights = jax.nn.log_softmax(logits, where=selected)
   growth = jax.nn.logsumexp(
-    log_weights + update, axis=-1, keepdims=True, where=mask
+    log_weights + update, axis=-1, keepdims=True, where=selected
   )
   update = jnp.where(partial, update - growth, update)
-  return _or_negative_zero(mask, update)
+  return _or_negative_zero(selected, update)
 
 
-def _or_negative_zero(mask: jax.Array, update: jax.Array) -> jax.Array:
-  return jnp.where(mask, update, -jnp.zeros_like(update))
+def _or_negative_zero(selected: jax.Array, update: jax.Array) -> jax.Array:
+  return jnp.where(selected, update, -jnp.zeros_like(update))

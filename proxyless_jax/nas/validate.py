@@ -109,7 +109,7 @@ def _check_callable(name: str, value: Any, expected: str) -> None:
 def _shapes(
   name: str, expected: str, function: Callable[..., Any], *arrays: Any
 ) -> Any:
-  """What a function of arrays gives, as shapes."""
+  """The result of a function of arrays, as shapes."""
   try:
     return jax.eval_shape(function, *arrays)
   # It is the user's code: anything may come out of it.

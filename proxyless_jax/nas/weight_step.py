@@ -47,9 +47,9 @@ class Path(NamedTuple):
   """A drawn path.
 
   Attributes:
-    rows: its parameters: of banks the drawn rows f[n, 1, length].
-    drawn: i32[n] by the names of banks, which rows they are.
-    gates: the draw.
+    rows: parameters of the path; of banks, the drawn rows f[n, 1, length].
+    drawn: i32[n] by the names of banks, the drawn candidate of each edge.
+    gates: gates of the path.
   """
 
   rows: dict[str, Any]
@@ -81,7 +81,7 @@ def weight_step(
       `transforms.drawn_only` for the states that it may keep.
     label_smoothing: smoothing of the labels.
     grad_accum: number of parts of the batch, in memory one after the other.
-    draw: how a path is drawn, called with mode `full`.
+    draw: function that draws the gates of a path, called with mode `full`.
     mesh: devices that share the batch; None for one device.
     path_per_device: whether each device of the mesh draws a path of its own.
   """
@@ -93,8 +93,24 @@ def weight_step(
   )
   network = module.network
   draw_path = functools.partial(_draw_path, valid, draw, network)
-  strategy = _own_paths if path_per_device and mesh else _shared_path
-  return strategy(state, batch, draw_path, learn, tx, mesh, network)
+  if path_per_device and mesh is not None:
+    return _own_paths(state, batch, draw_path, learn, tx, mesh)
+  key = state.step_key(WEIGHT_STREAM)
+  # Drawn before the devices part: of a sharded state the rows alone travel.
+  path = draw_path(state.params, state.arch, key)
+
+  def on_shard(replicated: tuple, batch: dict) -> tuple[dict, dict, Metrics]:
+    path, batch_stats, key = replicated
+    grads, batch_stats, metrics = learn(path, batch_stats, key, batch)
+    grads = psum_gradients(grads, network, path.drawn)
+    return grads, batch_stats, psum(metrics)
+
+  replicated = path, state.batch_stats, jax.random.fold_in(key, 1)
+  grads, batch_stats, metrics = over_devices(on_shard, mesh)(replicated, batch)
+  params, opt_state = update_drawn(
+    tx, grads, state.opt_state, state.params, path.drawn
+  )
+  return _next(state, params, batch_stats, opt_state), metrics
 
 
 def _draw_path(valid, draw, network, params, arch, key) -> Path:
@@ -146,52 +162,35 @@ def path_gradients(
   return grads, batch_stats, metrics
 
 
-def _shared_path(state, batch, draw_path, learn, tx, mesh, network):
-  """One path for all devices: the gradients of their shares are added up."""
-  key = state.step_key(WEIGHT_STREAM)
-  # Drawn before the devices part: of a sharded state the rows alone travel.
-  path = draw_path(state.params, state.arch, key)
+def _own_paths(state, batch, draw_path, learn, tx, mesh):
+  """The step with a path for each device: their gradients are averaged."""
 
-  def on_share(held: tuple, batch: dict) -> tuple[dict, dict, Metrics]:
-    path, batch_stats, key = held
-    grads, batch_stats, metrics = learn(path, batch_stats, key, batch)
-    grads = psum_gradients(grads, network, path.drawn)
-    return grads, batch_stats, psum(metrics)
-
-  held = path, state.batch_stats, jax.random.fold_in(key, 1)
-  grads, batch_stats, metrics = over_devices(on_share, mesh)(held, batch)
-  params, opt_state = update_drawn(
-    tx, grads, state.opt_state, state.params, path.drawn
-  )
-  return _next(state, params, batch_stats, opt_state), metrics
-
-
-def _own_paths(state, batch, draw_path, learn, tx, mesh, network):
-  """A path for each device: their gradients are averaged."""
-  del network
-
-  def on_share(held: tuple, batch: dict) -> tuple[dict, dict, dict, Metrics]:
-    params, old, arch, key = held
+  def on_shard(
+    replicated: tuple, batch: dict
+  ) -> tuple[dict, dict, dict, Metrics]:
+    params, old, arch, key = replicated
     key = jax.random.fold_in(key, lax.axis_index(PATH))
     path = draw_path(params, arch, key)
-    again = jax.random.fold_in(key, 1)
-    grads, new, metrics = learn(path, old, again, batch)
-    own = {
+    dropout_key = jax.random.fold_in(key, 1)
+    grads, new, metrics = learn(path, old, dropout_key, batch)
+    drawn_here = {
       name: jax.nn.one_hot(index, params[name].shape[1], dtype=bool)
       for name, index in path.drawn.items()
     }
-    grads, new = mean_over_drawers((grads, new), own)
+    grads, new = mean_over_drawers((grads, new), drawn_here)
     drawn = {
-      name: lax.pmax(rows, PATH)[..., None] for name, rows in own.items()
+      name: lax.pmax(rows, PATH)[..., None] for name, rows in drawn_here.items()
     }
+    # A mean is zero where no device drew: there the statistics stay.
     for name, rows in drawn.items():
       new[name] = jnp.where(rows, new[name], old[name])
     return grads, drawn, new, lax.psum(metrics, PATH)
 
   key = state.step_key(WEIGHT_STREAM)
-  held = state.params, state.batch_stats, state.arch, key
-  step = over_devices(on_share, mesh, PATH)
-  grads, drawn, batch_stats, metrics = step(held, batch)
+  replicated = state.params, state.batch_stats, state.arch, key
+  step = over_devices(on_shard, mesh, PATH)
+  grads, drawn, batch_stats, metrics = step(replicated, batch)
+  # All rows that some device drew; what has no bank is on every path.
   drawn = {**dict.fromkeys(state.params, True), **drawn}
   updates, opt_state = drawn_only(tx).update(
     grads, state.opt_state, state.params, drawn=drawn

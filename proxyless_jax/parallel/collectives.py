@@ -32,7 +32,8 @@ def over_devices(
   """Runs a function of a batch on each device's share of it.
 
   Args:
-    function: (what all devices hold, batch) -> what all then hold alike.
+    function: (replicated, batch) -> result; `replicated` is the same on all
+      devices, and so is the result.
     mesh: devices, along one axis of any name; None for one device, where
       nothing changes.
     axis: name of that axis inside the function, `DATA` or `PATH`.

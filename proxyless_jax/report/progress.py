@@ -88,7 +88,7 @@ class Progress:
     return statistics.median(self._spans) if self._spans else math.nan
 
   def update(self, step: int) -> None:
-    """Takes note that `step` steps are done: cheap, for every step."""
+    """Records that `step` steps are done; cheap enough for every step."""
     self._step = step
     if self._span is None:
       self._first_step()

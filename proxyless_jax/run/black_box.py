@@ -25,8 +25,8 @@ BEGINNING = b'{"cost": '
 class Calls:
   """The black-box costs of a search.
 
-  Results are kept in a file of the workdir, so that a search that goes on sees
-  the values that it saw, even where a measurement would give another. Of
+  Results are kept in a file of the workdir, so that a resumed search sees the
+  values that it saw before, even where a measurement would give another. Of
   several hosts, the first calls the functions and keeps the results; all hosts
   see the same values.
   """

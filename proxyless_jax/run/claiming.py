@@ -1,7 +1,7 @@
 """Claiming a workdir for a run: is it of the same config and the same images?
 
-A start on a workdir goes on with what is there. So a config may differ from
-that of the last start only where this has a clear meaning, and a line says so;
+A start on a workdir continues with what is there. So a config may differ from
+that of the last start only where this has a clear meaning, which is printed;
 other changes are refused, and the error names the fields. `docs/resume.md` has
 the rules.
 """
@@ -47,10 +47,12 @@ def claim_run(
       None for other jobs.
 
   Raises:
-    ValueError: the run cannot go on with this config, with these images, or
+    ValueError: the run cannot continue with this config, with these images, or
       by this method.
   """
-  hosts.say(hosts.on_first(lambda: _claim(workdir, options, dataset, own)))
+  hosts.print_lines(
+    hosts.on_first(lambda: _claim(workdir, options, dataset, own))
+  )
   hosts.check_shared(workdir)
 
 
@@ -59,7 +61,7 @@ def own_names(
 ) -> dict[str, Any]:
   """Names of the functions and optimizers that a search is given in Python.
 
-  Optimizers have no names: it is told apart whether there is one.
+  Optimizers have no names: of them, the result says only whether there is one.
 
   Args:
     draw, terms, tx, arch_tx: as for `search_stage.search_stage`.
@@ -103,7 +105,7 @@ def _claim(workdir, options: Options, dataset: Dataset, own) -> list[str]:
   goes_on = step is not None and not evaluates
   if goes_on and any(change.startswith(IN_TRAINING) for change in changes):
     said += (
-      f"; the training goes on at step {step}, with the learning rate that "
+      f"; the training continues at step {step}, with the learning rate that "
       "the new length gives that step"
     )
   return [said, *notes]

@@ -14,7 +14,7 @@ from proxyless_jax.hardware import (
   parse_quantity,
   split_quantity,
 )
-from proxyless_jax.nas import derive, objective
+from proxyless_jax.nas import derive, gates, objective
 from proxyless_jax.run.config.sections import CostOptions
 from proxyless_jax.run.storage.json_files import read_fields, write_json
 from proxyless_jax.space import Network
@@ -158,6 +158,23 @@ def keep_tables(
         f"not the one that the search in {os.fspath(workdir)} began with: "
         "restore it, or use another workdir"
       )
+
+
+def check_targets(costs: Sequence[objective.Cost], space: Network) -> None:
+  """Checks that an architecture of the space meets all targets together.
+
+  Args:
+    costs: costs of the search.
+    space: space that is searched.
+
+  Raises:
+    ValueError: none does.
+  """
+  valid = gates.valid_candidates(space)
+  any_path = derive.derive(np.zeros(valid.shape), valid, constraints(costs))
+  missed = missed_targets(costs, space, any_path)
+  if missed:
+    raise ValueError(f"{missed}: change a reference or a form, or the space")
 
 
 def constraints(costs: Sequence[objective.Cost]) -> list[derive.Constraint]:

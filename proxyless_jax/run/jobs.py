@@ -1,9 +1,9 @@
 """search(), train(), evaluate(), measure(): a config in, a result out.
 
-Each takes a config and a workdir. Called again with the same, it goes on where
-it was. Each runs in the same order: everything that can be wrong is checked
-before the workdir is claimed and before any compute; what is found is written
-as soon as it is known.
+Each takes a config and a workdir. Called again with the same, it resumes. Each
+runs in the same order: everything that can be wrong is checked before the
+workdir is claimed and before any compute; what is found is written as soon as
+it is known.
 """
 
 from __future__ import annotations
@@ -31,19 +31,21 @@ from proxyless_jax.run.black_box import Calls
 from proxyless_jax.run.claiming import claim_run, own_names
 from proxyless_jax.run.config import fields
 from proxyless_jax.run.config.options import Options, parse
-from proxyless_jax.run.config.space import own_ops
-from proxyless_jax.run.costs import keep_tables, make_costs
+from proxyless_jax.run.config.sections import RunOptions, TrainOptions
+from proxyless_jax.run.config.space import check_searched, own_ops
+from proxyless_jax.run.costs import check_targets, keep_tables, make_costs
+from proxyless_jax.run.derivation import derive_network
+from proxyless_jax.run.evaluation import evaluate_network, recalibrate
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.loop import run_stage
 from proxyless_jax.run.measuring import measure_space
 from proxyless_jax.run.opening import open_run
 from proxyless_jax.run.result import write_result
-from proxyless_jax.run.search_stage import derive_network, search_stage
+from proxyless_jax.run.search_stage import search_stage
 from proxyless_jax.run.storage.compilation import keep_compiled
 from proxyless_jax.run.storage.workdir import checked
 from proxyless_jax.run.train_stage import (
-  evaluate_network,
-  recalibrate,
+  train_images,
   train_keys,
   train_stage,
   trained,
@@ -68,10 +70,10 @@ def search(
       nested dicts; fields that it leaves out have the defaults of
       `run.config.options.Options`.
     workdir: folder of the run, on a file system of this machine; a run that
-      was stopped in it goes on.
+      was stopped in it is resumed.
     draw, terms, tx, arch_tx: functions and optimizers of your own, see
-      `run.search_stage.search_stage`. A run that goes on must be given the
-      same ones again.
+      `run.search_stage.search_stage`. A resumed run must be given the same
+      ones again.
 
   Returns:
     The contents of `result.json`: one flat dict.
@@ -85,11 +87,13 @@ def search(
   options, dataset = open_run(config, workdir, "search")
   space = options.make_space(dataset.classes)
   check_drop_path(options.train, space)
+  check_searched(options.space, space)
+  costs = make_costs(options.search.costs, space)
+  check_targets(costs, space)
   calls = Calls(space, options.search.costs, workdir)
   own: dict[str, Any] = dict(draw=draw, terms=terms, tx=tx, arch_tx=arch_tx)
-  stage = search_stage(options, dataset, space, calls, **own)
+  stage = search_stage(options, dataset, space, costs, calls, **own)
   claim_run(workdir, options, dataset, own_names(**own))
-  costs = make_costs(options.search.costs, space)
   hosts.on_first(lambda: keep_tables(workdir, costs))
   state, search_seconds = run_stage(stage, workdir, options.run)
   state = place(state, make_mesh())
@@ -100,8 +104,7 @@ def search(
   hosts.on_first(lambda: keep_network(network, workdir))
   seconds, variables = {"search": search_seconds}, None
   if options.train.inherit or not options.train.enabled:
-    variables = _inherited(space, state, network)
-    variables = recalibrate(options, dataset, network, variables)
+    variables = _inherited(options, dataset, space, state, network)
   if options.train.enabled:
     stage = train_stage(options, dataset, network, variables)
     state, seconds["train"] = run_stage(stage, workdir, options.run)
@@ -145,7 +148,9 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   claim_run(workdir, options, dataset)
   hosts.on_first(lambda: keep_network(network, workdir))
   if variables is None:
-    found["step"], variables = _trained(options, network, workdir)
+    found["step"], variables = _trained(
+      options.train, options.run, network, workdir
+    )
   return _finish(options, dataset, network, variables, workdir, {}, found)
 
 
@@ -153,7 +158,7 @@ def measure(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   """Measures the table of the config's space, and checks it.
 
   Writes table.json, which `cost_table` reads; predicted.png and .svg;
-  result.json; and measure.jsonl, from which a stopped run goes on.
+  result.json; and measure.jsonl, from which a stopped run continues.
 
   Args:
     config: a config, as for `search`.
@@ -185,20 +190,36 @@ def _network(options: Options, dataset: Dataset, workdir: str) -> Network:
   )
 
 
-def _inherited(space: Network, state: Any, network: Network) -> dict:
+def _inherited(
+  options: Options,
+  dataset: Dataset,
+  space: Network,
+  state: Any,
+  network: Network,
+) -> dict:
   """The variables of an architecture, from the state of the search."""
   # On the host: on a device each slice of a bank would be compiled separately.
   supernet = jax.device_get(
     {"params": state.params, "batch_stats": state.batch_stats}
   )
-  return jax.device_put(inherit(space, supernet, network), may_alias=False)
+  variables = inherit(space, supernet, network)
+  return recalibrate(
+    network,
+    jax.device_put(variables, may_alias=False),
+    train_images(dataset),
+    options.data,
+    batch=options.train.batch // options.train.grad_accum,
+    count=options.evaluate.recalibration_batches,
+    seed=options.seed,
+    dtype=options.compute_dtype,
+  )
 
 
 def _trained(
-  options: Options, network: Network, workdir: str
+  train: TrainOptions, run: RunOptions, network: Network, workdir: str
 ) -> tuple[int, dict]:
   """The step of the newest checkpoint of a training, and its variables."""
-  found = trained(options, network, workdir)
+  found = trained(train, run, network, workdir)
   if found is None:
     raise ValueError(
       f"workdir = {os.fspath(workdir)}: expected trained weights in "
@@ -220,7 +241,14 @@ def _finish(
 ) -> dict:
   """Evaluates a network, and writes and returns the result of the job."""
   start = time.perf_counter()
-  scores = evaluate_network(options, dataset, network, variables)
+  scores = evaluate_network(
+    network,
+    variables,
+    dataset.test,
+    options.data,
+    batch=options.evaluate.batch,
+    dtype=options.compute_dtype,
+  )
   seconds = {**seconds, "evaluate": time.perf_counter() - start}
   return hosts.on_first(
     lambda: write_result(

@@ -1,4 +1,4 @@
-"""The loop: steps, metrics, checkpoints, and going on after a stop.
+"""The loop: steps, metrics, checkpoints, and resuming after a stop.
 
 The same loop runs searches and trainings; what differs is in a `Stage`. What
 the loop carries from step to step is the stage's state, the metrics since the
@@ -40,7 +40,7 @@ _add = jax.jit(merge)
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """What the loop runs.
+  """What the loop runs: a search or a training.
 
   Attributes:
     name: 'search' or 'train'.
@@ -73,9 +73,9 @@ def run_stage(
   """Runs a stage from its newest checkpoint, or its beginning, to its end.
 
   Args:
-    stage: what to run.
+    stage: description of the stage.
     workdir: folder of its checkpoints and metrics.
-    options: how often to log and to save.
+    options: intervals of logs and checkpoints.
 
   Returns:
     The last state, and the seconds that all starts together spent in the stage.
@@ -111,13 +111,24 @@ def take_steps(
 ) -> Carry:
   """Takes the steps of a stage from `step` on; saves after the last one.
 
-  Args, raises: as `run_stage`; `carry` is what `step` steps led to.
+  Args:
+    stage: description of the stage.
+    step: number of steps that were taken before.
+    carry: what the loop carries after these steps.
+    checkpoints: checkpoints of the stage.
+    workdir: folder of the metrics.
+    options: intervals of logs and checkpoints.
+
+  Returns:
+    What the loop carries after the last step.
+
+  Raises:
+    As `run_stage`.
   """
   assert stage.advance is not None  # None only serves `newest_state`.
   start = time.perf_counter() - float(carry["seconds"])
-  state, metrics = carry["state"], carry["metrics"]
+  state, metrics, stop = carry["state"], carry["metrics"], False
   saved = good = step  # The last step saved; the last one known to be finite.
-  stop = False
   with (
     # Until the end of this block, SIGTERM and Ctrl-C only set a flag.
     deferred() as stop_asked,
@@ -151,7 +162,13 @@ def take_steps(
 def newest_state(
   stage: Stage, workdir: str | os.PathLike, options: RunOptions
 ) -> tuple[int, Any] | None:
-  """(step, state) of the newest checkpoint of a stage; None without one."""
+  """(step, state) of the newest checkpoint of a stage; None without one.
+
+  Args:
+    stage: description of the stage; its iterators and `advance` may be None.
+    workdir: folder of the run.
+    options: options of the run.
+  """
   folder = checkpoint_folder(workdir, stage.name)
   if not os.path.isdir(folder):
     return None

@@ -1,7 +1,7 @@
 """Measuring a table of costs: runtime, plan, progress and files of the job.
 
-Readings are kept in `measure.jsonl` of the workdir; a stopped job goes on after
-the last of them.
+Readings are kept in `measure.jsonl` of the workdir; a job that was stopped
+resumes after the last of them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def measure_space(
 
   Args:
     space: space whose candidates are measured.
-    options: what to measure, on which runtime, how precisely.
+    options: quantity, runtime and precision of the measurement.
     workdir: folder of the run, made where it is missing.
     seed: seed of the networks that are measured.
 

@@ -51,10 +51,10 @@ def open_run(
       options.data, test_only=options.job == "evaluate", names=tuple(names)
     )
   hosts.check_same("data", {"classes": dataset.names, **dataset.contents})
-  hosts.say(dataset.notes)
+  hosts.print_lines(dataset.notes)
   if options.job == "search":
     with fields.in_section("data", DataOptions):
-      hosts.say(check_search(options.data, dataset))
+      hosts.print_lines(check_search(options.data, dataset))
   check_batches(options, dataset)
   return options, dataset
 

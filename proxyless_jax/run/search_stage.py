@@ -1,24 +1,21 @@
-"""The search as a stage of a run, and what is derived from its end."""
+"""The search as a stage of a run."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import math
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 
-from proxyless_jax.data import train_batches
+from proxyless_jax.data import DataOptions, train_batches
 from proxyless_jax.data.dataset import Dataset, Subset
-from proxyless_jax.hardware import split_quantity
 from proxyless_jax.nas import gates, objective, reinforce
 from proxyless_jax.nas.arch_step import arch_step
-from proxyless_jax.nas.derive import ROUNDING, derive
 from proxyless_jax.nas.optimizers import (
   arch_optimizer,
   on_involved,
@@ -37,17 +34,7 @@ from proxyless_jax.parallel.mesh import (
 )
 from proxyless_jax.run.black_box import Calls
 from proxyless_jax.run.config.options import Options
-from proxyless_jax.run.config.sections import (
-  ArchOptions,
-  CostOptions,
-  SearchOptions,
-)
-from proxyless_jax.run.config.space import check_searched
-from proxyless_jax.run.costs import (
-  constraints,
-  make_costs,
-  missed_targets,
-)
+from proxyless_jax.run.config.sections import ArchOptions, SearchOptions
 from proxyless_jax.run.loop import Stage
 from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Metrics
@@ -65,6 +52,7 @@ def search_stage(
   options: Options,
   dataset: Dataset,
   space: Network,
+  costs: Sequence[objective.Cost],
   calls: Calls,
   *,
   draw: gates.Draw = gates.draw,
@@ -74,16 +62,18 @@ def search_stage(
 ) -> Stage:
   """The stage of a search: warm-up, then weight and architecture steps.
 
-  A search that goes on must be given the same functions and optimizers again:
+  A resumed search must be given the same functions and optimizers again:
   the state in its checkpoints has the shape that the optimizers gave it.
 
   Args:
     options: options of the run.
     dataset: images, of which the parts `weights` and `arch` are learned from.
     space: the search space.
+    costs: costs of the objective, with their tables.
     calls: the black-box costs.
-    draw: how gates are drawn by both steps, see `nas.gates.draw`. REINFORCE
-      draws its own paths from softmax(alpha), which its gradient assumes.
+    draw: function that draws the gates of both steps, see `nas.gates.draw`.
+      REINFORCE draws its own paths from softmax(alpha), as its gradient
+      assumes.
     terms: more terms of what the architecture minimises, see
       `nas.objective.Term`.
     tx: optimizer of the weights, with its schedule, instead of the options';
@@ -91,37 +81,32 @@ def search_stage(
     arch_tx: optimizer of the architecture, likewise.
 
   Raises:
-    ValueError: costs do not fit the space, or no step would train the
-      architecture, or no architecture meets all targets; or a function or an
+    ValueError: no step would train the architecture; or a function or an
       optimizer of your own is not what it should be.
   """
   search, arch = options.search, options.search.arch
-  weights, _ = _parts(dataset)
-  check_searched(options.space, space)
-  costs = make_costs(search.costs, space)
+  weights, held_out = _parts(dataset)
   warmup, begin, end = _schedule(search, len(weights) / search.batch)
-  _check_targets(costs, space)
   module = build(space, dtype=options.compute_dtype)
   valid = gates.valid_candidates(space)
-  check_draw(draw, valid, arch.mode)
-  check_terms(terms, valid)
-  default = _optimizer(search, warmup, end - warmup), _arch_optimizer(arch)
-  tx, arch_tx = _checked_optimizers(tx, arch_tx, default, module, valid)
+  _check_own(draw, terms, tx, arch_tx, module, valid, arch.mode)
+  tx = tx or _optimizer(search, warmup, end - warmup)
+  arch_tx = on_involved(arch_tx) if arch_tx else _arch_optimizer(arch)
   mesh, sharded = make_mesh(), options.run.shard_state
   jitted = functools.partial(jit_step, mesh=mesh, sharded=sharded)
   common = dict(module=module, valid=valid, draw=draw, mesh=mesh)
   update = dict(tx=arch_tx, costs=costs, terms=terms)
   of_weights = jitted(_weight_step(search, tx, **common))
   of_arch = _arch_step(search, calls, update, jitted, **common)
-  iterators = _iterators(options, dataset)
+  iterators = _iterators(search, options.data, weights, held_out, options.seed)
   first = functools.partial(
-    _first_state, options, module, valid, tx, arch_tx, len(costs)
+    _first_state, options.seed, module, valid, tx, arch_tx, arch.init_scale
   )
   return Stage(
     name="search",
     steps=end,
     batch=search.batch,
-    init=lambda: place(first(), mesh, sharded),
+    init=lambda: place(first(len(costs)), mesh, sharded),
     iterators=iterators,
     metrics=_metrics(costs),
     advance=_advance(of_weights, of_arch, iterators, mesh, begin, arch.every),
@@ -129,42 +114,24 @@ def search_stage(
   )
 
 
-def _check_targets(costs: Sequence[objective.Cost], space: Network) -> None:
-  """Raises a ValueError where no architecture meets all targets."""
-  valid = gates.valid_candidates(space)
-  any_path = derive(np.zeros(valid.shape), valid, constraints(costs))
-  missed = missed_targets(costs, space, any_path)
-  if missed:
-    raise ValueError(f"{missed}: change a reference or a form, or the space")
-
-
-def _checked_optimizers(tx, arch_tx, default, module, valid):
-  """The optimizers of the weights and of the architecture.
-
-  Args:
-    tx, arch_tx: the user's own; None for those of the options.
-    default: optimizers that the options describe.
-    module: module of the search space.
-    valid: bool[e, k], the candidates that exist.
-
-  Raises:
-    ValueError: the steps cannot apply one of the user's own.
-  """
-  of_weights, of_arch = default
+def _check_own(draw, terms, tx, arch_tx, module, valid, mode: str) -> None:
+  """Raises a ValueError for functions and optimizers that steps cannot use."""
+  check_draw(draw, valid, mode)
+  check_terms(terms, valid)
   if tx is not None:
     # For the shapes alone: parts of `init` run in NumPy, and cannot be traced.
-    check_optimizer("tx", tx, init(module, jax.random.key(0))["params"])
-    of_weights = tx
+    params = init(module, jax.random.key(0))["params"]
+    check_optimizer("tx", tx, params)
   if arch_tx is not None:
     logits = jax.ShapeDtypeStruct(valid.shape, np.float32)
     check_optimizer("arch_tx", arch_tx, logits)
-    of_arch = on_involved(arch_tx)
-  return of_weights, of_arch
 
 
-def _first_state(options: Options, module, valid, tx, arch_tx, costs: int):
-  init_key, key = jax.random.split(jax.random.key(options.seed))
-  variables, scale = init(module, init_key), options.search.arch.init_scale
+def _first_state(
+  seed: int, module, valid, tx, arch_tx, scale: float, costs: int
+):
+  init_key, key = jax.random.split(jax.random.key(seed))
+  variables = init(module, init_key)
   return search_state(key, variables, valid, tx, arch_tx, scale, costs)
 
 
@@ -202,38 +169,51 @@ def _arch_step(
     search: options of the search.
     calls: the black-box costs.
     update: the arguments `tx`, `costs` and `terms` of the steps.
-    jitted: compiles a step of (state, batch).
-    draw: how gates are drawn.
+    jitted: function that compiles a step of (state, batch).
+    draw: function that draws gates.
     common: the arguments `module`, `valid` and `mesh` of the steps.
   """
   arch = search.arch
-  common |= dict(label_smoothing=search.label_smoothing)
-  common |= dict(grad_accum=arch.grad_accum)
-  if arch.algorithm == "gradient":
-    step = functools.partial(
-      arch_step,
-      mode=arch.mode,
-      path_per_device=search.path_per_device,
-      draw=draw,
-    )
-    return jitted(functools.partial(step, **common, **update))
-  common |= dict(samples=arch.samples)
-  update |= dict(baseline_decay=arch.baseline_decay)
-  update |= dict(entropy_weight=arch.entropy_weight)
+  common["label_smoothing"] = search.label_smoothing
+  common["grad_accum"] = arch.grad_accum
+  if arch.algorithm == "reinforce":
+    return _reinforce_step(arch, calls, update, jitted, **common)
+  step = functools.partial(
+    arch_step,
+    mode=arch.mode,
+    path_per_device=search.path_per_device,
+    draw=draw,
+    **common,
+    **update,
+  )
+  return jitted(step)
+
+
+def _reinforce_step(
+  arch: ArchOptions, calls: Calls, update: dict, jitted, **common
+):
+  """The step of REINFORCE; black-box costs are called between its halves."""
+  common["samples"] = arch.samples
+  update = {
+    **update,
+    "baseline_decay": arch.baseline_decay,
+    "entropy_weight": arch.entropy_weight,
+  }
   if all(cost.table is not None for cost in update["costs"]):
-    step = functools.partial(reinforce.reinforce_step, **common, **update)
-    return jitted(step)
+    return jitted(
+      functools.partial(reinforce.reinforce_step, **common, **update)
+    )
   sample = jax.jit(functools.partial(reinforce.sample_step, **common))
-  update_step = jitted(
+  learn = jitted(
     functools.partial(reinforce.update_step, valid=common["valid"], **update)
   )
 
-  def halves(current, batch):
-    draws, metrics = sample(current, batch)
-    current, more = update_step(current, draws, calls(draws.paths))
-    return current, {**metrics, **more}
+  def step(state, batch):
+    draws, metrics = sample(state, batch)
+    state, more = learn(state, draws, calls(draws.paths))
+    return state, {**metrics, **more}
 
-  return halves
+  return step
 
 
 def _optimizer(search: SearchOptions, warmup: int, main: int):
@@ -287,17 +267,21 @@ def _parts(dataset: Dataset) -> tuple[Subset, Subset]:
   return dataset.weights, dataset.arch
 
 
-def _iterators(options: Options, dataset: Dataset) -> dict[str, Any]:
+def _iterators(
+  search: SearchOptions,
+  data: DataOptions,
+  weights: Subset,
+  held_out: Subset,
+  seed: int,
+) -> dict[str, Any]:
   """As released: no cutout, and held-out images as those of the test."""
-  weights, arch = _parts(dataset)
-  data = dataclasses.replace(options.data, cutout=0)
-  search, seed, share = options.search, options.seed, host_share()
+  data, share = dataclasses.replace(data, cutout=0), host_share()
   return {
     "weights": train_batches(
       weights, data, batch=search.batch, seed=seed, share=share
     ),
     "arch": train_batches(
-      arch,
+      held_out,
       data,
       batch=search.arch.batch,
       seed=seed + 1,
@@ -310,73 +294,13 @@ def _iterators(options: Options, dataset: Dataset) -> dict[str, Any]:
 def _advance(weight_step, arch_step, iterators, mesh, begin: int, every: int):
   """Takes the search from step to step: weights, then the architecture."""
 
-  def advance(current, step: int) -> tuple[Any, Metrics]:
+  def advance(state, step: int) -> tuple[Any, Metrics]:
     batch = to_devices(next(iterators["weights"]), mesh)
-    current, metrics = weight_step(current, batch)
+    state, metrics = weight_step(state, batch)
     if step >= begin and (step - begin) % every == 0:
       batch = to_devices(next(iterators["arch"]), mesh)
-      current, new = arch_step(current, batch)
+      state, new = arch_step(state, batch)
       metrics = {**metrics, **new}
-    return current, metrics
+    return state, metrics
 
   return advance
-
-
-def derive_network(
-  options: Mapping[str, CostOptions],
-  space: Network,
-  costs: Sequence[objective.Cost],
-  arch: np.ndarray,
-  calls: Calls,
-) -> tuple[Network, dict]:
-  """The architecture that a search found.
-
-  It has the candidate of the largest alpha on every edge; where that misses a
-  target, it is the most probable architecture that meets all of them. Targets
-  of black-box costs steer the search alone.
-
-  Args:
-    options: costs of the config, by name.
-    space: the search space.
-    costs: the same costs, with their tables.
-    arch: f32[e, k], alpha at the end of the search.
-    calls: the black-box costs.
-
-  Returns:
-    The network, and entries of the result: its costs, whether they meet their
-    targets, and the number of edges where it differs from the largest alpha.
-  """
-  valid, limits = gates.valid_candidates(space), constraints(costs)
-  index = derive(arch, valid, limits)
-  network = space.choose(index.tolist())
-  missed = missed_targets(costs, space, index)
-  if missed:
-    warnings.warn(missed, stacklevel=2)
-  more: dict[str, Any] = {}
-  for cost in costs:
-    more |= _found(cost, options[cost.name], network, calls)
-  more["edges_off_argmax"] = int(np.sum(index != derive(arch, valid)))
-  return network, more
-
-
-def _found(cost, options: CostOptions, network: Network, calls: Calls) -> dict:
-  """The entries of a cost in the result."""
-  name = cost.name
-  found: dict[str, Any]
-  if cost.table is None:
-    _, unit = split_quantity(options.reference)
-    found = {f"cost_{name}": calls.of(name, network), f"unit_{name}": unit}
-  else:
-    found = {
-      f"cost_{name}": cost.table.exact(network),
-      f"unit_{name}": cost.table.unit,
-      f"source_{name}": cost.table.source,
-      f"largest_{name}": cost.table.max_cost,
-    }
-  if isinstance(cost.form, objective.Target):
-    low, high, value = cost.form.low, cost.form.high, found[f"cost_{name}"]
-    found[f"target_{name}"] = cost.form.target
-    found[f"met_{name}"] = (
-      low * (1 - ROUNDING) <= value <= high * (1 + ROUNDING)
-    )
-  return found

@@ -1,17 +1,15 @@
-"""The training of an architecture as a stage, and its evaluation."""
+"""The training of an architecture as a stage of a run."""
 
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from proxyless_jax.data import eval_batches, train_batches
+from proxyless_jax.data import train_batches
 from proxyless_jax.data.dataset import Dataset, Subset
 from proxyless_jax.nn import build, init
 from proxyless_jax.parallel.mesh import (
@@ -19,18 +17,19 @@ from proxyless_jax.parallel.mesh import (
   jit_step,
   make_mesh,
   place,
-  round_up,
   to_devices,
 )
 from proxyless_jax.run.config.options import Options
-from proxyless_jax.run.config.sections import TrainOptions
+from proxyless_jax.run.config.sections import RunOptions, TrainOptions
 from proxyless_jax.run.loop import Stage, newest_state
 from proxyless_jax.space import Network
-from proxyless_jax.training.metrics import Metrics, merge
+from proxyless_jax.training.metrics import Metrics
 from proxyless_jax.training.optimizers import train_schedule, weight_optimizer
 from proxyless_jax.training.state import train_state
-from proxyless_jax.training.steps import batch_statistics, eval_step, train_step
+from proxyless_jax.training.steps import train_step
 
+# Streams of a run are seeded from its seed on: the search has the first two.
+STREAM = 2
 METRICS = ("loss", "top1", "top5")
 
 
@@ -46,7 +45,7 @@ def train_stage(
     variables: {'params', 'batch_stats'} to start from; None for fresh ones.
   """
   train = options.train
-  images = _images(dataset)
+  images = train_images(dataset)
   count, linear = train_steps(train, len(images))
   tx = _optimizer(train, count, linear)
   module = build(
@@ -55,8 +54,14 @@ def train_stage(
     dropout=train.dropout,
     frozen=_frozen(train, network),
   )
-  mesh = make_mesh()
-  batches = _batches(options, images, batch=train.batch, seed=2)
+  mesh, seed, sharded = make_mesh(), options.seed, options.run.shard_state
+  batches = train_batches(
+    images,
+    options.data,
+    batch=train.batch,
+    seed=seed + STREAM,
+    share=host_share(),
+  )
   step = functools.partial(
     train_step,
     module=module,
@@ -71,12 +76,10 @@ def train_stage(
     name="train",
     steps=count,
     batch=train.batch,
-    init=lambda: _first_state(options, module, variables, tx),
+    init=lambda: _first_state(seed, module, variables, tx, sharded),
     iterators={"train": batches},
     metrics=METRICS,
-    advance=_advance(
-      jit_step(step, mesh, options.run.shard_state), batches, mesh
-    ),
+    advance=_advance(jit_step(step, mesh, sharded), batches, mesh),
   )
 
 
@@ -94,33 +97,43 @@ def train_steps(train: TrainOptions, images: int) -> tuple[int, int]:
 
 
 def trained(
-  options: Options, network: Network, workdir: str | os.PathLike
+  train: TrainOptions,
+  run: RunOptions,
+  network: Network,
+  workdir: str | os.PathLike,
 ) -> tuple[int, dict] | None:
-  """(step, variables) of the newest checkpoint of a training.
+  """The newest checkpoint of a training: its step, and the variables.
 
-  None where there is none in the workdir.
+  Args:
+    train: options of the training.
+    run: options of the run.
+    network: the architecture.
+    workdir: folder of the run.
+
+  Returns:
+    (step, {'params', 'batch_stats'}); None without a checkpoint.
   """
-  # The schedule does not matter: no step follows.
-  tx = _optimizer(options.train, 1, 0)
-  module = build(network, frozen=_frozen(options.train, network))
+  # Neither schedule nor seed matters: the state is read, and no step follows.
+  tx, seed = _optimizer(train, 1, 0), 0
+  module = build(network, frozen=_frozen(train, network))
   stage = Stage(
     name="train",
     steps=0,
-    batch=options.train.batch,
-    init=lambda: _first_state(options, module, None, tx),
+    batch=train.batch,
+    init=lambda: _first_state(seed, module, None, tx, run.shard_state),
     iterators={"train": None},
     metrics=METRICS,
     advance=None,
   )
-  found = newest_state(stage, workdir, options.run)
+  found = newest_state(stage, workdir, run)
   return found and (found[0], found[1].ema)
 
 
-def _first_state(options: Options, module, variables: dict | None, tx):
-  init_key, key = train_keys(options.seed)
+def _first_state(seed: int, module, variables: dict | None, tx, sharded: bool):
+  init_key, key = train_keys(seed)
   variables = variables or init(module, init_key)
   first = train_state(key, variables, tx, module.frozen)
-  return place(first, make_mesh(), options.run.shard_state)
+  return place(first, make_mesh(), sharded)
 
 
 def train_keys(seed: int) -> tuple[jax.Array, jax.Array]:
@@ -129,8 +142,7 @@ def train_keys(seed: int) -> tuple[jax.Array, jax.Array]:
   Args:
     seed: seed of the run.
   """
-  # A stream of its own: the search has drawn from seed and seed + 1.
-  init_key, key = jax.random.split(jax.random.key(seed + 2))
+  init_key, key = jax.random.split(jax.random.key(seed + STREAM))
   return init_key, key
 
 
@@ -160,79 +172,17 @@ def _drop_rate(train: TrainOptions, count: int) -> optax.Schedule | None:
   return optax.linear_schedule(0.0, train.drop_path, count)
 
 
-def _images(dataset: Dataset) -> Subset:
-  assert dataset.train is not None  # Only an evaluation goes without.
+def train_images(dataset: Dataset) -> Subset:
+  """The training images, which only the dataset of an evaluation lacks."""
+  assert dataset.train is not None
   return dataset.train
-
-
-def _batches(options: Options, images: Subset, *, batch: int, seed: int):
-  return train_batches(
-    images,
-    options.data,
-    batch=batch,
-    seed=options.seed + seed,
-    share=host_share(),
-  )
 
 
 def _advance(train_step, iterator, mesh):
   """Takes the training from step to step."""
 
-  def advance(current, step: int) -> tuple[Any, Metrics]:
+  def advance(state, step: int) -> tuple[Any, Metrics]:
     del step
-    return train_step(current, to_devices(next(iterator), mesh))
+    return train_step(state, to_devices(next(iterator), mesh))
 
   return advance
-
-
-def recalibrate(
-  options: Options, dataset: Dataset, network: Network, variables: dict
-) -> dict:
-  """Variables with batch-norm statistics of the network's own path.
-
-  Inherited statistics were gathered behind other candidates than the chosen
-  ones. The new ones are means over batches of training images.
-  """
-  module = build(network, dtype=options.compute_dtype, bn_momentum=0.0)
-  count = options.evaluate.recalibration_batches
-  batch = options.train.batch // options.train.grad_accum
-  batches = _batches(options, _images(dataset), batch=batch, seed=3)
-  mesh = make_mesh()
-  of_batch = jax.jit(
-    functools.partial(batch_statistics, module=module, mesh=mesh)
-  )
-  variables, total = place(variables, mesh), None
-  for batch in itertools.islice(batches, count):
-    new = of_batch(variables, to_devices(batch, mesh))
-    total = new if total is None else jax.tree.map(jnp.add, total, new)
-  batches.close()
-  mean = jax.tree.map(lambda leaf: leaf / count, total)
-  return {**variables, "batch_stats": mean}
-
-
-def evaluate_network(
-  options: Options, dataset: Dataset, network: Network, variables: dict
-) -> dict[str, float]:
-  """Loss, top1 and top5 over the test part, each image once.
-
-  Returns:
-    {'loss', 'top1', 'top5', 'images'}; top1 and top5 are fractions.
-  """
-  module = build(network, dtype=options.compute_dtype)
-  mesh = make_mesh()
-  of_batch = jax.jit(functools.partial(eval_step, module=module, mesh=mesh))
-  add = jax.jit(merge)
-  total = None
-  variables = place(variables, mesh)
-  batches = eval_batches(
-    dataset.test,
-    options.data,
-    batch=round_up(options.evaluate.batch),
-    share=host_share(),
-  )
-  for batch in batches:
-    new = of_batch(variables, to_devices(batch, mesh))
-    total = new if total is None else add(total, new)
-  total = jax.device_get(total)
-  values = {name: float(m.total / m.count) for name, m in total.items()}
-  return {**values, "images": int(total["top1"].count)}

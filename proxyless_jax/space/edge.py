@@ -97,7 +97,7 @@ class Edge:
     name: unique within its network; names the edge's parameters too.
     ops: the candidates, in the order of the architecture parameters.
     features_in, features_out: channels of the input and of the output.
-    stride: of the spatial dimensions.
+    stride: stride in both spatial dimensions.
     size: height and width of the input, in pixels, or one number for both.
       Equal ones become one number.
     shortcut: whether the input is added to the output.

@@ -34,9 +34,9 @@ def load_network(
   Args:
     path: path of the JSON file.
     ops: operations of your own that the file may name.
-    image_size, channels, classes: of the data. A `net.config` gives a network
-      for them, as `pj.zoo` does; by default for the channels and the classes
-      of the file, and for images of its 'resolution', or of 224 pixels
+    image_size, channels, classes: values for the data. A `net.config` gives a
+      network for them, as `pj.zoo` does; by default for the channels and the
+      classes of the file, and for images of its 'resolution', or of 224 pixels
       ('ProxylessNASNets') or 32 ('PyramidTreeNet'). A file of `to_json` must
       agree with those that are given.
 

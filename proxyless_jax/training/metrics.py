@@ -23,7 +23,7 @@ from proxyless_jax.parallel.collectives import psum, psum_forward
 
 
 class Mean(NamedTuple):
-  """A mean in the making: total f32[] over count f32[]."""
+  """A mean as a sum and a count: total f32[] over count f32[]."""
 
   total: jax.Array
   # Nobody counts elements by `tuple.count`, which it hides.

@@ -17,8 +17,13 @@ def train_schedule(
 ) -> optax.Schedule:
   """Learning rate of plain training: a linear ramp, then a cosine to zero.
 
-  From zero to `lr` in `lr_warmup_steps` (0: none), which count among the
-  `steps`. ValueError where the ramp does not leave a step to the cosine.
+  Args:
+    lr: highest rate.
+    steps: number of steps, those of the ramp included.
+    lr_warmup_steps: steps in which the rate rises from zero; 0 for none.
+
+  Raises:
+    ValueError: the ramp does not leave a step to the cosine.
 
   Example:
     >>> rate = train_schedule(0.4, steps=110, lr_warmup_steps=10)
@@ -95,10 +100,11 @@ def by_name(
   """An optimizer of `OPTIMIZERS`.
 
   Args:
-    optimizer: its name.
+    optimizer: name of the optimizer.
     schedule, momentum, nesterov, b1, b2, weight_decay: as for
       `weight_optimizer`.
-    decayed: from parameters to a tree of bools, those that decay; None for all.
+    decayed: function from parameters to a tree of bools, True where they decay;
+      None for all.
 
   Raises:
     ValueError: unknown optimizer.

@@ -65,11 +65,11 @@ def train_state(
 
 
 def split_edges(variables: dict, names: frozenset[str]) -> tuple[dict, dict]:
-  """Variables of an architecture: those of other edges, those of the named.
+  """Splits variables of an architecture: (other edges, named edges).
 
   Args:
     variables: {'params', 'batch_stats'}, each by names of edges.
-    names: of edges.
+    names: names of edges.
   """
   others, named = (
     {

@@ -70,17 +70,17 @@ def train_step(
     grad_accum=grad_accum,
   )
 
-  def on_share(
-    held: tuple[dict, dict, jax.Array | None, jax.Array], batch: dict
+  def on_shard(
+    replicated: tuple[dict, dict, jax.Array | None, jax.Array], batch: dict
   ) -> tuple[dict, dict, Metrics]:
-    grads, batch_stats, metrics = learn(*held, batch)
+    grads, batch_stats, metrics = learn(*replicated, batch)
     return psum_gradients(grads, module.network), batch_stats, psum(metrics)
 
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   trained, frozen = split_edges(variables, module.frozen)
   rate = None if drop_rate is None else drop_rate(state.step)
-  held = trained, frozen, rate, state.step_key()
-  grads, batch_stats, metrics = over_devices(on_share, mesh)(held, batch)
+  replicated = trained, frozen, rate, state.step_key()
+  grads, batch_stats, metrics = over_devices(on_shard, mesh)(replicated, batch)
   updates, opt_state = tx.update(grads, state.opt_state, trained["params"])
   params = optax.apply_updates(trained["params"], updates)
   trained = {"params": params, "batch_stats": batch_stats}
@@ -143,7 +143,7 @@ def weight_gradients(
 
 
 def _averaged(state: TrainState, trained: dict, ema_decay: float) -> dict:
-  """The average after a step; of frozen edges it stays, not to be rounded."""
+  """The moving average after a step; that of frozen edges keeps its bits."""
   step = state.step.astype(jnp.float32)
   decay = jnp.minimum(ema_decay, (1.0 + step) / (10.0 + step))
   before = {
@@ -166,13 +166,13 @@ def eval_step(
     mesh: devices that share the batch; None for one device.
   """
 
-  def on_share(variables: dict, batch: dict) -> Metrics:
+  def on_shard(variables: dict, batch: dict) -> Metrics:
     # Any: the type of `apply` has a pair too, of calls with `mutable`.
     logits: Any = module.apply(variables, batch["image"], train=False)
     loss = cross_entropy(logits, batch, 0.0)
     return psum(classification(logits, batch, loss))
 
-  return over_devices(on_share, mesh)(variables, batch)
+  return over_devices(on_shard, mesh)(variables, batch)
 
 
 def batch_statistics(
@@ -187,8 +187,8 @@ def batch_statistics(
     mesh: devices that share the batch; None for one device.
   """
 
-  def on_share(variables: dict, batch: dict) -> dict:
+  def on_shard(variables: dict, batch: dict) -> dict:
     key = jax.random.key(0)
     return forward(module, variables, batch["image"], key)[1]
 
-  return over_devices(on_share, mesh)(variables, batch)
+  return over_devices(on_shard, mesh)(variables, batch)

@@ -223,7 +223,7 @@ def test_exif_that_cannot_be_parsed_leaves_xmp(content):
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
-def test_an_orientation_that_there_is_not_is_upright(value):
+def test_an_unknown_orientation_is_upright(value):
   jpeg = encoded(Image.fromarray(NOISE), "JPEG")
   segment = app1(exif_content(exif_orientation(value)))
   check_turned(with_segments(jpeg, segment), 1)

@@ -37,7 +37,7 @@ def test_sizes_follow_the_sides_of_a_rectangle():
   assert np.ptp(sides, axis=0).min() > 10
 
 
-def test_classes_can_be_told_apart():
+def test_classes_can_be_distinguished():
   source = GeneratedSource(10, 400, 32, 3)
   means = np.array([source[i]["image"].mean((0, 1)) for i in range(400)])
   hues = means - means.mean(1, keepdims=True)

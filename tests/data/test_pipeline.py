@@ -255,7 +255,7 @@ def test_rectangles_of_images_in_files(make_photos, crop):
   assert tested["image"].shape == (8, 14, 26, 3)
 
 
-def test_a_square_is_told_by_one_number_or_two(make_photos):
+def test_a_square_is_one_number_or_two(make_photos):
   one, two = make_photos(image_size=24), make_photos(image_size=(24, 24))
   assert one == two and hash(one) == hash(two) and two.image_size == 24
   streams = [
@@ -285,7 +285,7 @@ def test_jitter_changes_training_alone(make_photos, field):
 
 
 def test_a_stream_of_other_images_is_refused(make_photos):
-  """A folder that lost some would go on with another order, and no word."""
+  """Without some of its files, a folder would silently have another order."""
   options = make_photos()
   train = load(options).train
   state = train_batches(train, options, batch=4, seed=0).get_state()

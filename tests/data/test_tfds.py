@@ -17,7 +17,7 @@ tfds = pytest.importorskip("tensorflow_datasets")
 
 
 SPLITS = {"train": 12, "test": 4}
-WAY_ON = "restore it in data.path, and the same command goes on"
+REMEDY = "restore it in data.path, and the same command continues"
 PARITY = tfds.features.ClassLabel(names=["even", "odd"])
 
 
@@ -306,7 +306,7 @@ def test_damaged_descriptions_are_an_error(tmp_path, file):
   description.write_text(description.read_text()[:200])
   with pytest.raises(ValueError, match=f"^shades in {path}: expected the") as e:
     tfds_sources("shades", path, 3)
-  assert str(e.value).endswith(WAY_ON)
+  assert str(e.value).endswith(REMEDY)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -324,7 +324,7 @@ def test_records_that_vanish_end_a_pass(tmp_path, make_options, workers):
   with pytest.raises(ValueError, match=re.escape(title)) as error:
     list(eval_batches(dataset.test, options, batch=2))
   message = str(error.value)
-  assert message.endswith(WAY_ON)
+  assert message.endswith(REMEDY)
   assert "\n" not in message
 
 
@@ -338,7 +338,7 @@ def test_records_cut_off_while_they_are_open(tmp_path):
   for read in (lambda: train[1499], lambda: train.labels):
     with pytest.raises(ValueError, match="the file was cut off") as error:
       read()
-    assert str(error.value).endswith(WAY_ON)
+    assert str(error.value).endswith(REMEDY)
 
 
 def test_default_folder_is_that_of_tfds(monkeypatch, tmp_path):

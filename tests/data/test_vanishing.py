@@ -11,7 +11,7 @@ from PIL import Image
 from proxyless_jax.data import eval_batches, load, train_batches
 from proxyless_jax.data.folders import folder_sources
 
-WAY_ON = "restore it in data.path, and the same command goes on"
+REMEDY = "restore it in data.path, and the same command continues"
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def until_it_ends(batches):
       seen.append(batch)
   message = str(error.value)
   assert "\n" not in message
-  assert message.endswith(WAY_ON)
+  assert message.endswith(REMEDY)
   return seen, message
 
 
@@ -94,4 +94,4 @@ def test_an_unreadable_folder_is_named(root, monkeypatch):
   message = str(error.value)
   assert message.startswith(f"{root}: expected a folder of images, but")
   assert f"{root}/b" in message
-  assert message.endswith(WAY_ON)
+  assert message.endswith(REMEDY)

@@ -18,22 +18,22 @@ import proxyless_jax as pj
 from proxyless_jax.exchange.layouts import entries
 from proxyless_jax.nas import gates
 from proxyless_jax.nn import banks
+from tests.spaces import small_space
 
 HERE = pathlib.Path(__file__).parent
 GOLDEN_CIFAR = HERE / "golden_cifar.json"
 RELEASED = ["cpu", "gpu", "mobile", "mobile_14", "cifar"]
 
 
-def chain(**task):
-  space = pj.mobile_space(
+def chain(classes, channels=3):
+  space = small_space(
     image_size=8,
-    stem_width=8,
+    stem_stride=2,
     first_width=8,
-    widths=(8,),
     depths=(3,),
-    strides=(1,),
-    head_width=8,
-    **task,
+    candidates=("mbconv3_k5", "mbconv6_k3", "zero"),
+    classes=classes,
+    channels=channels,
   )
   return space.choose(["mbconv3_k5", "zero", "mbconv6_k3"])
 

@@ -10,7 +10,7 @@ def all_reduce(source, *shapes):
   return Collective("all-reduce", shapes, source)
 
 
-def test_kinds_are_told_by_names_and_shapes():
+def test_kinds_follow_from_names_and_shapes():
   body = "jit(step)/jvp(Module)/while/body/"
   back = "jit(step)/transpose(jvp(Module))/while/body/"
   seen = {

@@ -14,6 +14,7 @@ from proxyless_jax.nas import gates
 from proxyless_jax.nn import build, inherit
 from proxyless_jax.training.metrics import cross_entropy
 from proxyless_jax.training.optimizers import train_schedule, weight_optimizer
+from tests.spaces import small_space
 
 SETTINGS = training.Settings(
   batch=8, paths=2, warmup_steps=6, ramp_steps=2, steps=8, samples=6
@@ -21,7 +22,7 @@ SETTINGS = training.Settings(
 
 
 @pytest.fixture(scope="module")
-def space(small_space):
+def space():
   return small_space(
     image_size=32,
     channels=3,

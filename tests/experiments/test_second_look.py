@@ -9,10 +9,11 @@ from experiments.macro.second_look import draw_near, fit_additive
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas.derive import Constraint, derive
 from proxyless_jax.nas.gates import valid_candidates
+from tests.spaces import small_space
 
 
 @pytest.fixture(scope="module")
-def space(small_space):
+def space():
   return small_space(
     image_size=16,
     channels=3,

@@ -10,23 +10,21 @@ from experiments.workloads import make_batch
 from proxyless_jax.nas import gates
 from proxyless_jax.nas.arch_step import arch_gradients
 from proxyless_jax.nn import build, init
-from proxyless_jax.space import mobile_space
+from tests.spaces import small_space
 
 torch = pytest.importorskip("torch")
 from experiments.torch_twin import Twin  # noqa: E402
 
-SPACE = mobile_space(
+SPACE = small_space(
   image_size=8,
+  channels=3,
   classes=10,
-  stem_width=8,
+  stem_stride=2,
   first_width=8,
-  widths=(8,),
-  depths=(2,),
-  strides=(1,),
   candidates=("mbconv3_k3", "mbconv3_k5", "zero"),
   head_width=16,
 )
-MASK = gates.valid_candidates(SPACE)
+VALID = gates.valid_candidates(SPACE)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +51,7 @@ def test_logits_of_a_drawn_path_are_ours(ours, batch, channels_last):
   apply = functools.partial(
     module.apply,
     train=True,
-    gates=gates.path(np.array(index), MASK),
+    gates=gates.path(np.array(index), VALID),
     mutable=["batch_stats", "moments"],
   )
   want, _ = jax.jit(apply)(variables, batch["image"])
@@ -67,11 +65,11 @@ def test_logits_of_a_drawn_path_are_ours(ours, batch, channels_last):
 @pytest.mark.parametrize("mode", gates.MODES)
 def test_gradients_of_alpha_are_ours(ours, batch, mode):
   module, variables = ours
-  arch, key = np.zeros(MASK.shape, np.float32), jax.random.key(3)
+  arch, key = np.zeros(VALID.shape, np.float32), jax.random.key(3)
   gradients = functools.partial(
     arch_gradients,
     module=module,
-    valid=MASK,
+    valid=VALID,
     costs=(),
     mode=mode,
     label_smoothing=0.1,
@@ -79,7 +77,7 @@ def test_gradients_of_alpha_are_ours(ours, batch, mode):
   )
   multipliers = np.zeros(0, np.float32)
   want, _, _ = jax.jit(gradients)(arch, variables, multipliers, key, batch)
-  drawn = gates.draw(key, arch, MASK, mode)
+  drawn = gates.draw(key, arch, VALID, mode)
   twin = twin_of(variables, channels_last=True)
   involved = [np.flatnonzero(row).tolist() for row in drawn.involved]
   images, labels = twin.inputs(batch["image"], batch["label"])

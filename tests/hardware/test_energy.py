@@ -122,7 +122,7 @@ def test_the_gpu_that_computes(nvml, ordinal, visible, order, gpu):
   "visible, order",
   [("1", None), ("GPU-b", None), ("MIG-1", None), ("7", "PCI_BUS_ID")],
 )
-def test_gpus_that_cannot_be_told_apart(nvml, visible, order):
+def test_gpus_that_cannot_be_distinguished(nvml, visible, order):
   nvml.uuids = ["GPU-aa11", "GPU-bb22", "GPU-bb33"]
   names = {"CUDA_VISIBLE_DEVICES": visible, "CUDA_DEVICE_ORDER": order or ""}
   with pytest.raises(

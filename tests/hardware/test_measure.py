@@ -170,7 +170,7 @@ def test_networks_that_cost_nothing(space, make_device):
 
 
 @pytest.mark.parametrize("cost", [float("nan"), -1.0])
-def test_costs_that_are_none(space, cost):
+def test_invalid_costs(space, cost):
   with pytest.raises(ValueError, match="'phone' gave"):
     build_table(space, from_function("phone", lambda network: cost), PLAN)
 

@@ -23,17 +23,14 @@ from proxyless_jax.space import (
   Op,
   PlainConv,
   Zero,
-  mobile_space,
   tree_space,
 )
+from tests.spaces import small_space
 
-TINY = mobile_space(
+TINY = small_space(
   image_size=12,
   channels=1,
   classes=4,
-  stem_width=8,
-  stem_stride=1,
-  first_width=0,
   widths=(8, 16),
   depths=(2, 2),
   strides=(1, 2),
@@ -217,13 +214,11 @@ def test_ranks_agree_with_those_of_xla():
   for shape in SHAPES:
     shape = dict(shape)
     op = shape.pop("op")
-    network = mobile_space(
+    network = small_space(
       **shape,
       image_size=32,
+      channels=3,
       classes=10,
-      first_width=0,
-      stem_width=8,
-      stem_stride=1,
       head_width=32,
       candidates=(op,),
     )

@@ -30,6 +30,6 @@ def test_enough():
 
 
 @pytest.mark.parametrize("fields", [(0.0, 1, 2), (0.1, 3, 2), (0.1, 0, 2)])
-def test_patience_that_is_none(fields):
+def test_invalid_patience(fields):
   with pytest.raises(ValueError, match="expected"):
     Patience(*fields)

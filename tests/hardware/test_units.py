@@ -81,7 +81,7 @@ def test_quantities(text, unit, value):
     (True, "ms"),
   ],
 )
-def test_quantities_that_are_none(text, unit):
+def test_invalid_quantities(text, unit):
   with pytest.raises(ValueError, match=f"expected a positive number of {unit}"):
     parse_quantity(text, unit)
 

@@ -22,8 +22,8 @@ from proxyless_jax.nas.reinforce import surrogate
 from proxyless_jax.nas.state import search_state
 from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, init
-from proxyless_jax.space import mobile_space
 from proxyless_jax.training.optimizers import weight_optimizer
+from tests.spaces import small_space
 
 
 # Another way to draw gates. ------------------------------------------------
@@ -66,18 +66,11 @@ def own_optimizers():
   return weights, on_involved(optax.rmsprop(1e-3))
 
 
-SPACE = mobile_space(
+SPACE = small_space(
   image_size=4,
   channels=1,
-  classes=3,
-  stem_width=8,
-  stem_stride=1,
-  first_width=0,
-  widths=(8,),
   depths=(1,),
-  strides=(1,),
   candidates=("conv_k1", "conv_k3", "mbconv1_k3"),
-  head_width=8,
 )
 MODULE, VALID = build(SPACE), gates_lib.valid_candidates(SPACE)
 TABLE = cost_table("macs", SPACE)

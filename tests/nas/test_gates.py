@@ -310,7 +310,7 @@ def test_most_probable_ignores_padding():
   np.testing.assert_array_equal(negative, [0, 0, 1, 0])
 
 
-def test_the_gates_of_a_given_path():
+def test_the_gates_of_a_path():
   gate = gates.path(np.array([2, 0, 3, 1]), VALID)
   np.testing.assert_array_equal(gate.gate, np.eye(4)[[2, 0, 3, 1]])
   np.testing.assert_array_equal(gate.probs, gate.gate)

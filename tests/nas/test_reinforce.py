@@ -16,9 +16,9 @@ from proxyless_jax.nas import objective, reinforce
 from proxyless_jax.nas.optimizers import arch_optimizer
 from proxyless_jax.nas.state import search_state
 from proxyless_jax.nn import build, init
-from proxyless_jax.space import mobile_space
 from proxyless_jax.training import metrics
 from proxyless_jax.training.optimizers import weight_optimizer
+from tests.spaces import small_space
 
 # Three edges of 3, 1 and 2 candidates.
 VALID = np.array([[True] * 3, [True, False, False], [True, True, False]])
@@ -114,20 +114,8 @@ def test_the_gradient_of_the_entropy_is_exact():
     assert_allclose(found, exact, rtol=1e-12, atol=1e-15)
 
 
-SPACE = mobile_space(
-  image_size=4,
-  channels=1,
-  classes=3,
-  stem_width=8,
-  stem_stride=1,
-  first_width=0,
-  widths=(8,),
-  depths=(2,),
-  strides=(1,),
-  candidates=("mbconv1_k3", "zero"),
-  head_width=8,
-)
-SPACE_MASK = gates_lib.valid_candidates(SPACE)
+SPACE = small_space(image_size=4, channels=1, candidates=("mbconv1_k3", "zero"))
+SPACE_VALID = gates_lib.valid_candidates(SPACE)
 
 
 def record():
@@ -159,7 +147,7 @@ def setting():
   state = search_state(
     jax.random.key(1),
     init(module, jax.random.key(0)),
-    SPACE_MASK,
+    SPACE_VALID,
     tx,
     record(),
     arch_scale=0.5,
@@ -172,7 +160,7 @@ def draws_of(module, samples=5):
   return functools.partial(
     reinforce.sample_step,
     module=module,
-    valid=SPACE_MASK,
+    valid=SPACE_VALID,
     samples=samples,
     label_smoothing=0.1,
     grad_accum=1,
@@ -182,7 +170,7 @@ def draws_of(module, samples=5):
 GOAL = objective.Cost(
   "macs", cost_table("macs", SPACE), objective.Exactly(9000.0, 0.5)
 )
-UPDATE = dict(valid=SPACE_MASK, tx=record(), costs=(GOAL,), baseline_decay=0.9)
+UPDATE = dict(valid=SPACE_VALID, tx=record(), costs=(GOAL,), baseline_decay=0.9)
 
 
 def test_each_draw_is_evaluated_on_its_own_path(setting):
@@ -199,7 +187,7 @@ def test_each_draw_is_evaluated_on_its_own_path(setting):
       {"params": state.params, "batch_stats": state.batch_stats},
       images,
       train=True,
-      gates=gates_lib.path(path, SPACE_MASK),
+      gates=gates_lib.path(path, SPACE_VALID),
       mutable=["batch_stats"],
       rngs={"dropout": jax.random.key(0)},
     )
@@ -211,7 +199,7 @@ def test_each_draw_is_evaluated_on_its_own_path(setting):
     state = state.replace(step=jnp.array(i))
     draws, sums = sample(state, batch_of(i))
     assert draws.paths.shape == (6, 2) and draws.accuracy.shape == (5,)
-    argmax = gates_lib.most_probable(state.arch, SPACE_MASK)
+    argmax = gates_lib.most_probable(state.arch, SPACE_VALID)
     assert_array_equal(draws.paths[-1], argmax)
     for path, accuracy in zip(draws.paths, draws.accuracy):
       seen.add(tuple(path.tolist()))
@@ -246,7 +234,7 @@ def test_baseline_multipliers_and_gradient_of_updates(setting):
     mean = float(reward.mean())
     baseline = mean if baseline is None else baseline
     want = jax.grad(reinforce.surrogate)(
-      state.arch, SPACE_MASK, draws.paths[:-1], reward - baseline, 0.01
+      state.arch, SPACE_VALID, draws.paths[:-1], reward - baseline, 0.01
     )
     new, found = step(state, batch_of(i))
     assert_allclose(state.arch - new.arch, want, rtol=1e-4, atol=1e-6)
@@ -277,7 +265,7 @@ def test_costs_of_a_call_enter_between_the_halves(setting):
   assert_array_equal(one.multipliers, other.multipliers)
   mean = metrics_["expected_own"].total
   assert_allclose(mean, np.mean(table[:-1]), rtol=1e-6)
-  probs = gates_lib.probabilities(state.arch, SPACE_MASK)
+  probs = gates_lib.probabilities(state.arch, SPACE_VALID)
   expected = one_metrics["expected_macs"].total
   assert_allclose(expected, GOAL.table.expected(probs), rtol=1e-6)
 

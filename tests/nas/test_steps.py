@@ -17,11 +17,11 @@ from proxyless_jax.nas.optimizers import arch_optimizer
 from proxyless_jax.nas.state import ARCH_STREAM, WEIGHT_STREAM, search_state
 from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import banks, build, inherit, init, make
-from proxyless_jax.space import mobile_space
 from proxyless_jax.training import metrics
 from proxyless_jax.training.optimizers import weight_optimizer
 from proxyless_jax.training.state import train_state
 from proxyless_jax.training.steps import eval_step, train_step
+from tests.spaces import small_space
 
 close = functools.partial(assert_allclose, rtol=1e-4, atol=1e-5)
 
@@ -35,23 +35,11 @@ def batch_of(seed, size=(6, 9), channels=2, dtype=np.float32):
   }
 
 
-def space_of(**settings):
-  return mobile_space(
-    **dict(
-      image_size=(6, 9),
-      channels=2,
-      classes=3,
-      stem_width=8,
-      stem_stride=1,
-      first_width=0,
-      widths=(8, 16),
-      depths=(2, 1),
-      strides=(1, 2),
-      candidates=("mbconv1_k3", "mbconv1_k5", "zero"),
-      head_width=8,
-    )
-    | settings
+def space_of(**changes):
+  arguments = dict(
+    image_size=(6, 9), widths=(8, 16), depths=(2, 1), strides=(1, 2)
   )
+  return small_space(**arguments | changes)
 
 
 SPACE = space_of()

@@ -73,9 +73,9 @@ def _leaves(tree):
   ]
 
 
-def _drawn(path, mask):
+def _drawn(path, selected):
   """Whether a leaf of a state is on the path; None where it is global."""
-  for name, m in _leaves(mask):
+  for name, m in _leaves(selected):
     if path.endswith(name):
       return bool(m)
   return None
@@ -89,23 +89,25 @@ def test_random_paths_bit_for_bit(name):
   params = _random(jax.random.key(0))
   state = inner.init(params)
   for step in range(5):
-    mask = jax.tree.map(lambda _: bool(rng.integers(2)), params)
+    selected = jax.tree.map(lambda _: bool(rng.integers(2)), params)
     grads = _random(jax.random.key(step + 1))
-    zeroed = jax.tree.map(lambda m, g: g * m, mask, grads)
-    garbage = jax.tree.map(lambda m, g: g if m else g * jnp.nan, mask, grads)
+    zeroed = jax.tree.map(lambda m, g: g * m, selected, grads)
+    garbage = jax.tree.map(
+      lambda m, g: g if m else g * jnp.nan, selected, grads
+    )
     want, want_state = inner.update(zeroed, state, params)
-    updates, new_state = tx.update(garbage, state, params, drawn=mask)
+    updates, new_state = tx.update(garbage, state, params, drawn=selected)
     assert jax.tree.structure(new_state) == jax.tree.structure(state)
     for (path, new), (_, old), (_, moved) in zip(
       _leaves(new_state), _leaves(state), _leaves(want_state)
     ):
-      expected = old if _drawn(path, mask) is False else moved
+      expected = old if _drawn(path, selected) is False else moved
       assert _bits(new) == _bits(expected), (step, path)
     new_params = optax.apply_updates(params, updates)
     for (path, new), (_, old), (_, update) in zip(
       _leaves(new_params), _leaves(params), _leaves(want)
     ):
-      expected = old + update if _drawn(path, mask) else old
+      expected = old + update if _drawn(path, selected) else old
       assert _bits(new) == _bits(expected), (step, path)
     params, state = new_params, new_state
 
@@ -206,8 +208,8 @@ def test_global_norm_is_that_of_the_path():
   assert (updates["b"] == 0).all() and jnp.signbit(updates["b"]).all()
 
 
-def test_array_masks_select_rows():
-  """A stacked parameter [edge, ...] takes a mask of shape [edge, 1]."""
+def test_arrays_select_rows():
+  """A stacked parameter [edge, ...] takes bools of shape [edge, 1]."""
   tx = transforms.drawn_only(optax.sgd(1.0, momentum=0.9))
   params = jnp.zeros((2, 3))
   drawn = jnp.array([[True], [False]])
@@ -275,7 +277,7 @@ def test_unrecognisable_state_is_an_error(inner):
     tx.update(params, tx.init(params), params, drawn=True)
 
 
-def test_array_mask_over_factored_state_is_an_error():
+def test_arrays_over_factored_state_are_an_error():
   tx = transforms.drawn_only(optax.adafactor(0.1, min_dim_size_to_factor=2))
   params = jnp.ones((4, 3))
   with pytest.raises(ValueError, match="for the state of inner"):
@@ -285,16 +287,16 @@ def test_array_mask_over_factored_state_is_an_error():
 
 
 def _pairs(rng, edges, candidates):
-  mask = np.zeros((edges, candidates), bool)
-  for row in mask:
+  selected = np.zeros((edges, candidates), bool)
+  for row in selected:
     row[rng.choice(candidates, 2, replace=False)] = True
-  return mask
+  return selected
 
 
-def _reference_shift(logits, update, mask):
+def _reference_shift(logits, update, selected):
   """The published rule, row by row: new -= log(Σ exp new / Σ exp old)."""
   after = np.array(logits, np.float64)
-  for row, step, pair in zip(after, np.asarray(update, np.float64), mask):
+  for row, step, pair in zip(after, np.asarray(update, np.float64), selected):
     old = row[pair]
     new = old + step[pair]
     row[pair] = new - math.log(np.exp(new).sum() / np.exp(old).sum())
@@ -312,15 +314,17 @@ def test_pair_shift_keeps_other_probabilities(dtype, tolerance, scale):
     logits = jnp.asarray(rng.normal(size=(21, 7)), dtype)
     first = jax.nn.softmax(logits)
     for _ in range(5):
-      mask = _pairs(rng, 21, 7)
+      selected = _pairs(rng, 21, 7)
       update = jnp.asarray(rng.normal(size=(21, 7)) * scale, dtype)
-      shifted, _ = tx.update(update, tx.init(logits), logits, involved=mask)
+      shifted, _ = tx.update(update, tx.init(logits), logits, involved=selected)
       after = optax.apply_updates(logits, shifted)
       assert after.dtype == dtype
       before, p = jax.nn.softmax(logits), jax.nn.softmax(after)
-      np.testing.assert_allclose(p[~mask], before[~mask], atol=tolerance)
-      np.testing.assert_array_equal(after[~mask], logits[~mask])
-      want = _reference_shift(logits, update, mask)
+      np.testing.assert_allclose(
+        p[~selected], before[~selected], atol=tolerance
+      )
+      np.testing.assert_array_equal(after[~selected], logits[~selected])
+      want = _reference_shift(logits, update, selected)
       np.testing.assert_allclose(after, want, rtol=0, atol=10 * tolerance)
       logits = after
     assert float(jnp.abs(jax.nn.softmax(logits) - first).max()) > scale / 100
@@ -330,8 +334,8 @@ def test_pair_shift_is_stable_for_large_logits_and_updates():
   tx = transforms.keep_pair_probability()
   logits = jnp.array([[300.0, 1.0, 299.0], [-300.0, 0.0, -299.0]])
   update = jnp.array([[-200.0, 5.0, 200.0], [1000.0, jnp.nan, -1000.0]])
-  mask = jnp.array([[True, False, True]] * 2)
-  shifted, _ = tx.update(update, tx.init(logits), logits, involved=mask)
+  selected = jnp.array([[True, False, True]] * 2)
+  shifted, _ = tx.update(update, tx.init(logits), logits, involved=selected)
   # The whole mass of each pair goes to one of the two.
   both = math.log1p(math.exp(-1))
   np.testing.assert_allclose(logits[0, 2] + shifted[0, 2], 300 + both)
@@ -343,7 +347,7 @@ def test_rows_without_a_pair_full_rows_and_padding():
   tx = transforms.keep_pair_probability()
   logits = jnp.array([[1.0, -0.0, -jnp.inf]] * 4)
   update = jnp.array([[0.5, 0.25, jnp.nan]] * 4).at[1, 2].set(0.0)
-  mask = jnp.array(
+  selected = jnp.array(
     [
       [False, False, False],  # not in this step
       [True, True, True],  # the full gradient
@@ -354,9 +358,9 @@ def test_rows_without_a_pair_full_rows_and_padding():
   with jax.debug_nans(True):
     # Not under jit: there debug_nans would see no more than the outputs.
     shifted, _ = tx.update(
-      update.at[:, 2].set(0.0), tx.init(logits), logits, involved=mask
+      update.at[:, 2].set(0.0), tx.init(logits), logits, involved=selected
     )
-  again, _ = tx.update(update, tx.init(logits), logits, involved=mask)
+  again, _ = tx.update(update, tx.init(logits), logits, involved=selected)
   np.testing.assert_allclose(shifted, again, atol=1e-7)
   assert (shifted[0] == 0).all() and jnp.signbit(shifted[0]).all()
   np.testing.assert_array_equal(shifted[1], [0.5, 0.25, 0.0])
@@ -374,7 +378,7 @@ def test_pair_shift_is_validated():
   logits = jnp.zeros((2, 3))
   with pytest.raises(ValueError, match="params is None"):
     tx.update(logits, tx.init(logits), involved=True)
-  with pytest.raises(ValueError, match=r"involved is a mask of shape \(3, 2\)"):
+  with pytest.raises(ValueError, match=r"involved has shape \(3, 2\)"):
     tx.update(
       logits, tx.init(logits), logits, involved=jnp.ones((3, 2), dtype=bool)
     )
@@ -392,11 +396,11 @@ def test_arch_optimizer_moves_the_pair_alone():
   step = jax.jit(tx.update)
   nu = jax.tree.map(np.zeros_like, arch)
   for count in range(1, 6):
-    mask = {k: _pairs(rng, *a.shape) for k, a in arch.items()}
+    selected = {k: _pairs(rng, *a.shape) for k, a in arch.items()}
     grads = {k: rng.normal(size=a.shape) for k, a in arch.items()}
-    updates, state = step(grads, state, arch, drawn=mask, involved=mask)
+    updates, state = step(grads, state, arch, drawn=selected, involved=selected)
     after = optax.apply_updates(arch, updates)
-    for k, m in mask.items():
+    for k, m in selected.items():
       nu[k] = np.where(m, 0.999 * nu[k] + 0.001 * grads[k] ** 2, nu[k])
       nu_hat = nu[k] / (1 - 0.999**count)
       adam = -1e-3 * grads[k] / (np.sqrt(nu_hat) + 1e-8)

@@ -12,8 +12,9 @@ from proxyless_jax.nas.optimizers import arch_optimizer
 from proxyless_jax.nas.state import search_state
 from proxyless_jax.nn import build, init
 from proxyless_jax.parallel.mesh import jit_step, make_mesh, place, to_devices
-from proxyless_jax.space import mobile_space, tree_space
+from proxyless_jax.space import tree_space
 from proxyless_jax.training.optimizers import weight_optimizer
+from tests.spaces import small_space
 
 DEVICES, BATCH, SIZE = 8, 16, 6
 
@@ -21,7 +22,9 @@ DEVICES, BATCH, SIZE = 8, 16, 6
 @pytest.fixture(autouse=True, scope="session")
 def eight_devices():
   if jax.device_count() < DEVICES:
-    pytest.skip("needs 8 devices: tests/test_parallel.py runs it with them")
+    pytest.skip(
+      "needs 8 devices: tests/test_eight_devices.py runs it with them"
+    )
   # Most of the time here is XLA's; what is computed stays the same.
   jax.config.update("jax_disable_most_optimizations", True)
   yield
@@ -33,18 +36,12 @@ def mesh():
   return make_mesh()
 
 
-MOBILE = mobile_space(
+MOBILE = small_space(
   image_size=SIZE,
-  channels=2,
   classes=6,
-  stem_width=8,
-  stem_stride=1,
-  first_width=0,
-  widths=(8,),
   depths=(3,),
-  strides=(1,),
-  candidates=("mbconv1_k3", "mbconv1_k5", "mbconv2_k3", "zero"),
   head_width=16,
+  candidates=("mbconv1_k3", "mbconv1_k5", "mbconv2_k3", "zero"),
 )
 
 

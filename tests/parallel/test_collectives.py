@@ -122,7 +122,7 @@ def test_two_branches_keep_their_numbers(predicate, taken):
   assert total_bytes(exchanged(text, {2: taken})) == (12, 20)[taken]
 
 
-def test_nested_conditionals_are_told_by_their_number_of_branches():
+def test_nested_conditionals_are_distinguished_by_their_number_of_branches():
   def function(x):
     first = candidates((1, 2, 3))
     second = candidates((5, 6))

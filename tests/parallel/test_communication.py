@@ -6,6 +6,7 @@ from experiments import communication, hlo
 from experiments.kinds import summary
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.space import mobile_space
+from tests.spaces import small_space
 
 CANDIDATES = ("mbconv3_k3", "mbconv6_k3", "zero")
 LIMIT = 1.02
@@ -13,14 +14,12 @@ LIMIT = 1.02
 
 @pytest.fixture(scope="module")
 def space():
-  return mobile_space(
+  return small_space(
     image_size=8,
+    channels=3,
     classes=10,
     stem_width=128,
-    stem_stride=1,
-    first_width=0,
     widths=(256,),
-    depths=(2,),
     strides=(2,),
     candidates=CANDIDATES,
     head_width=64,

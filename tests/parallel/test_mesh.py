@@ -16,7 +16,7 @@ from proxyless_jax.parallel.mesh import check_devices
     ),
   ],
 )
-def test_devices_that_are_not_there(monkeypatch, error, message):
+def test_missing_devices(monkeypatch, error, message):
   def devices():
     raise error
 

@@ -14,7 +14,7 @@ from proxyless_jax.space import ConvBN, Op, mobile_space, tree_space
 from proxyless_jax.space.zoo import zoo
 
 
-def small_space(**changes):
+def two_stages(**changes):
   settings = {
     "image_size": 28,
     "channels": 1,
@@ -27,7 +27,7 @@ def small_space(**changes):
     "strides": (2, 2),
     "head_width": 64,
   }
-  return mobile_space(**{**settings, **changes})
+  return mobile_space(**settings | changes)
 
 
 CHOICES = ["mbconv3_k3", "zero", "mbconv6_k5", "mbconv3_k7", "mbconv6_k3"]
@@ -43,7 +43,7 @@ def draw(network, folder):
 
 
 def test_the_figure_tells_the_network(tmp_path):
-  texts, _ = draw(small_space().choose(CHOICES), tmp_path)
+  texts, _ = draw(two_stages().choose(CHOICES), tmp_path)
   text = " ".join(texts)
   assert "5 blocks, 1 skipped  ·  30.8K parameters  ·  3.15M MACs" in text
   assert re.findall(r"MB\d", text) == ["MB3", "MB6", "MB3", "MB6"]
@@ -57,7 +57,7 @@ def test_the_figure_tells_the_network(tmp_path):
 
 
 def test_rectangular_images(tmp_path):
-  texts, _ = draw(small_space(image_size=(28, 50)).choose(CHOICES), tmp_path)
+  texts, _ = draw(two_stages(image_size=(28, 50)).choose(CHOICES), tmp_path)
   text = " ".join(texts)
   for size in ("28×50", "14×25", "7×13"):
     assert size in text
@@ -67,7 +67,7 @@ def test_rectangular_images(tmp_path):
 
 
 def test_the_legend_has_only_what_occurs(tmp_path):
-  space = small_space(depths=(1, 1), strides=(1, 1))
+  space = two_stages(depths=(1, 1), strides=(1, 1))
   text = " ".join(draw(space.choose(["mbconv3_k3"] * 2), tmp_path)[0])
   assert "5×5" not in text
   for entry in ("skip", "stride", "expansion"):
@@ -75,7 +75,7 @@ def test_the_legend_has_only_what_occurs(tmp_path):
 
 
 def test_long_networks_wrap_into_rows(tmp_path):
-  _, (_, one_row) = draw(small_space().choose(CHOICES), tmp_path)
+  _, (_, one_row) = draw(two_stages().choose(CHOICES), tmp_path)
   network = mobile_space(depths=(10,) * 6).choose([0] * 60)
   texts, (height, width) = draw(network, tmp_path)
   assert sum(text == "MB3" for text in texts) == 60
@@ -106,7 +106,7 @@ def test_equal_networks_give_equal_files(tmp_path):
   before = [matplotlib.rcParams[name] for name in RC]
   for name in ("a", "b"):
     (tmp_path / name).mkdir()
-    draw(small_space().choose(CHOICES), tmp_path / name)
+    draw(two_stages().choose(CHOICES), tmp_path / name)
   for file in ("net.svg", "net.png"):
     one, other = (tmp_path / n / file for n in ("a", "b"))
     assert one.read_bytes() == other.read_bytes()
@@ -136,7 +136,7 @@ class Named(Op):
   ],
 )
 def test_operations_of_any_family(tmp_path, op, expected):
-  space = small_space(candidates=(op,))
+  space = two_stages(candidates=(op,))
   texts, _ = draw(space.choose([0] * 5), tmp_path)
   for text in expected:
     assert sum(text in found for found in texts) >= 5
@@ -144,7 +144,7 @@ def test_operations_of_any_family(tmp_path, op, expected):
 
 def test_a_space_is_not_an_architecture(tmp_path):
   with pytest.raises(ValueError, match="choose one first"):
-    draw_architecture(small_space(), tmp_path / "a.svg", tmp_path / "a.png")
+    draw_architecture(two_stages(), tmp_path / "a.svg", tmp_path / "a.png")
   assert list(tmp_path.iterdir()) == []
 
 

@@ -13,20 +13,18 @@ from proxyless_jax.data import load
 from proxyless_jax.run import architecture, jobs, loop, train_stage
 from proxyless_jax.run.config.options import parse
 from proxyless_jax.training.state import split_edges
+from tests.spaces import small_space
 
 pytestmark = pytest.mark.usefixtures("quick_compilation_of_module")
 
 
 def chain(size=12, channels=3, classes=1000, **widths):
-  space = pj.mobile_space(
+  space = small_space(
     image_size=size,
     channels=channels,
     classes=classes,
-    stem_width=8,
-    first_width=0,
-    widths=(8,),
-    depths=(2,),
-    strides=(1,),
+    stem_stride=2,
+    candidates=("mbconv3_k3", "mbconv3_k5"),
     head_width=16,
     **widths,
   )

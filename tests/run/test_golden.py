@@ -70,7 +70,9 @@ def test_numbers_are_those_of_before(make_config, tmp_path, name):
 
 def test_numbers_of_a_path_per_device(make_config, tmp_path):
   if jax.device_count() != DEVICES:
-    pytest.skip("needs 8 devices: tests/test_parallel.py runs it with them")
+    pytest.skip(
+      "needs 8 devices: tests/test_eight_devices.py runs it with them"
+    )
   jobs.search(make_config(**ON_EIGHT), tmp_path)
   compare("path_per_device", numbers_of(tmp_path))
 

@@ -169,7 +169,7 @@ def test_stops_where_it_is_not_finite(tmp_path, at, where, kept):
     assert found is None
   else:
     assert float(found[1]["sum"]) == found[0]
-  # With the data mended, it goes on from the last good checkpoint.
+  # With the data mended, it continues from the last good checkpoint.
   state, _ = run_stage(make_stage(values=[1.0] * STEPS), tmp_path, OPTIONS)
   assert float(state["sum"]) == STEPS
 

@@ -119,7 +119,7 @@ def test_a_workdir_is_needed(config):
     jobs.measure(config, "")
 
 
-def test_published_networks_are_told_and_drawn(tmp_path):
+def test_published_networks_are_named_and_drawn(tmp_path):
   names = ["proxyless_gpu (its operations in this space)", "mobilenet_v2"]
   known = dict(zip(names, [(2.0, 2.5), (2.1, 2.1)]))
   costs = np.array([1.0, 3.0])

@@ -172,7 +172,9 @@ def test_a_training_that_has_ended_goes_on_for_more_epochs(
   jobs.search(config, workdir)
   said = capsys.readouterr().err
   assert f"train.epochs: {epochs(10)!r} -> {epochs(12)!r}; " in said
-  assert "evaluate.batch: 50 -> 33; the training goes on at step 10, w" in said
+  assert (
+    "evaluate.batch: 50 -> 33; the training continues at step 10, w" in said
+  )
   assert "train: resumed at step 10" in said
   assert reached(workdir) == {"search": 16, "train": 12}
   assert read_json(workdir / "config.json")["train"]["epochs"] == epochs(12)
@@ -223,7 +225,7 @@ def test_jax_enable_x64_changes_no_state(
       before[stage][1].keys(),
       before[stage][2],
     )
-  # Without it, too, the run would go on from there.
+  # Without it, too, the run would continue from there.
   jobs.search(make_config(), workdir)
 
 
@@ -239,5 +241,5 @@ def test_inherited_weights_resume(make_config, outcome, stop_at, tmp_path):
   assert outcome(tmp_path / "whole") == outcome(tmp_path / "broken")
 
 
-def fail(*args):
+def fail(*args, **options):
   raise Stop

@@ -13,6 +13,7 @@ from proxyless_jax.nn import build, init
 from proxyless_jax.training.metrics import Mean, in_parts
 from proxyless_jax.training.state import train_state
 from proxyless_jax.training.steps import train_step
+from tests.spaces import small_space
 
 WEIGHTS = jnp.array([1.0, -2.0, 0.5])
 
@@ -64,7 +65,7 @@ def test_parts_are_strided_and_have_keys_of_their_own():
   assert grads["sum"] == 5.0
 
 
-def test_a_training_step_in_parts_moves_as_the_mean_of_its_parts(small_space):
+def test_a_training_step_in_parts_moves_as_the_mean_of_its_parts():
   """Batch norm sees the parts one after the other."""
   space = small_space(
     image_size=4, channels=1, depths=(1,), candidates=("mbconv1_k3",)

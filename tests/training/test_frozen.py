@@ -14,18 +14,10 @@ from proxyless_jax.space.networks.genotype import Genotype, Style, cell_network
 from proxyless_jax.training.optimizers import weight_optimizer
 from proxyless_jax.training.state import split_edges, train_state
 from proxyless_jax.training.steps import eval_step, train_step
+from tests.spaces import small_space
 
-CHAIN = mobile_space(
-  image_size=6,
-  channels=2,
-  classes=3,
-  stem_width=4,
-  stem_stride=1,
-  first_width=0,
-  widths=(4,),
-  depths=(2,),
-  strides=(1,),
-  head_width=8,
+CHAIN = small_space(
+  stem_width=4, widths=(4,), candidates=("mbconv3_k3", "mbconv3_k5")
 ).choose(["mbconv3_k3", "mbconv3_k5"])
 TREE = tree_space(
   image_size=6, channels=2, classes=3, stem_width=4, alpha=2, depths=(1,)

@@ -50,7 +50,7 @@ def test_classification_counts_the_real_examples():
   }
 
 
-def test_a_network_that_says_nothing_hits_nothing():
+def test_equal_logits_are_at_chance_and_nan_is_wrong():
   """Equal logits name one class, not all; NaN names none."""
   label = np.arange(10)
   same = count(np.zeros((10, 10), np.float32), label, np.ones(10))

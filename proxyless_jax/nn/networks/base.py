@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.dropout import drop_path, dropout_key
-from proxyless_jax.nn.ops.base import Options, make
+from proxyless_jax.nn.ops.base import MakeOptions, make
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.kernel_sharing import kernel_groups
 from proxyless_jax.nn.supernet.mixed import EdgeGates, mixed_edges
@@ -136,8 +136,7 @@ class NetworkModule(nn.Module):
     Args:
       edge: edge of the network, each once in a call.
       x: f[b, *edge.shape_in].
-      train: whether to train it; a frozen one runs as in evaluation all the
-        same.
+      train: whether to train it; a frozen edge runs as in evaluation even so.
 
     Returns:
       f[b, *edge.shape_out], or logits.
@@ -213,13 +212,13 @@ class NetworkModule(nn.Module):
     params, stats = self.get_bank(first.name)
     own = self.edge_gates(gates, edges)
     x, new = mixed_edges(groups, params, stats, x, own, wiring)
-    # The functions above are pure: what they give replaces the variable here.
+    # The functions above are pure: here the variable gets their result.
     if train and self.is_mutable_collection("batch_stats"):
       self.put_variable("batch_stats", first.name, new)
     return x
 
   @property
-  def options(self) -> Options:
+  def options(self) -> MakeOptions:
     """Keyword arguments of `make`, as pairs: hashable."""
     return (("bn_momentum", self.bn_momentum), ("dropout", self.dropout))
 
@@ -260,12 +259,12 @@ class _PlainEdge(nn.Module):
   """An edge with one candidate: its name is the scope of the variables."""
 
   edge: Edge
-  options: Options
+  options: MakeOptions
 
   @nn.compact
   def __call__(self, x, train: bool):
-    # The operation's name too is part of the path, so that variables tell which
-    # candidate they are of.
+    # The operation's name is part of the path too, so that the names of
+    # variables show which candidate they belong to.
     op = self.edge.op
     return make(op, self.edge, name=op.name, **dict(self.options))(x, train)
 

@@ -20,7 +20,7 @@ from proxyless_jax.nn.layers.batch_norm import MOMENTS
 from proxyless_jax.nn.layers.channels import fit_channels, pooled_shortcut
 from proxyless_jax.nn.layers.dropout import drop_path, dropout_key
 from proxyless_jax.nn.networks.base import NetworkModule, network_module
-from proxyless_jax.nn.ops.base import Options
+from proxyless_jax.nn.ops.base import MakeOptions
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.kernel_sharing import kernel_groups
 from proxyless_jax.nn.supernet.mixed import (
@@ -125,7 +125,7 @@ network_module.register(Tree, TreeModule)
 
 def _searched_block(
   form: Block,
-  options: Options,
+  options: MakeOptions,
   train: bool,
   x: jax.Array,
   own: tuple[dict[str, tuple[jax.Array, jax.Array]], EdgeGates, jax.Array],
@@ -171,7 +171,7 @@ def _searched_block(
 def _own_channels(
   form: Block, edge: Edge, y: jax.Array, half: jax.Array, width: jax.Array
 ) -> jax.Array:
-  """Puts an edge's own channels where the next edge looks for them.
+  """Puts an edge's own channels where the next edge reads them.
 
   Args:
     form: block with the widths that it is stored with.

@@ -13,7 +13,7 @@ import flax.linen as nn
 from proxyless_jax.space import Edge, Op
 
 # Keyword arguments of `make` but the name, as pairs: hashable.
-Options = tuple[tuple[str, Any], ...]
+MakeOptions = tuple[tuple[str, Any], ...]
 
 
 @functools.singledispatch

@@ -40,7 +40,7 @@ def _(op, edge, *, name, bn_momentum, dropout):
 
 
 class IdentityModule(nn.Module):
-  """Gives its input."""
+  """Returns its input."""
 
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     del train

@@ -20,7 +20,7 @@ from proxyless_jax.space import Edge, NormConv, NormSepConv
 
 
 class NormConvModule(nn.Module):
-  """Batch norm, ReLU where there is one, convolution, shuffle where one is."""
+  """Batch norm, convolution; a ReLU between and a shuffle last are optional."""
 
   op: NormConv
   edge: Edge

@@ -120,6 +120,7 @@ def unsummed_spans(op: Op, position: Edge) -> tuple[tuple[int, int], ...]:
   """
   shapes = nn.meta.unbox(declared_shapes(op, position))["params"]
   norms = candidate_norm_paths(op, position)
+  # Leaves come in the order in which `layout` puts them into a row.
   spans: list[tuple[int, int]] = []
   start = 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):

@@ -24,7 +24,7 @@ from proxyless_jax.nn.layers.batch_norm import (
   REUSED_MOMENTS,
   synced_batch_stats,
 )
-from proxyless_jax.nn.ops.base import Options, make
+from proxyless_jax.nn.ops.base import MakeOptions, make
 from proxyless_jax.nn.ops.mobile import MBConvModule
 from proxyless_jax.nn.ops.tree import NormSepConvModule
 from proxyless_jax.nn.supernet import bank
@@ -37,7 +37,7 @@ Variables = Mapping[str, Any]
 def kernel_groups(
   ops: tuple[Op, ...],
   position: Edge,
-  options: Options,
+  options: MakeOptions,
   train: bool,
 ) -> list[KernelGroup]:
   """The kernel groups of an edge's candidates, over rows of its banks.
@@ -78,7 +78,7 @@ def _shared(op: Op) -> Op:
 def _alone(
   ops: tuple[Op, ...],
   position: Edge,
-  options: Options,
+  options: MakeOptions,
   train: bool,
   width: int,
 ) -> Run:
@@ -103,7 +103,7 @@ def _alone(
 def _together(
   ops: tuple[Op, ...],
   position: Edge,
-  options: Options,
+  options: MakeOptions,
   train: bool,
   width: int,
 ) -> Run:

@@ -115,6 +115,8 @@ def mixed_edges(
     the drawn rows have changed.
   """
   static = (tuple(groups), wiring)
+  # Of the statistics `_run` returns rows: for a bank that it returned, autodiff
+  # would make a bank of cotangents.
   y, new = _run(static, params, stats, x, *gates)
   return y, select_rows(gates.index, new[:, None], stats)
 
@@ -122,6 +124,7 @@ def mixed_edges(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _run(static, params, stats, x, index, gate, involved):
   """The wiring's outputs, the drawn candidates' new statistics f[n, .]."""
+  # The drawn gate is 1: gates matter to the backward pass alone.
   del gate, involved
   return _scan_forward(static, params, stats, x, index)[0]
 
@@ -132,11 +135,13 @@ def _scan_forward(static, params, stats, x, index):
   def edge(carry: jax.Array, drawn: tuple) -> tuple[jax.Array, tuple]:
     ends, index, *variables = drawn
     number, member = _locate(groups, index)
+    # A branch for each group: which member of it was drawn is data.
     runs = [group.run for group in groups]
     x = wiring.read(carry, ends)
     y, new, moments = lax.switch(number, runs, member, *variables, x)
     return wiring.write(carry, ends, y), (x, new, moments)
 
+  # Picked outside the loop, so that it reads rows and never a whole bank.
   rows = (get_rows(index, bank)[:, 0] for bank in (params, stats))
   drawn = (index, *rows)
   carry, (inputs, new, moments) = scan(
@@ -181,6 +186,7 @@ def _backward(static, residuals, cotangents):
       dgate = jnp.where(is_drawn, jnp.where(involved, product, 0.0), others)
     return wiring.write_back(carry, ends, dx), (dp, dgate)
 
+  # Rows of all candidates: only gates' gradients run those that are not drawn.
   candidates = (params, stats) if wanted.gate else None
   order = jnp.arange(len(involved), dtype=jnp.int32)
   own = (order, wiring.ends(), tuple(drawn), candidates, involved)
@@ -188,6 +194,8 @@ def _backward(static, residuals, cotangents):
   dparams = None
   if wanted.params:
     dparams = select_rows(drawn[0], dp[:, None], jnp.zeros_like(params))
+  # In the order of `_run`'s arguments: statistics, indices and `involved` have
+  # no gradient.
   return dparams, None, wiring.end_back(carry), None, dgate, None
 
 
@@ -224,6 +232,7 @@ def _inner_products(groups, candidates, asked, x, dy) -> jax.Array:
       _: None, inputs: tuple, run: Run = group.run
     ) -> tuple[None, jax.Array]:
       member, p, s, asked = inputs
+      # `cond` runs one branch only: what is not asked for costs nothing.
       product = lax.cond(
         asked,
         lambda: _inner(run(member, p, s, x)[0], dy),

@@ -27,7 +27,7 @@ class Wiring(abc.ABC):
 
   @abc.abstractmethod
   def ends(self) -> Any:
-    """What tells the edges apart: arrays with one row per edge, or None."""
+    """What differs between the edges: arrays with one row per edge, or None."""
 
   @abc.abstractmethod
   def begin(self, x: jax.Array) -> jax.Array:
@@ -56,7 +56,7 @@ class Wiring(abc.ABC):
 
   @abc.abstractmethod
   def saved_of(self, saved: jax.Array, i: jax.Array, ends: Any) -> jax.Array:
-    """The input of edge i, from what `save` gave."""
+    """The input of edge i, from the result of `save`."""
 
   @abc.abstractmethod
   def begin_back(self, dy: jax.Array) -> jax.Array:
@@ -160,6 +160,8 @@ class Graph(Wiring):
     )
 
   def begin(self, x: jax.Array) -> jax.Array:
+    # Nodes are in this order: inputs, inner ones, outputs. The last two are
+    # sums, which begin at zero.
     more = (self.edges.inner + self.edges.outputs, *x.shape[1:])
     return jnp.concatenate([x, jnp.zeros(more, x.dtype)])
 
@@ -200,5 +202,6 @@ class Graph(Wiring):
 
 
 def _add_to(nodes: jax.Array, i: jax.Array, y: jax.Array) -> jax.Array:
+  # By slices: `nodes.at[i].add(y)` would be a scatter.
   old = lax.dynamic_index_in_dim(nodes, i)
   return lax.dynamic_update_index_in_dim(nodes, old + y[None], i, 0)

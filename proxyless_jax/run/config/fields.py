@@ -17,7 +17,7 @@ _SECTION = "a section of fields"
 
 
 def read(cls: type[Section], section: object, path: str = "") -> Section:
-  """Makes a dataclass of nested dicts, field by field.
+  """Makes a dataclass from nested dicts, field by field.
 
   Args:
     cls: frozen dataclass; a field may be a dataclass, bool, int, float, str, a
@@ -97,7 +97,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 
 def _expected(hint: Any) -> str:
-  """What a type hint asks for, in words."""
+  """A type hint in words."""
   if is_union(hint):
     *kinds, last = (_expected(kind) for kind in get_args(hint))
     return f"{', '.join(kinds)} or {last}"
@@ -145,7 +145,7 @@ def check_names(
 
 
 def one_of(field: str, value: object, choices: Collection[str]) -> None:
-  """Raises a ValueError, which names the field, for none of the choices."""
+  """Raises a ValueError that names the field unless the value is a choice."""
   if value not in choices:
     raise ValueError(
       f"{field} = {value!r}: expected one of {choices}"
@@ -166,7 +166,7 @@ def not_negative(field: str, value: float) -> None:
 
 
 def divides(field: str, value: int, of: str, whole: int) -> None:
-  """Raises a ValueError for no positive divisor of the field `of`."""
+  """Raises a ValueError unless the value divides that of the field `of`."""
   if value < 1 or whole % value:
     raise ValueError(
       f"{field} = {value!r}: expected a positive divisor of {of} = {whole}"

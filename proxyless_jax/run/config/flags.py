@@ -9,7 +9,7 @@ from absl import flags, logging
 
 from proxyless_jax.run.config import mistakes
 from proxyless_jax.run.config.named import config_file, config_names
-from proxyless_jax.run.hosts.joining import Place, find_place
+from proxyless_jax.run.hosts.joining import Rendezvous, find_rendezvous
 
 PROGRAM = "python -m proxyless_jax"
 USAGE = (
@@ -21,7 +21,7 @@ CONFIG_FLAGS = ("--config", "-config")
 NEEDED = {"config": "a config", "workdir": "the folder of the run"}
 
 _DISTRIBUTED = flags.DEFINE_bool(
-  "distributed", False, "One of several hosts; what started it says which."
+  "distributed", False, "One of several hosts; their launcher gives its number."
 )
 _COORDINATOR = flags.DEFINE_string(
   "coordinator", None, "HOST:PORT of the first of several hosts."
@@ -93,8 +93,8 @@ def _with_files(argv: list[str]) -> list[str]:
   return arguments
 
 
-def place() -> Place | None:
-  """The place of this host among several, as flags and environment say."""
-  return find_place(
+def rendezvous() -> Rendezvous | None:
+  """Where this host meets the others, as flags and environment say."""
+  return find_rendezvous(
     _DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
   )

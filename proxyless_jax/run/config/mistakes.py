@@ -37,7 +37,7 @@ def explain(error: Exception, argv: list[str]) -> str:
   """Why a command line was refused.
 
   Args:
-    error: that parsing it raised.
+    error: exception that parsing the arguments raised.
     argv: the command line, the program first.
 
   Returns:
@@ -71,7 +71,7 @@ def _given(arguments: list[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def _wrong_file(given: str) -> str:
-  """What is wrong with a config that is not there, or that is none."""
+  """What is wrong with a config that does not exist, or is not a config."""
   path = config_file(given).partition(":")[0]
   if os.path.isdir(path):
     return f"expected a config, got a folder{_known(path)}"
@@ -88,7 +88,7 @@ def _is_name(path: str) -> bool:
 
 
 def _known(folder: str = "", path: str = "") -> str:
-  """The end of an error: the configs that there are, and the one meant.
+  """The end of an error: the existing configs, and the likely one.
 
   Args:
     folder: folder of the user's own configs; '' for those of the package.
@@ -109,7 +109,7 @@ def _name(path: str) -> str:
 
 
 def _load(given: str) -> dict[str, Any]:
-  """What a config's file gives, as nested dicts."""
+  """The config in a file, as nested dicts."""
   path, colon, variant = config_file(given).partition(":")
   get_config = runpy.run_path(path).get("get_config")
   if get_config is None:
@@ -133,7 +133,7 @@ def _load(given: str) -> dict[str, Any]:
 
 
 def _unknown_flag(error: Exception, config: Mapping[str, Any]) -> str:
-  """What is wrong with a flag that there is not; '' for other errors."""
+  """What is wrong with an unknown flag; '' for other errors."""
   if not isinstance(error, flags.UnrecognizedFlagError):
     return ""
   name = error.flagname
@@ -184,7 +184,7 @@ def _problem(
     start: 'config', or 'noconfig' as in `--noconfig.data.flip`.
     field: dotted name of the field.
     value: text of the value, or None where there is none.
-    config: what the config's file gives.
+    config: result of the `get_config()` of the config's file.
   """
   fields = _flat(config)
   if field not in fields:

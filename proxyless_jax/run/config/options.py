@@ -195,8 +195,7 @@ def as_json(options: Options) -> dict[str, Any]:
   """All options as JSON can hold them.
 
   A network is its JSON; operations and functions are their names. Defaults are
-  written out: where another release has others, a run does not go on with them
-  unnoticed.
+  written out: a run does not continue unnoticed with those of another release.
   """
   names = [one.name for one in dataclasses.fields(options)]
   return {name: _plain(getattr(options, name)) for name in names}

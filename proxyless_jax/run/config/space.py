@@ -113,13 +113,13 @@ def check_searched(section: Space, space: Network) -> None:
 
   Args:
     section: the section of the config.
-    space: what `make_space` made of it.
+    space: result of `make_space` for the section.
   """
   if not space.is_architecture:
     return
   remedy = (
-    "since nothing else is to search: to train one network, use job 'train' "
-    "with config.network"
+    "since there is nothing else to search: to train one network, use job "
+    "'train' with config.network"
   )
   section = read_space(section)
   if isinstance(section, Network):

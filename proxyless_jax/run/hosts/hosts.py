@@ -27,7 +27,7 @@ import jax
 from jax._src import distributed
 
 from proxyless_jax.run.hosts import watch
-from proxyless_jax.run.hosts.joining import WAIT, Place, join
+from proxyless_jax.run.hosts.joining import WAIT, Rendezvous, join
 from proxyless_jax.run.hosts.preemption import Interrupted
 
 T = TypeVar("T")
@@ -46,20 +46,21 @@ _calls = itertools.count()
 _watch: watch.Watch | None = None
 
 
-def start(place: Place | None) -> None:
+def start(rendezvous: Rendezvous | None) -> None:
   """Joins the hosts of a run; before any device is used.
 
   Args:
-    place: place of this host among the others; None for a run of one host.
+    rendezvous: address of the first host, and the number of this one; None
+      for a run of one host.
 
   Raises:
     ValueError: JAX finds no cluster.
     ConnectionError: the other hosts cannot be reached.
   """
   global _watch
-  if place is None:
+  if rendezvous is None:
     return
-  join(place)
+  join(rendezvous)
   state = distributed.global_state
   _watch = watch.Watch(state.process_id, _lines(state))
   _watch.start()
@@ -131,11 +132,11 @@ def _unpacked(message: str) -> Any:
   raise RuntimeError(content["text"])
 
 
-def say(notes: Iterable[str]) -> None:
+def print_lines(lines: Iterable[str]) -> None:
   """Prints lines for the user on standard error, on the first host only."""
   if first():
-    for note in notes:
-      print(note, file=sys.stderr, flush=True)
+    for line in lines:
+      print(line, file=sys.stderr, flush=True)
 
 
 def check_same(what: str, value: Any) -> None:
@@ -210,7 +211,7 @@ def refuse_several(what: str) -> None:
 
 @contextlib.contextmanager
 def leaving() -> Iterator[None]:
-  """Around all work of a process: ends it together with the other hosts.
+  """Wraps all work of a process: ends it together with the other hosts.
 
   After success, it waits for the others. After an error, it informs them and
   ends the process at once: on a normal exit JAX would wait for the others,

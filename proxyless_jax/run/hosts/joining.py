@@ -26,8 +26,8 @@ AGENT = "TORCHELASTIC_USE_AGENT_STORE"
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-  """The place of a host among the others; JAX finds what is None.
+class Rendezvous:
+  """Where hosts meet, and which of them this is; JAX finds what is None.
 
   Attributes:
     coordinator: HOST:PORT where the first host listens.
@@ -42,18 +42,18 @@ class Place:
   device: int | None = None
 
 
-def find_place(
+def find_rendezvous(
   detect: bool,
   coordinator: str | None,
   processes: int | None,
   process: int | None,
-) -> Place | None:
-  """The place that flags and environment give; None for a run of one host.
+) -> Rendezvous | None:
+  """The rendezvous that flags and environment name; None for one host.
 
   Args:
     detect: whether to ask Slurm, Kubernetes, Cloud TPU, Open MPI or `torchrun`;
       JAX knows all but the last.
-    coordinator, processes, process: fields of `Place`, given together; the
+    coordinator, processes, process: fields of `Rendezvous`, given together; the
       coordinator may be in JAX_COORDINATOR_ADDRESS.
 
   Raises:
@@ -77,9 +77,9 @@ def find_place(
   return _checked(coordinator, processes, process, None)
 
 
-def _detected() -> Place:
+def _detected() -> Rendezvous:
   if not all(name in os.environ for name in TORCHRUN):
-    return Place()
+    return Rendezvous()
   host, *numbers = (os.environ[name] for name in TORCHRUN)
   try:
     port, processes, process = map(int, numbers)
@@ -94,7 +94,7 @@ def _detected() -> Place:
 
 def _checked(
   coordinator: str, processes: int, process: int, device: int | None
-) -> Place:
+) -> Rendezvous:
   host, _, port = coordinator.rpartition(":")
   if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
     raise ValueError(
@@ -108,28 +108,28 @@ def _checked(
       f"--process={process}: expected 0 to {processes - 1}, since "
       f"--processes={processes}"
     )
-  return Place(coordinator, processes, process, device)
+  return Rendezvous(coordinator, processes, process, device)
 
 
-def join(place: Place) -> None:
+def join(rendezvous: Rendezvous) -> None:
   """Starts JAX's distributed system.
 
   Args:
-    place: place of this host.
+    rendezvous: address of the first host, and the number of this one.
 
   Raises:
     ValueError: no cluster was detected.
     ConnectionError: the port of the first host is taken.
   """
-  if place.process == 0 and place.coordinator is not None:
-    _check_port(int(place.coordinator.rpartition(":")[2]))
-  with _patience(place):
+  if rendezvous.process == 0 and rendezvous.coordinator is not None:
+    _check_port(int(rendezvous.coordinator.rpartition(":")[2]))
+  with _patience(rendezvous):
     try:
       jax.distributed.initialize(
-        place.coordinator,
-        place.processes,
-        place.process,
-        place.device,
+        rendezvous.coordinator,
+        rendezvous.processes,
+        rendezvous.process,
+        rendezvous.device,
         # Longer than ours, since JAX would abort with pages of C++.
         initialization_timeout=2 * WAIT,
         heartbeat_timeout_seconds=HEARTBEAT,
@@ -154,12 +154,12 @@ def _check_port(port: int) -> None:
 
 
 @contextlib.contextmanager
-def _patience(place: Place) -> Iterator[None]:
+def _patience(rendezvous: Rendezvous) -> Iterator[None]:
   """Ends the process if the other hosts do not join in time."""
 
   def give_up() -> None:
-    asked = place.coordinator or "the first host"
-    count = place.processes or "all"
+    asked = rendezvous.coordinator or "the first host"
+    count = rendezvous.processes or "all"
     print(
       f"error: {count} hosts were to meet at {asked}, but some did not come "
       f"within {WAIT} s: start all with the same --coordinator and "

@@ -29,8 +29,8 @@ from collections.abc import Callable, Iterator
 import jax
 from jax.experimental import multihost_utils
 
-STOPPED = "stopped by SIGTERM: the same command goes on from here"
-INTERRUPTED = "interrupted: the same command goes on from here"
+STOPPED = "stopped by SIGTERM: the same command continues from here"
+INTERRUPTED = "interrupted: the same command continues from here"
 SAVING = (
   "Ctrl-C: ending this step and saving; again, it stops at once without saving"
 )
@@ -42,7 +42,7 @@ _calls = itertools.count(1)
 
 
 class Preempted(SystemExit):
-  """SIGTERM stopped the run; a checkpoint to go on from is on disk.
+  """SIGTERM stopped the run; a checkpoint to continue from is on disk.
 
   It is no `Exception`, so that no handler of errors catches it; a program that
   does not catch it exits with 0.
@@ -53,10 +53,10 @@ class Preempted(SystemExit):
 
 
 class Interrupted(KeyboardInterrupt):
-  """Ctrl-C stopped the run; a checkpoint to go on from is on disk."""
+  """Ctrl-C stopped the run; a checkpoint to continue from is on disk."""
 
   def __init__(self):
-    super().__init__("saved: the same call, or command, goes on from here")
+    super().__init__("saved: the same call, or command, continues from here")
 
 
 class _Handler:

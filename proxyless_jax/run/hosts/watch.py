@@ -99,7 +99,7 @@ def another(why: str) -> str:
   """The error message of a host that stops because another one has."""
   return (
     f"error: another host of this run has stopped ({why}): the same command on "
-    "all hosts goes on from the last checkpoint"
+    "all hosts continues from the last checkpoint"
   )
 
 
@@ -120,7 +120,7 @@ def accept(
   Args:
     server: socket of `listen`; it is closed.
     processes: number of hosts.
-    seconds: how long to wait for the next call.
+    seconds: time to wait for the next call.
 
   Raises:
     TimeoutError: some have not called in time.
@@ -142,7 +142,7 @@ def call(
   Args:
     host, port: address of the first host's `listen`.
     process: number of this host.
-    seconds: how long to wait for the connection.
+    seconds: time to wait for the connection.
 
   Raises:
     OSError: it cannot be reached.

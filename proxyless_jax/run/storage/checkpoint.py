@@ -228,7 +228,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     if manifest.get("format") != FORMAT:
       raise ValueError(
         f"the checkpoint of step {step} in {self._directory} has format "
-        f"{manifest.get('format', 1)}: expected {FORMAT}; go on with the "
+        f"{manifest.get('format', 1)}: expected {FORMAT}; continue with the "
         "version of proxyless_jax that wrote it, or use another folder"
       )
     if differences := _differences(manifest["structure"], asked):

@@ -2,7 +2,7 @@
 
 `classes.json` lists the names of the classes by label, which give a network's
 outputs their meaning. `data.json` has the number of images that each stage
-began with and a digest of their names: with other images, a stage that goes on
+began with and a digest of their names: with other images, a resumed stage
 would be another experiment, and a test part might contain training images.
 """
 
@@ -56,7 +56,7 @@ def keep_contents(
     What a user should know, a line each.
 
   Raises:
-    ValueError: a stage that has begun would go on with other images, or be
+    ValueError: a stage that has begun would continue with other images, or be
       tested on images that it may have learned.
   """
   path = os.path.join(workdir, DATA_FILE)

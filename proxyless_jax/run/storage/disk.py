@@ -58,9 +58,9 @@ def _code(error: Exception, workdir: str) -> int | None:
 
 
 def _kept(workdir: str) -> str:
-  """Where the same command will go on."""
+  """The step from which the same command will continue."""
   newest = reached(workdir)
   if not newest:
     return "the same command then starts from the beginning"
   steps = " and ".join(f"{step} of {stage}" for stage, step in newest.items())
-  return f"the same command then goes on from step {steps}"
+  return f"the same command then continues from step {steps}"

@@ -1,7 +1,7 @@
 """The file of a workdir that names what a search was given in Python.
 
 A config has no functions or optimizers of your own: a start without them would
-go on by another method, and nobody would notice.
+continue by another method, and nobody would notice.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def keep_method(workdir: str | os.PathLike, given: Mapping[str, Any]) -> None:
     given: names of functions and optimizers, by argument; values of JSON.
 
   Raises:
-    ValueError: a search that has begun would go on with others.
+    ValueError: a search that has begun would continue with others.
   """
   path = os.path.join(workdir, METHOD_FILE)
   kept = read_fields(path) if os.path.exists(path) else {}

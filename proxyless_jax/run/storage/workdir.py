@@ -206,7 +206,7 @@ def _check_changes(
     raise ValueError(
       f"{workdir} is the workdir of another config: "
       + "; ".join(refused)
-      + ". Use another workdir, or restore the values to go on with this one"
+      + ". Use another workdir, or restore the values to continue with this one"
     )
 
 

@@ -32,7 +32,7 @@ def network_from_net_config(
 
   Args:
     data: contents of the file.
-    image_size, channels, classes: of the data, in place of those of the file;
+    image_size, channels, classes: values for the data instead of the file's;
       see `load_network`.
 
   Raises:

@@ -178,7 +178,7 @@ class _BlockReader:
     return self.chain.add(f"{self.name}_{name}", (op,), self.chain.features)
 
   def _halves(self, root: Fields) -> list[Fields]:
-    """The tree of each part of the channels; the chain goes on with one."""
+    """The tree of each part of the channels; the chain continues with one."""
     root.channels("in_channels", self.chain.features)
     width = self.chain.features = root.channels("out_channels")
     layers, halves = _node(root, split="split", branch_norms=True)

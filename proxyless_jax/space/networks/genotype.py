@@ -61,7 +61,7 @@ class Style:
   """The differences between networks of cells besides their genotypes.
 
   Attributes:
-    epsilon: of every batch norm.
+    epsilon: constant added to the variance in every batch norm.
     strided_skip: form of a skip that must halve the map: 'conv' (ReLU and a
       1x1 convolution), 'reduce' or 'relu_reduce' (factorised reduction).
     last_convs: number of 1x1 convolutions of each cell's state 1.

@@ -13,7 +13,6 @@ from proxyless_jax.space.ops.common import AvgPool, MaxPool, Norm
 from proxyless_jax.space.ops.tree import NormConv, NormSepConv
 
 EXPAND = 4
-MERGES = ("mean", "concat")
 
 
 @dataclasses.dataclass(frozen=True)

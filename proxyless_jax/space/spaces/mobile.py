@@ -60,8 +60,10 @@ def mobile_space(
     width_mult: factor of every width (of the head's only where above 1), each
       rounded to a multiple of 8.
     image_size: size of the images in pixels, an integer or (height, width).
-    channels, classes: of the data.
-    stem_width, stem_stride: of the 3x3 convolution that comes first.
+    channels: number of channels of the images.
+    classes: number of classes.
+    stem_width, stem_stride: width and stride of the 3x3 convolution that comes
+      first.
     first_width: width of the first block, which is not searched; 0 for none.
     first_expand, first_kernel: expansion and kernel of the first block.
     widths, depths, strides: per stage: width, number of blocks, and stride of

@@ -58,7 +58,8 @@ def tree_space(
 
   Args:
     image_size: size of the images in pixels, an integer or (height, width).
-    channels, classes: of the data.
+    channels: number of channels of the images.
+    classes: number of classes.
     stem_width: width of the 3x3 convolution that comes first.
     alpha: width of the last block minus that of the stem.
     depths: number of blocks per stage; every stage but the first halves the

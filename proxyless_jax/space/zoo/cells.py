@@ -124,7 +124,9 @@ def nasnet_a_mobile(
   5,289,978 parameters, as the released code has; 563.9M MACs.
 
   Args:
-    image_size, channels, classes: of the data.
+    image_size: height and width of the images; one number for squares.
+    channels: number of channels of the images.
+    classes: number of classes.
     cells: number of normal cells in each of the three stages.
     filters: width of the first stage; 1056 channels leave the last cell: 6
       states of 4 * 44.
@@ -158,7 +160,9 @@ def nasnet_a_cifar(
   what else differs.
 
   Args:
-    image_size, channels, classes: of the data.
+    image_size: height and width of the images; one number for squares.
+    channels: number of channels of the images.
+    classes: number of classes.
     cells: number of normal cells in each of the three stages.
     filters: width of the first stage. (6 @ 768) is cells=6, filters=32.
   """
@@ -185,7 +189,9 @@ def amoebanet_b(
   34,874,506 here; F = 36, their smallest, has 2.84M for 2.8M.
 
   Args:
-    image_size, channels, classes: of the data.
+    image_size: height and width of the images; one number for squares.
+    channels: number of channels of the images.
+    classes: number of classes.
     cells: number of normal cells in each of the three stages.
     filters: width of the first stage.
   """
@@ -213,7 +219,9 @@ def enas(
   The released code's classifier has no bias: `classes` parameters fewer.
 
   Args:
-    image_size, channels, classes: of the data.
+    image_size: height and width of the images; one number for squares.
+    channels: number of channels of the images.
+    classes: number of classes.
     cells: number of normal cells in each of the three stages.
     filters: width of the first stage.
   """
@@ -242,7 +250,9 @@ def darts(
   (2.83 %); the genotype released then, version=1, has 3.17M.
 
   Args:
-    image_size, channels, classes: of the data.
+    image_size: height and width of the images; one number for squares.
+    channels: number of channels of the images.
+    classes: number of classes.
     cells: number of normal cells in each of the three stages: 20 cells in all,
       with reductions.
     filters: width of the first stage.

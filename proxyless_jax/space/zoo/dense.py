@@ -26,7 +26,9 @@ def densenet_bc(
   Args:
     growth: k, the number of channels that each layer adds.
     depth: L, 4 more than a multiple of 6.
-    image_size, channels, classes: of the data.
+    image_size: height and width of the images; one number for squares.
+    channels: number of channels of the images.
+    classes: number of classes.
 
   Raises:
     ValueError: an invalid growth or depth, or an image that is too small.

@@ -21,7 +21,9 @@ def mobilenet_v2(
   Args:
     width_mult: factor of every width (of the head's only where above 1), each
       rounded to a multiple of 8.
-    image_size, channels, classes: of the data.
+    image_size: height and width of the images; one number for squares.
+    channels: number of channels of the images.
+    classes: number of classes.
 
   Raises:
     ValueError: the parts do not fit each other or the image.
@@ -73,7 +75,9 @@ def mnasnet(
   Args:
     stages: a line per stage: block, width, depth, and stride of the first
       block.
-    image_size, channels, classes: of the data.
+    image_size: height and width of the images; one number for squares.
+    channels: number of channels of the images.
+    classes: number of classes.
   """
   chain = ChainBuilder(channels, image_size)
   stem = chain.add("stem", (ConvBN(3, "relu"),), 32, 2)

@@ -31,7 +31,9 @@ def path_level_eas(
   row's training has is not here.
 
   Args:
-    image_size, channels, classes: of the data.
+    image_size: height and width of the images; one number for squares.
+    channels: number of channels of the images.
+    classes: number of classes.
     alpha: number of channels that all blocks together add to the stem's 16,
       before the bottleneck's factor of 4.
     blocks: number of blocks in each of the three stages.

@@ -35,7 +35,9 @@ def pyramidnet(
     depth: 2 more than a multiple of 9.
     shakedrop: whether residual branches are perturbed in training; the
       probability that a block survives falls linearly, to 1/2 at the last one.
-    image_size, channels, classes: of the data.
+    image_size: height and width of the images; one number for squares.
+    channels: number of channels of the images.
+    classes: number of classes.
 
   Raises:
     ValueError: an invalid alpha or depth, or an image that is too small.

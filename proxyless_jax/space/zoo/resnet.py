@@ -23,7 +23,9 @@ def resnet(
 
   Args:
     depths: number of blocks of each of the four stages.
-    image_size, channels, classes: of the data.
+    image_size: height and width of the images; one number for squares.
+    channels: number of channels of the images.
+    classes: number of classes.
   """
   chain = ChainBuilder(channels, image_size)
   before = (

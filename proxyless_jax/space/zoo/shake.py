@@ -25,7 +25,9 @@ def shake_shake(
   Args:
     width: width of the first stage; each of the two later ones doubles it.
     depth: 2 more than a multiple of 6.
-    image_size, channels, classes: of the data.
+    image_size: height and width of the images; one number for squares.
+    channels: number of channels of the images.
+    classes: number of classes.
 
   Raises:
     ValueError: an invalid width or depth, or an image that is too small.

@@ -30,7 +30,9 @@ def shufflenet_v2(
   Args:
     width_mult: 0.5, 1.0, 1.5 or 2.0. The widths are those of the table, not
       multiples of each other.
-    image_size, channels, classes: of the data.
+    image_size: height and width of the images; one number for squares.
+    channels: number of channels of the images.
+    classes: number of classes.
 
   Raises:
     ValueError: another width.

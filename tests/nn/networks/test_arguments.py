@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import pytest
 
 import proxyless_jax as pj
+from tests.spaces import small_space
 
 IMAGES = jnp.zeros((2, 8, 8, 1))
 
 
 @pytest.fixture(scope="module")
-def space(small_space):
+def space():
   return small_space(
     image_size=8,
     channels=1,

@@ -9,12 +9,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nn import build, init
 from proxyless_jax.space import macs
+from tests.spaces import small_space
 
 IMAGES = np.random.default_rng(0).standard_normal((4, 8, 8, 3)).astype("f")
 
 
 @pytest.fixture(scope="module")
-def space(small_space):
+def space():
   return small_space(
     image_size=8,
     channels=3,

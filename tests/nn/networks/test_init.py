@@ -8,10 +8,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from proxyless_jax.nn import build, inherit, init
 from proxyless_jax.space import parameters
+from tests.spaces import small_space
 
 
 @pytest.fixture(scope="module")
-def wide(small_space):
+def wide():
   return small_space(
     channels=3,
     classes=100,
@@ -79,14 +80,14 @@ def test_a_key_fixes_the_draw(wide):
   jax.tree.map(assert_array_equal, one, flat(legacy))
 
 
-def test_no_two_kernels_are_one_draw(small_space):
+def test_no_two_kernels_are_one_draw():
   space = small_space(depths=(3,), candidates=("mbconv3_k3", "mbconv6_k3"))
   rows = init(build(space), jax.random.key(0))["params"]["block01"]
   draws = np.asarray(rows)[:, :, :64].reshape(-1, 64)
   assert len({draw.tobytes() for draw in draws}) == len(draws) == 6
 
 
-def test_linens_own_init_gives_the_same_tree(small_space):
+def test_linens_own_init_gives_the_same_tree():
   small = small_space(channels=3, depths=(1,)).choose([0])
   module = build(small)
   images = jnp.zeros((1, 6, 6, 3))

@@ -18,6 +18,7 @@ from proxyless_jax.space import (
   NormSepConv,
   parse_op,
 )
+from tests.spaces import small_space
 
 pytestmark = pytest.mark.usefixtures("quick_compilation_of_module")
 
@@ -78,7 +79,7 @@ def test_running_statistics_keep_the_networks_share(asked, kept):
   assert pj.build(chain(0.9)).bn_momentum == 0.9
 
 
-def test_a_supernet_has_them_too(small_space):
+def test_a_supernet_has_them_too():
   """The drawn path of a supernet gives what its architecture gives."""
   candidates = [MBConv(e, 3, epsilon=0.2) for e in (2, 3)] + ["zero"]
   space = small_space(image_size=8, channels=3, candidates=candidates)

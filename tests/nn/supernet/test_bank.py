@@ -9,10 +9,11 @@ from numpy.testing import assert_array_equal
 from proxyless_jax.nn import build, init
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.space import MBConv
+from tests.spaces import small_space
 
 
 @pytest.fixture(scope="module")
-def space(small_space):
+def space():
   return small_space(
     first_width=8,
     widths=(8, 16),

@@ -38,7 +38,7 @@ MBCONVS = tuple(MBConv(2, kernel) for kernel in (5, 3, 7))
 SEPARABLE = NormSepConv(5), NormSepConv(3), NormSepConv(3, dilated=True)
 
 
-def test_candidates_of_one_expansion_are_a_family():
+def test_candidates_of_one_expansion_are_a_kernel_group():
   names = [(3, 3), (6, 5), (3, 7), (6, 3)]
   ops = (*(MBConv(*name) for name in names), Zero(), ConvBN(3))
   position = edge_of(ops, expand_shape=False)
@@ -46,14 +46,14 @@ def test_candidates_of_one_expansion_are_a_family():
   members = sorted(group.candidates for group in groups)
   assert members == [(0, 2), (1, 3), (4,), (5,)]
   again = kernel_groups(ops, position, OPTIONS, True)
-  assert [f.run for f in again] == [f.run for f in groups]
+  assert [g.run for g in again] == [g.run for g in groups]
 
 
-def test_separable_convolutions_of_trees_are_a_family():
+def test_separable_convolutions_of_trees_are_a_kernel_group():
   ops = *SEPARABLE[:2], Identity(), SEPARABLE[2]
   position = Edge("any", ops, 4, 4, 1, 5)
   groups = kernel_groups(ops, position, OPTIONS, True)
-  assert sorted(f.candidates for f in groups) == [(0, 1, 3), (2,)]
+  assert sorted(g.candidates for g in groups) == [(0, 1, 3), (2,)]
 
 
 def row_of(rng, op, position, collection, length):
@@ -77,10 +77,10 @@ def with_epsilon(ops, epsilon):
   return tuple(dataclasses.replace(op, epsilon=epsilon) for op in ops)
 
 
-def test_candidates_of_another_epsilon_are_another_family():
+def test_candidates_of_another_epsilon_are_another_group():
   ops = MBCONVS[:2] + with_epsilon(MBCONVS[2:], 0.1)
   groups = kernel_groups(ops, edge_of(ops), OPTIONS, True)
-  assert sorted(f.candidates for f in groups) == [(0, 1), (2,)]
+  assert sorted(g.candidates for g in groups) == [(0, 1), (2,)]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_every_member_is_the_module_of_its_operation(ops, train):
     x = jnp.asarray(rng.standard_normal((2, 7, 7, 3)))
     cotangent = jnp.asarray(rng.standard_normal((2, 4, 4, 4)))
     (group,) = kernel_groups(ops, position, OPTIONS, train)
-    of_family = jax.jit(
+    of_group = jax.jit(
       lambda member, *args: pull(
         functools.partial(group.run, member), cotangent, *args
       )
@@ -115,7 +115,7 @@ def test_every_member_is_the_module_of_its_operation(ops, train):
         jnp.asarray(row_of(rng, op, position, collection, length))
         for collection, length in zip(("params", "batch_stats"), lengths)
       )
-      got = of_family(member, params, stats, x)
+      got = of_group(member, params, stats, x)
       single = jax.jit(
         lambda *args, op=op: pull(alone(op, position, train), cotangent, *args)
       )

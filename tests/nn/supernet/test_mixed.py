@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nn import build, inherit, init, make
 from proxyless_jax.nn.supernet.rows import drawn_rows
+from tests.spaces import small_space
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation_of_module")
 
 
 @pytest.fixture(scope="module")
-def space(small_space):
+def space():
   return small_space(
     image_size=(6, 9),
     widths=(8, 16),

@@ -43,7 +43,7 @@ def test_base_has_the_defaults():
   assert parse(config_of("base")) == Options()
 
 
-def test_a_variant_that_there_is_not():
+def test_an_unknown_variant():
   for recipe in config_names():
     message = r"variant = 'trian': expected .*; did you mean 'train'\?"
     with pytest.raises(ValueError, match=message):

@@ -21,7 +21,7 @@ ROOT = pathlib.Path(hosts.__file__).parents[3]
 TOLERANCE = 2e-5
 # Seconds after which a program hangs, also on a machine that is busy.
 TOO_LONG = 600
-GOES_ON = "the same command on all hosts goes on from the last checkpoint"
+CONTINUES = "the same command on all hosts continues from the last checkpoint"
 # A line of JAX's log: its level and day, the time, where it is from.
 LOGGED = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d.*\] ")
 
@@ -29,7 +29,7 @@ LOGGED = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d.*\] ")
 PROGRAM = """
 import os, signal, sys, threading
 from absl import app, flags
-from proxyless_jax.run.config.flags import place
+from proxyless_jax.run.config.flags import rendezvous
 from proxyless_jax.run.hosts import hosts
 
 code = compile(sys.argv.pop(1), "program", "exec")
@@ -39,7 +39,7 @@ def wait_for_ever():
 
 @hosts.leaving()
 def main(argv):
-  hosts.start(place())
+  hosts.start(rendezvous())
   exec(code, globals())
 
 app.run(main)
@@ -80,12 +80,12 @@ def start(tmp_path_factory, free_port):
     environment.pop("XLA_FLAGS", None)
     processes = []
     for i, command in enumerate(commands):
-      place = [f"--coordinator=127.0.0.1:{port}", f"--process={i}"]
-      place.append(f"--processes={len(commands)}")
+      flags = [f"--coordinator=127.0.0.1:{port}", f"--process={i}"]
+      flags.append(f"--processes={len(commands)}")
       with open(folder / str(i), "w") as output:
         processes.append(
           subprocess.Popen(
-            [sys.executable, *command, *place],
+            [sys.executable, *command, *flags],
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -167,7 +167,7 @@ from proxyless_jax.run.black_box import Calls
 
 def board(network):
   print("asked")
-  return 1.5 + place().process
+  return 1.5 + rendezvous().process
 
 network = Object(edges=[Object(op=Object(name="zero"))])
 for again in range(2):
@@ -183,13 +183,13 @@ for again in range(2):
 
 def test_a_host_that_differs_stops_all(start):
   text = """
-hosts.check_same("config", {"seed": place().process})
+hosts.check_same("config", {"seed": rendezvous().process})
 wait_for_ever()
 """
   (first, said), (second, why) = start(program(text), program(text))
   assert first and second
   assert "config: host 1 has another than the first host" in said and why
-  assert GOES_ON in said
+  assert CONTINUES in said
 
 
 def ours(said):
@@ -200,7 +200,7 @@ def ours(said):
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_host_stops_those_that_wait_for_data(start, victim):
   text = f"""
-if place().process == {victim}:
+if rendezvous().process == {victim}:
   os.kill(os.getpid(), signal.SIGKILL)
 wait_for_ever()
 """
@@ -210,7 +210,7 @@ wait_for_ever()
     if i != victim:
       assert code == 1, said
       assert f"another host of this run has stopped (host {victim}" in said
-      assert ours(said)[-1].endswith(GOES_ON)
+      assert ours(said)[-1].endswith(CONTINUES)
 
 
 def test_a_user_error_on_one_host_stops_all(
@@ -224,7 +224,7 @@ def test_a_user_error_on_one_host_stops_all(
   assert first == second == 1
   (line,) = ours(said)
   assert line.startswith("error: ") and "expected a folder" in line
-  assert "(host 0: data.path=" in why and ours(why)[-1].endswith(GOES_ON)
+  assert "(host 0: data.path=" in why and ours(why)[-1].endswith(CONTINUES)
 
 
 def metrics(workdir, stage):
@@ -278,7 +278,7 @@ def test_a_killed_search_goes_on_to_the_same_end(
   (code, said), (signalled, _) = start(lives, killed)
   assert (code, signalled) == (1, -signal.SIGKILL), said
   assert "another host of this run has stopped (host 1 has gone)" in said
-  assert ours(said)[-1].endswith(GOES_ON)
+  assert ours(said)[-1].endswith(CONTINUES)
   assert not (tmp_path / "run" / "result.json").exists()
   (code, said), (other, why) = start(lives, lives)
   assert code == other == 0, (said, why)
@@ -313,7 +313,7 @@ hosts.check_shared(folder)
   assert code == other == 1
   assert "one folder" in said and "one folder" in why
   assert "expected one folder, the same path" in why
-  assert GOES_ON in said
+  assert CONTINUES in said
   assert not list(tmp_path.glob("seen-*"))
 
 
@@ -335,7 +335,7 @@ def test_sigterm_while_hosts_wait_for_each_other(free_port):
     "from proxyless_jax.run.hosts import joining, preemption\n"
     "with preemption.handled():\n"
     "  print('waiting', flush=True)\n"
-    f"  joining.join(joining.Place('127.0.0.1:{port}', 2, 0))\n"
+    f"  joining.join(joining.Rendezvous('127.0.0.1:{port}', 2, 0))\n"
   )
   process = subprocess.Popen(
     [sys.executable, "-c", text],

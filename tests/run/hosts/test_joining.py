@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from proxyless_jax.run.hosts import joining
-from proxyless_jax.run.hosts.joining import Place, find_place
+from proxyless_jax.run.hosts.joining import Rendezvous, find_rendezvous
 
 TORCHRUN = {
   "MASTER_ADDR": "node1",
@@ -29,21 +29,21 @@ def environment(monkeypatch):
 
 
 def test_one_host_joins_none():
-  assert find_place(False, None, None, None) is None
+  assert find_rendezvous(False, None, None, None) is None
 
 
-def test_flags_name_the_place():
-  place = find_place(False, "10.0.0.1:1234", 2, 0)
-  assert place == Place("10.0.0.1:1234", 2, 0)
-  assert find_place(False, "[fe80::1]:1234", 2, 1).process == 1
+def test_flags_name_the_rendezvous():
+  rendezvous = find_rendezvous(False, "10.0.0.1:1234", 2, 0)
+  assert rendezvous == Rendezvous("10.0.0.1:1234", 2, 0)
+  assert find_rendezvous(False, "[fe80::1]:1234", 2, 1).process == 1
 
 
 def test_jax_has_a_variable_for_the_coordinator(environment):
   environment(JAX_COORDINATOR_ADDRESS="node1:7777")
-  assert find_place(False, None, 2, 1) == Place("node1:7777", 2, 1)
-  assert find_place(False, "node2:1", 2, 1) == Place("node2:1", 2, 1)
+  assert find_rendezvous(False, None, 2, 1) == Rendezvous("node1:7777", 2, 1)
+  assert find_rendezvous(False, "node2:1", 2, 1) == Rendezvous("node2:1", 2, 1)
   # It alone does not make a run one of several hosts.
-  assert find_place(False, None, None, None) is None
+  assert find_rendezvous(False, None, None, None) is None
 
 
 @pytest.mark.parametrize(
@@ -64,26 +64,30 @@ def test_jax_has_a_variable_for_the_coordinator(environment):
 )
 def test_wrong_flags(given, message):
   with pytest.raises(ValueError, match=message):
-    find_place(*given)
+    find_rendezvous(*given)
 
 
 def test_jax_detects_the_rest():
-  assert find_place(True, None, None, None) == Place()
+  assert find_rendezvous(True, None, None, None) == Rendezvous()
 
 
 def test_variables_of_torchrun(environment):
   environment(**TORCHRUN)
-  assert find_place(True, None, None, None) == Place("node1:29500", 8, 5)
-  assert find_place(False, None, None, None) is None
+  assert find_rendezvous(True, None, None, None) == Rendezvous(
+    "node1:29500", 8, 5
+  )
+  assert find_rendezvous(False, None, None, None) is None
   # torchrun listens at its port itself, and starts a process for each device.
   environment(TORCHELASTIC_USE_AGENT_STORE="True", LOCAL_RANK="1")
-  assert find_place(True, None, None, None) == Place("node1:29501", 8, 5, 1)
+  assert find_rendezvous(True, None, None, None) == Rendezvous(
+    "node1:29501", 8, 5, 1
+  )
 
 
 def test_wrong_variables_of_torchrun(environment):
   environment(**{**TORCHRUN, "RANK": "first"})
   with pytest.raises(ValueError, match="RANK, LOCAL_RANK: expected integers"):
-    find_place(True, None, None, None)
+    find_rendezvous(True, None, None, None)
 
 
 def test_a_port_that_is_taken():
@@ -91,7 +95,7 @@ def test_a_port_that_is_taken():
   with socket.create_server(("", 0)) as taken:
     port = taken.getsockname()[1]
     with pytest.raises(ConnectionError, match=f"port {port} of this host"):
-      joining.join(Place(f"127.0.0.1:{port}", 2, 0))
+      joining.join(Rendezvous(f"127.0.0.1:{port}", 2, 0))
 
 
 def test_no_cluster(monkeypatch):
@@ -100,4 +104,4 @@ def test_no_cluster(monkeypatch):
 
   monkeypatch.setattr(joining.jax.distributed, "initialize", initialize)
   with pytest.raises(ValueError, match="--distributed: JAX found no cluster"):
-    joining.join(Place())
+    joining.join(Rendezvous())

@@ -366,7 +366,7 @@ def test_two_hosts_stop_at_the_same_step(tmp_path, signal_name, free_port):
   newest = max(int(path.name) for path in folder.iterdir())
   assert 10 < newest < STEPS
   assert len(read_metrics(tmp_path)) == newest // 50
-  # It goes on alone, and ends as if nothing had been.
+  # It continues alone, and ends as if nothing had been.
   states = [
     run_stage(make_stage(), workdir, OPTIONS)[0]
     for workdir in (tmp_path, tmp_path / "unbroken")

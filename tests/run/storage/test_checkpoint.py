@@ -435,7 +435,7 @@ test_checkpoint.save_sharded(sys.argv[2])
 
 
 def save_sharded(directory):
-  """Takes steps on four devices, goes on on two, and then on four again."""
+  """Takes steps on four devices, continues on two, and then on four again."""
   for count in (4, 2, 4):
     mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
     whole = NamedSharding(mesh, PartitionSpec())

@@ -45,7 +45,7 @@ def test_a_stage_goes_on_with_its_images_alone(tmp_path, now, difference):
   ):
     keep_contents(tmp_path, NAMES, {**BOTH, "train": now}, ["search"])
   assert (tmp_path / "data.json").read_text() == before
-  # What was found may be trained on others, and that goes on with those.
+  # What was found may be trained on others, and that continues with those.
   other = {**BOTH, "train": OTHER}
   keep_contents(tmp_path, NAMES, other, ["train"])
   begin(tmp_path, "train")
@@ -61,7 +61,7 @@ def test_without_a_checkpoint_others_may_be_taken(tmp_path):
     assert kept == {"search": contents["train"], "test": TEST}
 
 
-def test_other_test_images_are_told(tmp_path):
+def test_other_test_images_are_noted(tmp_path):
   keep_contents(tmp_path, NAMES, BOTH, ["train"])
   begin(tmp_path, "train")
   (note,) = keep_contents(tmp_path, NAMES, {"test": MORE}, [])
@@ -177,7 +177,7 @@ def test_a_test_part_that_came_or_went_is_refused(start, photos):
     jobs.search(start.config, start.workdir)
 
 
-def test_notes_are_told(start, photos, capsys):
+def test_notes_are_printed(start, photos, capsys):
   (photos / "train/cat/notes.txt").write_text("")
   start()
   begin(start.workdir, "search")

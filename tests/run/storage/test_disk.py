@@ -96,7 +96,7 @@ def test_full(small_disk, tmp_path):
     f"workdir = {small_disk}: No space left on device: free some, enough for"
   )
   assert message.endswith(
-    "; the same command then goes on from step 4 of search"
+    "; the same command then continues from step 4 of search"
   )
   remount(small_disk, "size=8m")
   goes_on(small_disk, tmp_path / "unbroken")
@@ -124,7 +124,7 @@ def test_read_only_from_the_middle(small_disk, tmp_path):
     assert thread.daemon or not thread.is_alive()
   message = str(error.value)
   assert message.startswith(f"workdir = {workdir}: Read-only file system: make")
-  assert message.endswith("command then goes on from step 2 of search")
+  assert message.endswith("command then continues from step 2 of search")
   remount(small_disk, "rw")
   goes_on(workdir, tmp_path / "unbroken")
 

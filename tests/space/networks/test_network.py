@@ -462,14 +462,14 @@ def test_an_operation_with_wrong_fields_is_refused(op, message):
 
 
 @pytest.mark.parametrize("momentum", [1.0, -0.1, 0, None, "0.9"])
-def test_a_momentum_that_is_none_is_refused(momentum):
+def test_an_invalid_momentum_is_refused(momentum):
   with pytest.raises(
     ValueError, match=r"bn_momentum = .*expected a float of 0"
   ):
     dataclasses.replace(_space(), bn_momentum=momentum)
 
 
-def test_a_square_is_one_number_however_it_is_told():
+def test_a_square_is_one_number_however_it_is_given():
   """What was written before there were rectangles stays the same."""
   stem = _space().before[0]
   for size in ((32, 32), [32, 32]):

@@ -130,7 +130,7 @@ def test_images_are_as_small_as_the_strides_allow():
   "strides", [(1,), (2,), (3, 1), (2, 3), (3, 2), (1, 4)]
 )
 @pytest.mark.parametrize("stem_stride", [1, 2, 3])
-def test_the_smallest_image_is_told_exactly(strides, stem_stride):
+def test_the_smallest_image_is_exact(strides, stem_stride):
   parts = {"stem_stride": stem_stride, "strides": strides}
   parts |= {"widths": (8,) * len(strides), "depths": (1,) * len(strides)}
   for size in range(1, 30):

@@ -87,7 +87,7 @@ def test_every_network_is_for_any_images(name, size, sides):
   assert network_from_json(network.to_json()) == network
 
 
-def test_a_size_that_is_none_is_named():
+def test_an_invalid_size_is_named():
   for name in ("resnet_18", "darts", "proxyless_cifar", "proxyless_gpu"):
     with pytest.raises(
       ValueError, match=r"^image_size = \(64,\): expected a pos"
