@@ -234,7 +234,8 @@ class Checkpoints(contextlib.AbstractContextManager):
     if differences := _differences(manifest["structure"], asked):
       raise ValueError(
         f"the checkpoint of step {step} in {self._directory} is of another "
-        f"run: {differences}; use another folder, or that run's settings"
+        f"run: {differences}; use another folder, or that run's settings and "
+        "optimizers"
       )
     return self._arrays(step, manifest["crc32"]), manifest
 
