@@ -388,7 +388,9 @@ def test_another_format_is_an_error(directory, monkeypatch):
   monkeypatch.setattr("proxyless_jax.run.storage.checkpoint.FORMAT", 3)
   with (
     Checkpoints(directory, keep=3) as checkpoints,
-    pytest.raises(ValueError, match=r"step 4 .* has format 2: expected 3; continue"),
+    pytest.raises(
+      ValueError, match=r"step 4 .* has format 2: expected 3; continue"
+    ),
   ):
     checkpoints.restore(make_state(), streams())
 
