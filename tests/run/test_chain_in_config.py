@@ -120,6 +120,8 @@ def test_the_space_is_the_json_of_a_network(tmp_path, monkeypatch):
   space.to_json(tmp_path / "space.json")
   monkeypatch.setenv("HOME", str(tmp_path))
   assert parse(config_of("~/space.json")) == parse(config_of(space))
+  path = tmp_path / "space.json"
+  assert parse(config_of(path)) == parse(config_of(space))
   message = r"space = 'no.json': there is no such file"
   with pytest.raises(ValueError, match=message):
     parse(config_of("no.json"))

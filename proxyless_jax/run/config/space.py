@@ -8,6 +8,7 @@ pj.Chain(...)                                any network of your own
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -27,7 +28,7 @@ SPACES: dict[str, Callable[..., Network]] = {
   "tree": tree_space,
 }
 # The section as a user may give it.
-Space = Mapping | Network | str
+Space = Mapping | Network | str | os.PathLike
 # Arguments of spaces that the data give, the classes last.
 FROM_DATA = ("image_size", "channels", "classes")
 
@@ -45,8 +46,8 @@ def read_space(given: Space) -> Mapping[str, Any] | Network:
   """
   if isinstance(given, Network):
     return given
-  if isinstance(given, str):
-    return _loaded(given)
+  if isinstance(given, str | os.PathLike):
+    return _loaded(os.fspath(given))
   section = {"family": "mobile", **given}
   fields.one_of("space.family", section["family"], tuple(SPACES))
   defaults = space_defaults(section["family"])
