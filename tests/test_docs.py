@@ -88,9 +88,10 @@ def test_names_of_python_exist(path):
     value, place = pj, "proxyless_jax"
     for part in name.split("."):
       place = f"{place}.{part}"
-      if not hasattr(value, part):
-        importlib.import_module(place)
-      value = getattr(value, part)
+      if hasattr(value, part):
+        value = getattr(value, part)
+      else:
+        value = importlib.import_module(place)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=ids)
