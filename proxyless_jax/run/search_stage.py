@@ -38,7 +38,6 @@ from proxyless_jax.run.config.sections import ArchOptions, SearchOptions
 from proxyless_jax.run.loop import Stage
 from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Metrics
-from proxyless_jax.training.optimizers import weight_optimizer
 
 METRICS = (
   *("loss", "top1", "top5", "arch_loss", "arch_top1", "arch_top5"),
@@ -219,16 +218,7 @@ def _reinforce_step(
 def _optimizer(search: SearchOptions, warmup: int, main: int):
   scale = search.batch / search.lr_batch
   rates = search.warmup_lr * scale, warmup, search.lr * scale, main
-  return weight_optimizer(
-    search_schedule(*rates),
-    optimizer=search.optimizer,
-    momentum=search.momentum,
-    nesterov=search.nesterov,
-    b1=search.b1,
-    b2=search.b2,
-    weight_decay=search.weight_decay,
-    kernels_only=False,
-  )
+  return search.tx(search_schedule(*rates), kernels_only=False)
 
 
 def _arch_optimizer(arch: ArchOptions):

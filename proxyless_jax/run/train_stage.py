@@ -24,7 +24,7 @@ from proxyless_jax.run.config.sections import RunOptions, TrainOptions
 from proxyless_jax.run.loop import Stage, newest_state
 from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Metrics
-from proxyless_jax.training.optimizers import train_schedule, weight_optimizer
+from proxyless_jax.training.optimizers import train_schedule
 from proxyless_jax.training.state import train_state
 from proxyless_jax.training.steps import train_step
 
@@ -153,16 +153,8 @@ def _frozen(train: TrainOptions, network: Network) -> list[str]:
 
 def _optimizer(train: TrainOptions, count: int, linear: int):
   lr = train.lr * train.batch / train.lr_batch
-  return weight_optimizer(
-    train_schedule(lr, count, linear),
-    optimizer=train.optimizer,
-    momentum=train.momentum,
-    nesterov=train.nesterov,
-    b1=train.b1,
-    b2=train.b2,
-    weight_decay=train.weight_decay,
-    kernels_only=train.kernels_only,
-  )
+  schedule = train_schedule(lr, count, linear)
+  return train.tx(schedule, kernels_only=train.kernels_only)
 
 
 def _drop_rate(train: TrainOptions, count: int) -> optax.Schedule | None:

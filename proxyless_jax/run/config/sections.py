@@ -10,9 +10,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
+import optax
+
 from proxyless_jax.nas.gates import MODES
 from proxyless_jax.run.config import fields
-from proxyless_jax.training.optimizers import OPTIMIZERS
+from proxyless_jax.training.optimizers import OPTIMIZERS, weight_optimizer
 
 # Forms of a cost, by the algorithm that trains the architecture.
 FORMS = {
@@ -117,20 +119,15 @@ class ArchOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SearchOptions:
-  """A search: a warm-up of the weights alone, then both in turn.
+class WeightOptions:
+  """How weights are trained, in a search and in the training after it.
 
   Attributes:
-    batch: images per weight step.
+    batch: images per step.
     grad_accum: number of parts in which a batch is processed, one after the
       other, to save memory.
     lr_batch: batch size that the learning rates are given for: the ones used
       are batch / lr_batch times as high (Goyal et al. 2017).
-    warmup_epochs: length of the warm-up, in epochs of the weights' split.
-    epochs: length of the search that follows it, likewise.
-    warmup_lr: learning rate at the start of the warm-up; a cosine takes it to
-      zero.
-    lr: learning rate at the start of the search that follows, likewise.
     optimizer: 'sgd', 'adam', 'adamw' or 'lion', see
       `training.optimizers.weight_optimizer`.
     momentum: momentum of SGD.
@@ -140,19 +137,11 @@ class SearchOptions:
     weight_decay: factor of the weights that is added to their gradient; of
       'adamw' and 'lion', to their update.
     label_smoothing: share of the labels that is spread over all classes.
-    path_per_device: whether each device draws paths of its own, instead of one
-      path for all.
-    arch: training of the architecture parameters.
-    costs: costs by names of your own; empty to search for accuracy alone.
   """
 
   batch: int = 256
   grad_accum: int = 1
   lr_batch: int = 256
-  warmup_epochs: float = 40.0
-  epochs: float = 120.0
-  warmup_lr: float = 0.05
-  lr: float = 0.025
   optimizer: str = "sgd"
   momentum: float = 0.9
   nesterov: bool = True
@@ -160,21 +149,69 @@ class SearchOptions:
   b2: float = 0.999
   weight_decay: float = 4e-5
   label_smoothing: float = 0.1
+
+  def tx(
+    self, schedule: optax.Schedule, *, kernels_only: bool
+  ) -> optax.GradientTransformationExtraArgs:
+    """The optimizer of the weights.
+
+    Args:
+      schedule: learning rate by step.
+      kernels_only: see `training.optimizers.weight_optimizer`.
+    """
+    return weight_optimizer(
+      schedule,
+      optimizer=self.optimizer,
+      momentum=self.momentum,
+      nesterov=self.nesterov,
+      b1=self.b1,
+      b2=self.b2,
+      weight_decay=self.weight_decay,
+      kernels_only=kernels_only,
+    )
+
+  def _check_weights(self, section: str) -> None:
+    for field in ("batch", "lr_batch"):
+      fields.positive(f"{section}.{field}", getattr(self, field))
+    fields.divides(
+      f"{section}.grad_accum", self.grad_accum, f"{section}.batch", self.batch
+    )
+    fields.not_negative(f"{section}.weight_decay", self.weight_decay)
+    fields.one_of(f"{section}.optimizer", self.optimizer, OPTIMIZERS)
+    for field in ("label_smoothing", "momentum", "b1", "b2"):
+      fields.fraction(f"{section}.{field}", getattr(self, field))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchOptions(WeightOptions):
+  """A search: a warm-up of the weights alone, then both in turn.
+
+  Attributes, besides those of `WeightOptions`:
+    warmup_epochs: length of the warm-up, in epochs of the weights' split.
+    epochs: length of the search that follows it, likewise.
+    warmup_lr: learning rate at the start of the warm-up; a cosine takes it to
+      zero.
+    lr: learning rate at the start of the search that follows, likewise.
+    path_per_device: whether each device draws paths of its own, instead of one
+      path for all.
+    arch: training of the architecture parameters.
+    costs: costs by names of your own; empty to search for accuracy alone.
+  """
+
+  warmup_epochs: float = 40.0
+  epochs: float = 120.0
+  warmup_lr: float = 0.05
+  lr: float = 0.025
   path_per_device: bool = False
   arch: ArchOptions = dataclasses.field(default_factory=ArchOptions)
   costs: Mapping[str, CostOptions] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:
-    for field in ("batch", "lr_batch", "epochs", "lr"):
+    self._check_weights("search")
+    for field in ("epochs", "lr"):
       fields.positive(f"search.{field}", getattr(self, field))
-    fields.divides(
-      "search.grad_accum", self.grad_accum, "search.batch", self.batch
-    )
-    for field in ("warmup_epochs", "warmup_lr", "weight_decay"):
+    for field in ("warmup_epochs", "warmup_lr"):
       fields.not_negative(f"search.{field}", getattr(self, field))
-    fields.one_of("search.optimizer", self.optimizer, OPTIMIZERS)
-    for field in ("label_smoothing", "momentum", "b1", "b2"):
-      fields.fraction(f"search.{field}", getattr(self, field))
     for name, cost in self.costs.items():
       self._check_cost(name, cost)
 
@@ -198,36 +235,22 @@ class SearchOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainOptions:
+class TrainOptions(WeightOptions):
   """The training of an architecture.
 
-  Attributes:
+  Attributes, besides those of `WeightOptions`:
     enabled: whether a search goes on to train the architecture that it found.
     freeze: whether the classifier alone is trained, from `config.weights`. All
       other layers stay bit for bit: batch norm runs as in evaluation, paths
       are not dropped.
     inherit: whether the training starts from the weights of the search instead
       of from scratch.
-    batch: images per step.
-    grad_accum: number of parts in which a batch is processed, one after the
-      other, to save memory.
-    lr_batch: batch size that the learning rate is given for: the one used is
-      batch / lr_batch times as high (Goyal et al. 2017).
     epochs: length of the training, in epochs of the training split.
     lr: highest learning rate; a cosine takes it to zero.
     lr_warmup_epochs: epochs at the start in which the learning rate rises
       linearly; none as published at batch 256, some for large batches.
-    optimizer: 'sgd', 'adam', 'adamw' or 'lion', see
-      `training.optimizers.weight_optimizer`.
-    momentum: momentum of SGD.
-    nesterov: whether SGD's momentum is Nesterov's.
-    b1: decay rate of the first moment of all but SGD.
-    b2: decay rate of the second moment of all but SGD.
-    weight_decay: factor of the weights that is added to their gradient; of
-      'adamw' and 'lion', to their update.
     kernels_only: whether weight decay leaves out batch norm, as published, and
       biases, of which only the classifier has one.
-    label_smoothing: share of the labels that is spread over all classes.
     dropout: dropout rate before the classifier.
     drop_path: rate at which paths beside shortcuts, and branches of cells,
       are dropped at the end of training; it grows from 0 in proportion to the
@@ -239,42 +262,25 @@ class TrainOptions:
   enabled: bool = False
   freeze: bool = False
   inherit: bool = False
-  batch: int = 256
-  grad_accum: int = 1
-  lr_batch: int = 256
   epochs: float = 300.0
   lr: float = 0.05
   lr_warmup_epochs: float = 0.0
-  optimizer: str = "sgd"
-  momentum: float = 0.9
-  nesterov: bool = True
-  b1: float = 0.9
-  b2: float = 0.999
-  weight_decay: float = 4e-5
   kernels_only: bool = True
-  label_smoothing: float = 0.1
   dropout: float = 0.2
   drop_path: float = 0.0
   ema_decay: float = 0.0
 
   def __post_init__(self) -> None:
-    for field in ("batch", "lr_batch", "epochs", "lr"):
+    self._check_weights("train")
+    for field in ("epochs", "lr"):
       fields.positive(f"train.{field}", getattr(self, field))
-    fields.divides(
-      "train.grad_accum", self.grad_accum, "train.batch", self.batch
-    )
-    for field in ("lr_warmup_epochs", "weight_decay"):
-      fields.not_negative(f"train.{field}", getattr(self, field))
+    fields.not_negative("train.lr_warmup_epochs", self.lr_warmup_epochs)
     if self.lr_warmup_epochs >= self.epochs:
       raise ValueError(
         f"train.lr_warmup_epochs = {self.lr_warmup_epochs}: expected below "
         f"train.epochs = {self.epochs}"
       )
-    fields.one_of("train.optimizer", self.optimizer, OPTIMIZERS)
-    for field in (
-      *("label_smoothing", "dropout", "drop_path", "ema_decay"),
-      *("momentum", "b1", "b2"),
-    ):
+    for field in ("dropout", "drop_path", "ema_decay"):
       fields.fraction(f"train.{field}", getattr(self, field))
 
 
