@@ -1,6 +1,6 @@
 """Search spaces that are small enough to compile and to run in a test."""
 
-from proxyless_jax.space import Chain, mobile_space
+from proxyless_jax.space import Chain, Tree, mobile_space, tree_space
 
 
 def small_space(**changes) -> Chain:
@@ -19,3 +19,20 @@ def small_space(**changes) -> Chain:
     head_width=8,
   )
   return mobile_space(**arguments | changes)
+
+
+def widening_tree_space() -> Tree:
+  """Three blocks with trees, 6, 8 and 10 wide; the last has a stride.
+
+  The first two are stored alike.
+  """
+  return tree_space(
+    image_size=(4, 6),
+    classes=3,
+    stem_width=4,
+    alpha=6,
+    depths=(2, 1),
+    expand=2,
+    branches=1,
+    candidates=("sep_conv_3", "identity", "dil_conv_3", "max_pool_3"),
+  )

@@ -24,6 +24,7 @@ from proxyless_jax.nn.ops.shapes import declared_shapes
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.rows import drawn_rows
 from proxyless_jax.training.optimizers import weight_optimizer
+from tests.spaces import widening_tree_space
 
 pytestmark = pytest.mark.usefixtures("quick_compilation_of_module")
 
@@ -63,18 +64,7 @@ def filled(own, collection):
   return np.array(rows, bool)
 
 
-# Blocks 6, 8 and 10 wide: the first two are stored alike, the last has a
-# stride.
-SPACE = pj.tree_space(
-  image_size=(4, 6),
-  classes=3,
-  stem_width=4,
-  alpha=6,
-  depths=(2, 1),
-  expand=2,
-  branches=1,
-  candidates=("sep_conv_3", "identity", "dil_conv_3", "max_pool_3"),
-)
+SPACE = widening_tree_space()
 INDEX = [0, 2, 1, 3, 2, 0, 0, 2, 3, 0, 1, 2]
 PATH = gates_lib.path(jnp.array(INDEX), gates_lib.valid_candidates(SPACE))
 

@@ -2,24 +2,11 @@
 
 import jax
 import numpy as np
-import pytest
 from numpy.testing import assert_array_equal
 
 from proxyless_jax.nn import build, inherit, init
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.space import parameters
-from tests.spaces import small_space
-
-
-@pytest.fixture(scope="module")
-def space():
-  return small_space(
-    first_width=8,
-    widths=(8, 16),
-    depths=(2, 1),
-    strides=(1, 2),
-    candidates=("mbconv1_k3", "mbconv2_k5", "zero"),
-  )
 
 
 def size(tree):

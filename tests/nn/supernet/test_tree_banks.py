@@ -11,19 +11,9 @@ import proxyless_jax as pj
 from proxyless_jax.nas import gates
 from proxyless_jax.nn import banks
 from proxyless_jax.nn.supernet.tree_banks import block_runs
+from tests.spaces import widening_tree_space
 
-# Blocks 6, 8 and 10 wide: the first two are stored alike, the last has a
-# stride.
-SPACE = pj.tree_space(
-  image_size=(4, 6),
-  classes=3,
-  stem_width=4,
-  alpha=6,
-  depths=(2, 1),
-  expand=2,
-  branches=1,
-  candidates=("sep_conv_3", "identity", "dil_conv_3", "max_pool_3"),
-)
+SPACE = widening_tree_space()
 
 
 def test_neighbours_are_stored_alike():
