@@ -4,7 +4,7 @@ The images lie in the device's memory, and many steps run in one compiled loop:
 on a GPU such a small network's step is shorter than what a host needs to start
 it. The steps are those of the package.
 
-    warm_up   weights alone, by fair paths; no architecture, no target
+    warm_up   weights alone; no architecture, no target
     search    weights and architecture in turn
     score     accuracy of any paths on the held-out images
 """
@@ -24,13 +24,12 @@ from experiments import cifar10
 from experiments.macro import benchmark
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas import gates as gates_lib
-from proxyless_jax.nas import objective, reinforce, transforms
+from proxyless_jax.nas import objective, reinforce
 from proxyless_jax.nas.arch_step import arch_step
 from proxyless_jax.nas.optimizers import arch_optimizer
 from proxyless_jax.nas.state import SearchState, search_state
-from proxyless_jax.nas.weight_step import Path, path_gradients, weight_step
+from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, init
-from proxyless_jax.nn.supernet.rows import drawn_rows, get_path
 from proxyless_jax.space import Chain
 from proxyless_jax.training.metrics import merge
 from proxyless_jax.training.optimizers import train_schedule, weight_optimizer
@@ -44,8 +43,8 @@ class Settings:
   """Of a search.
 
   Attributes:
-    batch: images of a weight step, and of an architecture step.
-    paths: fair paths of a warm-up step, whose gradients are added.
+    batch: images of a path in a weight step, and of an architecture step.
+    paths: paths of a weight step, see `weight_step`.
     warmup_steps, steps: weight steps before and during the search.
     lr, search_lr: learning rates of the weights at the start of the warm-up and
       of the search; cosines take them to zero.
@@ -87,7 +86,7 @@ class Settings:
     paths = drawn + forward[algorithm] / 3.0
     return {
       "warm_up": self.warmup_steps * self.batch * self.paths,
-      "weights": rounds * self.every * self.batch,
+      "weights": rounds * self.every * self.batch * self.paths,
       "architecture": round(rounds * self.batch * paths),
     }
 
@@ -128,7 +127,7 @@ class Supernet:
     """
     space = space or benchmark.space()
     self._settings = settings
-    self._module = build(space, dtype=jnp.dtype(settings.dtype))
+    self.module = build(space, dtype=jnp.dtype(settings.dtype))
     self.valid = gates_lib.valid_candidates(space)
     table = cost_table("macs", space)
     self.table = dataclasses.replace(
@@ -160,7 +159,7 @@ class Supernet:
   def init(self, seed: int) -> SearchState:
     """The state before the first step of a warm-up."""
     init_key, key = jax.random.split(jax.random.key(seed))
-    return self._state(key, init(self._module, init_key), self._warm_tx)
+    return self._state(key, init(self.module, init_key), self._warm_tx)
 
   def begin_search(self, variables: dict, seed: int) -> SearchState:
     """The state before the first step of a search.
@@ -177,7 +176,7 @@ class Supernet:
     )
 
   def warm_up(self, state: SearchState, count: int):
-    """`count` steps of the weights by fair paths: (state, metrics)."""
+    """`count` steps of the weights alone: (state, metrics)."""
     return self._warm(state, self._weights, count=count)
 
   def search(self, state, target: float, count: int, algorithm: str):
@@ -216,80 +215,43 @@ class Supernet:
     top1 = self._score(variables, held_out, jnp.asarray(paths))
     return 100.0 * np.asarray(top1, np.float64)
 
-  def _batch(self, images, key, step, augmented=True):
+  def _batch(self, images, key, step, paths=None):
+    """A batch for paths in training; None for the held-out images."""
     rows_key, image_key = jax.random.split(key)
-    count = len(images.label)
-    rows = cifar10.epoch_rows(rows_key, count, self._settings.batch, step)
+    count, batch = len(images.label), self._settings.batch * (paths or 1)
+    rows = cifar10.epoch_rows(rows_key, count, batch, step)
     image_key = jax.random.fold_in(image_key, step)
-    return cifar10.batch_of(images, rows, image_key if augmented else None)
+    return cifar10.batch_of(images, rows, image_key if paths else None)
 
   def _warm_up(self, state, images, count: int):
+    return _loop(self._weight_step(self._warm_tx, images), state, count)
+
+  def _weight_step(self, tx, images):
+    """A step of the weights: (state, _) -> (state, metrics)."""
+    settings = self._settings
+
     def step(state, _):
-      return self._fair_step(state, self._weight_batch(state, images))
-
-    return _loop(step, state, count)
-
-  def _weight_batch(self, state, images):
-    return self._batch(images, jax.random.fold_in(state.key, 101), state.step)
-
-  def _fair_step(self, state, batch):
-    """One step along the added gradients of `paths` fair paths."""
-    grads, drawn, batch_stats, metrics = self._fair_gradients(state, batch)
-    tx = transforms.drawn_only(self._warm_tx)
-    updates, opt_state = tx.update(
-      grads, state.opt_state, state.params, drawn=drawn
-    )
-    state = state.replace(
-      step=state.step + 1,
-      params=optax.apply_updates(state.params, updates),
-      batch_stats=batch_stats,
-      opt_state=opt_state,
-    )
-    return state, metrics
-
-  def _fair_gradients(self, state, batch):
-    """Added gradients of a step's paths, and which rows of banks they drew."""
-    settings, network = self._settings, self._module.network
-    key = jax.random.fold_in(state.key, 103)
-    add = functools.partial(_add_rows, settings.paths)
-
-    def of_path(carry, number):
-      total, batch_stats, drawn = carry
-      draw = state.step * settings.paths + number
-      index = gates_lib.fair_path(key, self.valid, draw)
-      rows = drawn_rows(network, index)
-      gates = gates_lib.path(index, self.valid)
-      grads, batch_stats, metrics = path_gradients(
-        Path(get_path(state.params, rows), rows, gates),
-        batch_stats,
-        key,
+      key = jax.random.fold_in(state.key, 101)
+      batch = self._batch(images, key, state.step, settings.paths)
+      return weight_step(
+        state,
         batch,
-        module=self._module,
+        module=self.module,
+        valid=self.valid,
+        tx=tx,
         label_smoothing=settings.label_smoothing,
         grad_accum=1,
+        paths=settings.paths,
       )
-      rows = {name: rows.get(name, True) for name in total}
-      rows = jax.tree.broadcast(rows, total)
-      total = jax.tree.map(add, rows, total, grads)
-      drawn = jax.tree.map(_mark_rows, rows, drawn)
-      return (total, batch_stats, drawn), metrics
 
-    zeros = jax.tree.map(jnp.zeros_like, state.params)
-    nothing = jax.tree.map(_no_rows, zeros)
-    (grads, batch_stats, drawn), metrics = lax.scan(
-      of_path, (zeros, state.batch_stats, nothing), jnp.arange(settings.paths)
-    )
-    searched = drawn_rows(network, np.zeros(len(self.valid)))
-    # What all paths share is drawn as a whole.
-    drawn = {n: m if n in searched else True for n, m in drawn.items()}
-    return grads, drawn, batch_stats, jax.tree.map(jnp.sum, metrics)
+    return step
 
   def _arch_step(self, target, algorithm: str):
     """The step of the architecture: (state, batch) -> (state, metrics)."""
     settings = self._settings
     form = TracedTarget(target, settings.rate)
     common = dict(
-      module=self._module,
+      module=self.module,
       valid=self.valid,
       tx=self._arch_tx,
       costs=(objective.Cost("macs", self.table, form),),
@@ -309,23 +271,13 @@ class Supernet:
   def _search_loop(self, state, weights, held_out, target, count, algorithm):
     settings = self._settings
     arch_step = self._arch_step(target, algorithm)
-    step = functools.partial(
-      weight_step,
-      module=self._module,
-      valid=self.valid,
-      tx=self._tx,
-      label_smoothing=settings.label_smoothing,
-      grad_accum=1,
-    )
-
-    def one(state, _):
-      return step(state, self._weight_batch(state, weights))
+    step = self._weight_step(self._tx, weights)
 
     def round_(state, _):
-      state, metrics = _loop(one, state, settings.every)
+      state, metrics = _loop(step, state, settings.every)
       key = jax.random.fold_in(state.key, 102)
       number = state.step // settings.every
-      batch = self._batch(held_out, key, number, augmented=False)
+      batch = self._batch(held_out, key, number)
       state, of_arch = arch_step(state, batch)
       return state, merge(metrics, of_arch)
 
@@ -335,7 +287,7 @@ class Supernet:
     def of_path(_, path):
       def of_part(_, part):
         rows = jnp.arange(len(part.label))
-        logits, _ = self._module.apply(
+        logits, _ = self.module.apply(
           variables,
           cifar10.batch_of(part, rows)["image"],
           train=True,
@@ -358,20 +310,3 @@ def _loop(step, state, count: int):
 def variables_of(state: SearchState) -> dict:
   """The weights and statistics in a state."""
   return {"params": state.params, "batch_stats": state.batch_stats}
-
-
-def _add_rows(paths: int, index, total, rows):
-  """Adds a path's gradient; what all paths share gets their mean."""
-  if index is True:
-    return total + rows / paths
-  return total.at[jnp.arange(len(index)), index].add(rows[:, 0])
-
-
-def _no_rows(bank):
-  return jnp.zeros((*bank.shape[:2], *(1,) * (bank.ndim - 2)), bool)
-
-
-def _mark_rows(index, marked):
-  if index is True:
-    return marked
-  return marked.at[jnp.arange(len(index)), index].set(True)

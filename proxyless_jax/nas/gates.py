@@ -171,39 +171,71 @@ def draw_pair(key: jax.Array, arch: jax.Array, valid: jax.Array) -> jax.Array:
   return valid & jax.nn.one_hot(pair, k, dtype=bool).any(axis=-2)
 
 
+def draw_several(
+  key: jax.Array,
+  arch: jax.Array,
+  valid: jax.Array,
+  paths: int,
+  draw: Draw = draw,
+) -> Gates:
+  """Paths for the parts of one batch, spread evenly over the candidates.
+
+  By systematic sampling: on each edge, m paths take the candidates at m points
+  of the cumulative distribution, at equal distances from a random start, in
+  random order. Each path by itself is drawn from p, independently from edge to
+  edge; all together have each candidate m p times, rounded up or down. With p
+  uniform over m candidates that is the strict fairness of Chu et al., FairNAS
+  (ICCV 2021): each candidate once.
+
+  Args:
+    key: PRNG key, used once.
+    arch: f[e, k], alpha.
+    valid: bool[e, k], the candidates that exist.
+    paths: m, number of paths.
+    draw: function that draws one path. Another one than `gates.draw` is called
+      once for each path, independently.
+
+  Returns:
+    Gates with m as the leading axis of each array.
+  """
+  if paths == 1:
+    return jax.tree.map(lambda x: x[None], draw(key, arch, valid, "full"))
+  if draw is not _one_path:
+    keys = jax.random.split(key, paths)
+    return jax.vmap(lambda key: draw(key, arch, valid, "full"))(keys)
+  index = systematic(key, probabilities(arch, valid), paths)
+  return jax.vmap(path, in_axes=(0, None))(index, jnp.asarray(valid))
+
+
+_one_path = draw  # The argument of `draw_several` has its name.
+
+
+def systematic(key: jax.Array, probs: jax.Array, paths: int) -> jax.Array:
+  """The candidates of `draw_several`: i32[m, e].
+
+  Args:
+    key: PRNG key.
+    probs: f[e, k], zero where no candidate exists.
+    paths: m.
+  """
+  start_key, order_key = jax.random.split(key)
+  edges, k = probs.shape
+  start = jax.random.uniform(start_key, (edges, 1))
+  points = (start + jnp.arange(paths)) / paths
+  order = jax.random.uniform(order_key, points.shape)
+  points = jnp.take_along_axis(points, jnp.argsort(order), axis=1)
+  cumulative = jnp.cumsum(probs, axis=1)[:, None, :-1]
+  index = jnp.sum(points[:, :, None] >= cumulative, axis=2)
+  # Sums that end below 1 must not lead to what does not exist.
+  last = k - 1 - jnp.argmax(probs[:, ::-1] > 0, axis=1)
+  return jnp.minimum(index.T, last).astype(jnp.int32)
+
+
 def path(index: jax.Array, valid: jax.Array) -> Gates:
   """The gates of a given path, for evaluating it: no gradient, no draw."""
   gate = jax.nn.one_hot(index, valid.shape[-1], dtype=jnp.float32)
   index = jnp.asarray(index, jnp.int32)
   return Gates(index, gate, jnp.zeros_like(valid, bool), gate)
-
-
-def fair_path(key: jax.Array, valid: jax.Array, draw: jax.Array) -> jax.Array:
-  """The path with the number `draw` in a sequence that is fair to candidates.
-
-  An edge of k candidates goes through all of them in random order, then again
-  in another order: after every k draws each was drawn equally often (the fair
-  sampling of Chu et al., FairNAS, ICCV 2021). Each path by itself is a uniform
-  draw, independent from edge to edge.
-
-  Args:
-    key: PRNG key, the same for the whole sequence.
-    valid: bool[e, k], the candidates that exist.
-    draw: i32[], number of the draw, from 0.
-
-  Returns:
-    i32[e].
-  """
-
-  def on_edge(key: jax.Array, exists: jax.Array) -> jax.Array:
-    count = jnp.sum(exists)
-    key = jax.random.fold_in(key, draw // count)
-    order = jnp.where(exists, jax.random.uniform(key, exists.shape), jnp.inf)
-    return jnp.argsort(order)[draw % count].astype(jnp.int32)
-
-  return jax.vmap(on_edge)(
-    jax.random.split(key, len(valid)), jnp.asarray(valid)
-  )
 
 
 def most_probable(arch: jax.Array, valid: jax.Array) -> jax.Array:

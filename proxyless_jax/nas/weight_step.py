@@ -5,16 +5,18 @@
 Devices share the path, each with its share of the batch: the step is that of
 one device with the whole batch, and they exchange the gradient of one path.
 
-With `path_per_device` each of n devices draws a path from the same alpha, and
-runs it on its share of the batch, with the batch-norm moments of that share.
-With g_d of device d,
+With `paths` = m the batch is m paths', each with its part of it, one after the
+other. With `path_per_device` each of n devices draws paths from the same alpha,
+and runs them on its share of the batch, with the batch-norm moments of that
+share; devices exchange gradients of all candidates for it, not of one path.
+Either way, with g_i of path i,
 
-    weights of a bank's row:  mean of g_d over the devices that drew it
-    all other weights:        mean of g_d over all devices
+    weights of a bank's row:  mean of g_i over the paths that drew it
+    all other weights:        mean of g_i over all paths
 
-Each g_d has the expectation of the gradient of one device by itself, so their
-mean has it too, and the draws' part of its variance is 1 / n of theirs. Devices
-exchange gradients of all candidates for it, not of one path.
+Each g_i has the expectation of the gradient of one path by itself, so their
+mean has it too, and the draws' part of its variance is 1 / n of theirs, or
+less: paths of one batch are spread evenly over the candidates.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nas.state import WEIGHT_STREAM, SearchState
 from proxyless_jax.nas.transforms import drawn_only, update_drawn
 from proxyless_jax.nn.networks.train_pass import forward, psum_gradients
-from proxyless_jax.nn.supernet.rows import drawn_rows, get_path
-from proxyless_jax.parallel.collectives import PATH, over_devices, psum
+from proxyless_jax.nn.supernet.rows import drawn_rows, get_path, select_rows
+from proxyless_jax.parallel.collectives import DATA, PATH, over_devices, psum
 from proxyless_jax.training.metrics import (
   Metrics,
   classification,
@@ -67,6 +69,7 @@ def weight_step(
   label_smoothing: float,
   grad_accum: int,
   draw: gates_lib.Draw = gates_lib.draw,
+  paths: int = 1,
   mesh: Mesh | None = None,
   path_per_device: bool = False,
 ) -> tuple[SearchState, Metrics]:
@@ -82,8 +85,10 @@ def weight_step(
     label_smoothing: smoothing of the labels.
     grad_accum: number of parts of the batch, in memory one after the other.
     draw: function that draws the gates of a path, called with mode `full`.
+    paths: number of paths, each with its part of the batch; see
+      `gates.draw_several`.
     mesh: devices that share the batch; None for one device.
-    path_per_device: whether each device of the mesh draws a path of its own.
+    path_per_device: whether each device of the mesh draws paths of its own.
   """
   learn = functools.partial(
     path_gradients,
@@ -91,13 +96,18 @@ def weight_step(
     label_smoothing=label_smoothing,
     grad_accum=grad_accum,
   )
-  network = module.network
-  draw_path = functools.partial(_draw_path, valid, draw, network)
-  if path_per_device and mesh is not None:
-    return _own_paths(state, batch, draw_path, learn, tx, mesh)
+  network, own = module.network, path_per_device and mesh is not None
+  if paths > 1 or own:
+    gradients = functools.partial(
+      _mean_gradients,
+      **dict(valid=valid, draw=draw, paths=paths, network=network, learn=learn),
+    )
+    return _several_paths(state, batch, gradients, tx, mesh, own)
   key = state.step_key(WEIGHT_STREAM)
   # Drawn before the devices part: of a sharded state the rows alone travel.
-  path = draw_path(state.params, state.arch, key)
+  gates = lax.stop_gradient(draw(key, state.arch, valid, "full"))
+  index = drawn_rows(network, gates.index)
+  path = Path(get_path(state.params, index), index, gates)
 
   def on_shard(replicated: tuple, batch: dict) -> tuple[dict, dict, Metrics]:
     path, batch_stats, key = replicated
@@ -111,12 +121,6 @@ def weight_step(
     tx, grads, state.opt_state, state.params, path.drawn
   )
   return _next(state, params, batch_stats, opt_state), metrics
-
-
-def _draw_path(valid, draw, network, params, arch, key) -> Path:
-  gates = lax.stop_gradient(draw(key, arch, valid, "full"))
-  drawn = drawn_rows(network, gates.index)
-  return Path(get_path(params, drawn), drawn, gates)
 
 
 def path_gradients(
@@ -162,68 +166,113 @@ def path_gradients(
   return grads, batch_stats, metrics
 
 
-def _own_paths(state, batch, draw_path, learn, tx, mesh):
-  """The step with a path for each device: their gradients are averaged."""
+def _several_paths(state, batch, gradients, tx, mesh, own):
+  """The step with several paths, whose gradients are averaged.
+
+  Args:
+    state, batch, tx, mesh: as for `weight_step`.
+    gradients: `_mean_gradients`, of (params, batch_stats, arch, key, batch).
+    own: whether each device has paths of its own.
+  """
 
   def on_shard(
     replicated: tuple, batch: dict
   ) -> tuple[dict, dict, dict, Metrics]:
-    params, old, arch, key = replicated
+    *variables, key = replicated
+    if not own:
+      grads, drawn, new, metrics = gradients(*variables, key, batch)
+      return grads, drawn, new, psum(metrics)
     key = jax.random.fold_in(key, lax.axis_index(PATH))
-    path = draw_path(params, arch, key)
-    dropout_key = jax.random.fold_in(key, 1)
-    grads, new, metrics = learn(path, old, dropout_key, batch)
-    drawn_here = {
-      name: jax.nn.one_hot(index, params[name].shape[1], dtype=bool)
-      for name, index in path.drawn.items()
-    }
-    grads, new = mean_over_drawers((grads, new), drawn_here)
-    drawn = {
-      name: lax.pmax(rows, PATH)[..., None] for name, rows in drawn_here.items()
-    }
-    # A mean is zero where no device drew: there the statistics stay.
-    for name, rows in drawn.items():
-      new[name] = jnp.where(rows, new[name], old[name])
+    grads, drawn, new, metrics = gradients(*variables, key, batch)
+    new = mean_over_drawers(new, drawn)
+    grads, drawn = lax.pmean((grads, drawn), PATH)
     return grads, drawn, new, lax.psum(metrics, PATH)
 
   key = state.step_key(WEIGHT_STREAM)
   replicated = state.params, state.batch_stats, state.arch, key
-  step = over_devices(on_shard, mesh, PATH)
+  step = over_devices(on_shard, mesh, PATH if own else DATA)
   grads, drawn, batch_stats, metrics = step(replicated, batch)
-  # All rows that some device drew; what has no bank is on every path.
-  drawn = {**dict.fromkeys(state.params, True), **drawn}
+  # Means over all paths become means over those that drew a row.
+  rows = {name: part[..., None] > 0 for name, part in drawn.items()}
+  for name, part in drawn.items():
+    grads[name] /= jnp.where(rows[name], part[..., None], 1)
+    # A mean is zero where no device drew: there the statistics stay.
+    batch_stats[name] = jnp.where(
+      rows[name], batch_stats[name], state.batch_stats[name]
+    )
+  # What has no bank is on every path.
+  rows = {**dict.fromkeys(state.params, True), **rows}
   updates, opt_state = drawn_only(tx).update(
-    grads, state.opt_state, state.params, drawn=drawn
+    grads, state.opt_state, state.params, drawn=rows
   )
   params = optax.apply_updates(state.params, updates)
   return _next(state, params, batch_stats, opt_state), metrics
 
 
-def mean_over_drawers(
-  trees: tuple[dict, ...], drawn: dict[str, jax.Array]
-) -> tuple[dict, ...]:
-  """Means over devices, each with a path of its own.
+def _mean_gradients(
+  params, batch_stats, arch, key, batch, *, valid, draw, paths, network, learn
+):
+  """Gradients of several paths, each on its part of a batch.
 
   Args:
-    trees: dicts by names; under that of a bank an array f[n, k, ...], or
-      f[n, 1, ...] of the drawn rows.
-    drawn: bool[n, k] by the names of banks, one-hot in k: this device's draw.
+    params, batch_stats, arch: of the state.
+    key: PRNG key of the draws and of dropout.
+    batch: images and labels; or a device's share of them.
+    valid, draw, paths: as for `weight_step`.
+    network: the search space.
+    learn: `path_gradients` of (path, batch_stats, key, batch).
 
   Returns:
-    The same dicts. Banks are f[n, k, ...]: a row is the mean over the devices
-    that drew it, zero where none did. All else is the mean over all devices.
+    Gradients as means over the paths, of banks f[n, k, length], zero where a
+    path did not draw; the part f[n, k] of the paths that drew a row, by the
+    names of banks; new batch-norm statistics; metrics.
+  """
+  several = gates_lib.draw_several(key, arch, valid, paths, draw)
+  several = lax.stop_gradient(several)
+
+  def of_path(
+    part: dict, carry: tuple, key: jax.Array
+  ) -> tuple[tuple[dict, dict], tuple[tuple, Metrics]]:
+    batch_stats, number = carry
+    gates = jax.tree.map(lambda leaf: leaf[number], several)
+    index = drawn_rows(network, gates.index)
+    path = Path(get_path(params, index), index, gates)
+    grads, batch_stats, metrics = learn(path, batch_stats, key, part)
+    grads = dict(psum_gradients(grads, network, index))
+    drawn = {}
+    for name, of_edges in index.items():
+      nothing = jnp.zeros_like(params[name])
+      grads[name] = select_rows(of_edges, grads[name], nothing)
+      drawn[name] = jax.nn.one_hot(of_edges, nothing.shape[1])
+    return (grads, drawn), ((batch_stats, number + 1), metrics)
+
+  (grads, drawn), ((batch_stats, _), metrics) = in_parts(
+    of_path, paths, batch, (batch_stats, 0), jax.random.fold_in(key, 1)
+  )
+  return grads, drawn, batch_stats, metrics
+
+
+def mean_over_drawers(tree: dict, drawn: dict[str, jax.Array]) -> dict:
+  """Means over devices, each with paths of its own.
+
+  Args:
+    tree: arrays by names; under that of a bank f[n, k, ...].
+    drawn: f[n, k] by the names of banks, above 0 where this device drew.
+
+  Returns:
+    The same dict. A row of a bank is the mean over the devices that drew it,
+    zero where none did. All else is the mean over all devices.
   """
 
   def mean(name: str, leaf: jax.Array) -> jax.Array:
     if name not in drawn:
       return lax.pmean(leaf, PATH)
-    own = drawn[name].reshape(*drawn[name].shape, *(1,) * (leaf.ndim - 2))
+    own = drawn[name] > 0
+    own = own.reshape(*own.shape, *(1,) * (leaf.ndim - 2))
     count = lax.psum(own.astype(leaf.dtype), PATH)
     return lax.psum(jnp.where(own, leaf, 0), PATH) / jnp.maximum(count, 1)
 
-  return tuple(
-    {name: mean(name, leaf) for name, leaf in tree.items()} for tree in trees
-  )
+  return {name: mean(name, leaf) for name, leaf in tree.items()}
 
 
 def _next(

@@ -318,23 +318,62 @@ def test_the_gates_of_a_path():
   assert not gate.involved.any()
 
 
-def test_fair_paths_draw_each_candidate_once_in_every_k():
-  valid = np.array([[True] * 3, [True, True, False], [True] * 3])
+def test_several_paths_have_each_candidate_as_often_as_its_probability():
+  logits = jnp.asarray(ARCH)
+  probs = np.where(VALID, gates.probabilities(logits, VALID), 0.0)
+  draw = functools.partial(gates.draw_several, arch=logits, valid=VALID)
+  draw = jax.jit(draw, static_argnames="paths")
+  for paths in (2, 3, 5):
+    for seed in range(20):
+      several = draw(jax.random.key(seed), paths=paths)
+      assert several.index.shape == (paths, len(ARCH))
+      counts = np.sum(several.gate, axis=0)
+      assert np.all(counts >= np.floor(paths * probs - 1e-5))
+      assert np.all(counts <= np.ceil(paths * probs + 1e-5))
+
+
+def test_several_paths_are_fair_to_candidates_of_equal_probability():
+  valid = np.array([[True] * 3, [True] * 3])
+  for seed in range(20):
+    key = jax.random.key(seed)
+    several = gates.draw_several(key, jnp.zeros((2, 3)), valid, 3)
+    np.testing.assert_array_equal(np.sort(several.index, 0)[:, 0], [0, 1, 2])
+    np.testing.assert_array_equal(np.sort(several.index, 0)[:, 1], [0, 1, 2])
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_each_of_several_paths_is_drawn_from_p(own):
+  """Edges are independent within a path, whoever draws it."""
+  valid, more = np.ones((2, 3), bool), {}
+  if own:
+    more["draw"] = lambda *arguments: gates.draw(*arguments)
+  logits = jnp.log(jnp.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]]))
+
+  def draw(key):
+    return gates.draw_several(key, logits, valid, 4, **more).index
+
+  paths = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(1), 2000))
+  wanted = 2000 * np.outer(np.exp(logits[0]), np.exp(logits[1])).ravel()
+  for path in np.asarray(paths).swapaxes(0, 1):
+    counts = np.bincount(3 * path[:, 0] + path[:, 1], minlength=9)
+    # Chi-squared with 8 degrees of freedom stays below 26 at 0.999.
+    assert np.sum((counts - wanted) ** 2 / wanted) < 26.0
+
+
+def test_one_of_several_paths_is_a_draw():
   key = jax.random.key(0)
-  draw = jax.jit(lambda i: gates.fair_path(key, valid, i))
-  paths = np.array([draw(i) for i in range(60)])
-  for edge, count in ((0, 3), (1, 2), (2, 3)):
-    rounds = np.sort(paths[:, edge].reshape(-1, count), axis=1)
-    np.testing.assert_array_equal(
-      rounds, np.tile(np.arange(count), (60 // count, 1))
-    )
+  one = gates.draw(key, jnp.asarray(ARCH), VALID, "full")
+  several = gates.draw_several(key, jnp.asarray(ARCH), VALID, 1)
+  for wanted, got in zip(one, several):
+    np.testing.assert_array_equal(got, wanted[None])
 
 
-def test_fair_paths_are_uniform_over_paths():
-  valid = np.ones((2, 3), bool)
-  keys = jax.random.split(jax.random.key(1), 900)
-  draw = jax.jit(jax.vmap(lambda key: gates.fair_path(key, valid, 4)))
-  paths = np.asarray(draw(keys))
-  counts = np.bincount(3 * paths[:, 0] + paths[:, 1], minlength=9)
-  # 100 each; chi-squared with 8 degrees of freedom stays below 26 at 0.999.
-  assert np.sum((counts - 100.0) ** 2 / 100.0) < 26.0
+def test_no_rounding_leads_to_a_candidate_that_does_not_exist(monkeypatch):
+  valid = np.array([[True, True, False]])
+  largest = float(np.nextafter(np.float32(1), np.float32(0)))
+  monkeypatch.setattr(
+    jax.random, "uniform", lambda key, shape: jnp.full(shape, largest)
+  )
+  probs = jnp.array([[0.3, 0.69999, 0.0]])
+  index = gates.systematic(jax.random.key(0), probs, 2)
+  assert index.max() == 1 and valid[0, index.max()]

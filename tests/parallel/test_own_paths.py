@@ -50,8 +50,9 @@ def test_means_over_those_that_drew_a_row(mesh):
 
   def share(_, own):
     drawn = {"bank": jax.nn.one_hot(own["index"][0], 3, dtype=bool)}
-    tree = {"bank": own["rows"][0], "rest": {"x": own["rest"][0]}}
-    return mean_over_drawers((tree,), drawn)[0]
+    rows = jnp.where(drawn["bank"][..., None], own["rows"][0], jnp.nan)
+    tree = {"bank": rows, "rest": {"x": own["rest"][0]}}
+    return mean_over_drawers(tree, drawn)
 
   shares = to_devices({"index": index, "rows": rows, "rest": rest}, mesh)
   got = jax.jit(over_devices(share, mesh, PATH))(None, shares)

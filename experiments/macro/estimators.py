@@ -1,0 +1,169 @@
+"""How near the gradients of the architecture are to the true one.
+
+The true gradient of the expected loss J(alpha) = E_path L(path) is, on edge e,
+
+    dJ/dalpha_i = sum_j p_j (delta_ij - p_i) E[L(path with candidate j on e)],
+
+where the other edges are drawn: here each of them, with its batch of images,
+is enumerated over the candidates of every edge in turn. The estimators see the
+same draws and batches:
+
+    full, two    straight through the gates, as the steps of `nas.arch_step`
+    reinforce    (R - b) grad log p, with R the accuracy of the path and b its
+                 mean over the draws; judged by the gradient of the accuracy
+    enumerated   the true gradient of one draw and batch
+
+Of each: the cosine of its mean with the true gradient, and of the true
+gradient's two halves with each other, which is what noise allows; the slope of
+its mean against it; the ratio of signal to noise, |E g|^2 / E |g - E g|^2 of
+one draw, and divided by the images that a draw needs (one that runs forward
+only counts a third).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from experiments.macro.training import Supernet
+from proxyless_jax.nas import gates as gates_lib
+from proxyless_jax.nas.arch_step import arch_gradients
+from proxyless_jax.training.metrics import classification, cross_entropy
+
+FORWARD = 1 / 3  # Of the images of a step that runs backward, too.
+
+
+def compare(
+  net: Supernet, variables: dict, arch: jax.Array, batches: dict, seed: int
+) -> dict[str, dict[str, float]]:
+  """The estimators' figures at one point of a search.
+
+  Args:
+    net: the supernet.
+    variables: its {'params', 'batch_stats'}.
+    arch: f32[e, k], alpha.
+    batches: arrays f[n, b, ...] of n batches, one for each draw.
+    seed: seed of the draws.
+
+  Returns:
+    By estimator: 'cosine', 'slope', 'snr', 'snr_per_image', 'images' of a draw;
+    and under 'true' the cosines of the halves for loss and accuracy.
+  """
+  keys = jax.random.split(jax.random.key(seed), len(batches["label"]))
+  arch, valid = jnp.asarray(arch), jnp.asarray(net.valid)
+  loss, top1 = _enumerated(net, variables, arch, batches, keys)
+  probs = np.asarray(gates_lib.probabilities(arch, valid), np.float64)
+  of_loss, of_top1 = _through(probs, loss), _through(probs, top1)
+  batch = batches["label"].shape[1]
+  edges, k = valid.shape
+  found = {
+    "true": {"loss_halves": _halves(of_loss), "top1_halves": _halves(of_top1)},
+    "enumerated": _figures(of_loss, of_loss, FORWARD * edges * k * batch),
+  }
+  for mode, images in (("full", 1 + 2 * FORWARD), ("two", 1 + FORWARD)):
+    grads = _straight(net, variables, arch, batches, keys, mode)
+    found[mode] = _figures(grads, of_loss, images * batch)
+  grads = _reinforce(net, arch, keys, top1)
+  found["reinforce"] = _figures(grads, of_top1, FORWARD * batch)
+  return found
+
+
+def _draw(net, arch, key):
+  return gates_lib.draw(key, arch, jnp.asarray(net.valid), "full").index
+
+
+def _enumerated(net, variables, arch, batches, keys):
+  """Loss and accuracy f64[n, e, k] of each draw with each candidate."""
+  edges, k = net.valid.shape
+
+  def of_path(path, batch):
+    logits, _ = net.module.apply(
+      variables,
+      batch["image"],
+      train=True,
+      gates=gates_lib.path(path, net.valid),
+      mutable=["batch_stats"],
+    )
+    loss = cross_entropy(logits, batch, 0.0)
+    metrics = classification(logits, batch, loss)
+    return loss, metrics["top1"].total / metrics["top1"].count
+
+  def of_draw(_, drawn):
+    key, batch = drawn
+    path = _draw(net, arch, key)
+    paths = jnp.broadcast_to(path, (edges, k, edges))
+    every = jnp.broadcast_to(jnp.arange(k), (edges, k))
+    rows = jnp.arange(edges)
+    paths = paths.at[rows, :, rows].set(every).reshape(-1, edges)
+    values = lax.scan(lambda _, p: (None, of_path(p, batch)), None, paths)[1]
+    return None, [value.reshape(edges, k) for value in values]
+
+  run = jax.jit(lambda keys, batches: lax.scan(of_draw, None, (keys, batches)))
+  return [np.asarray(values, np.float64) for values in run(keys, batches)[1]]
+
+
+def _through(probs, values):
+  """Gradients in alpha, f64[n, e, k], of expectations on each edge."""
+  return probs * (values - np.sum(probs * values, axis=-1, keepdims=True))
+
+
+def _straight(net, variables, arch, batches, keys, mode):
+  gradients = functools.partial(
+    arch_gradients,
+    valid=jnp.asarray(net.valid),
+    mode=mode,
+    grad_accum=1,
+    module=net.module,
+    costs=(),
+    label_smoothing=0.0,
+  )
+
+  def of_draw(_, drawn):
+    key, batch = drawn
+    none = jnp.zeros(0)
+    return None, gradients(arch, variables, none, key, batch)[0]
+
+  run = jax.jit(lambda keys, batches: lax.scan(of_draw, None, (keys, batches)))
+  return np.asarray(run(keys, batches)[1], np.float64)
+
+
+def _reinforce(net, arch, keys, top1):
+  """Gradients of the expected accuracy, from the accuracy of each draw."""
+  paths = jax.vmap(functools.partial(_draw, net, arch))(keys)
+  score = jax.vmap(
+    jax.grad(gates_lib.log_probability), in_axes=(None, None, 0)
+  )(arch, jnp.asarray(net.valid), paths)
+  # On any edge, the candidate that was drawn makes the path that was drawn.
+  reward = top1[np.arange(len(keys)), 0, np.asarray(paths)[:, 0]]
+  advantage = reward - reward.mean()
+  return advantage[:, None, None] * np.asarray(score, np.float64)
+
+
+def _halves(samples):
+  half = len(samples) // 2
+  return _cosine(samples[:half].mean(0), samples[half:].mean(0))
+
+
+def _cosine(one, other):
+  return float(
+    np.sum(one * other) / (np.linalg.norm(one) * np.linalg.norm(other))
+  )
+
+
+def _figures(samples, true, images):
+  """The figures of an estimator, from its gradients of each draw."""
+  mean, target = samples.mean(0), true.mean(0)
+  noise = np.mean(np.sum((samples - mean) ** 2, axis=(1, 2)))
+  noise *= len(samples) / (len(samples) - 1)
+  signal = max(0.0, np.sum(mean**2) - noise / len(samples))
+  return {
+    "cosine": _cosine(mean, target),
+    "slope": float(np.sum(mean * target) / np.sum(target**2)),
+    "snr": float(signal / noise),
+    "images": float(images),
+    "snr_per_image": float(signal / noise / images),
+  }
