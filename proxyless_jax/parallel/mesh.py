@@ -57,24 +57,24 @@ def round_up(batch: int) -> int:
   return -(-batch // jax.device_count()) * jax.device_count()
 
 
-def shared_by(grad_accum: int) -> int:
+def shared_by(parts: int) -> int:
   """The number that batches are multiples of: devices times parts."""
-  return jax.device_count() * grad_accum
+  return jax.device_count() * parts
 
 
-def check_shared(field: str, batch: int, grad_accum: int) -> None:
+def check_shared(field: str, batch: int, parts: int) -> None:
   """Raises a ValueError where the devices cannot share a batch evenly.
 
   Args:
     field: dotted name, for the message.
     batch: number of images in a step.
-    grad_accum: number of parts of it, each of which the devices share.
+    parts: number of parts of it, each of which the devices share.
   """
-  devices, multiple = jax.device_count(), shared_by(grad_accum)
+  devices, multiple = jax.device_count(), shared_by(parts)
   if batch % multiple:
     raise ValueError(
       f"{field} = {batch}: expected a multiple of {multiple}, as "
-      f"{devices} devices share each of its {grad_accum} parts: change it, or "
+      f"{devices} devices share each of its {parts} parts: change it, or "
       "hide devices (CUDA_VISIBLE_DEVICES)"
     )
 

@@ -22,6 +22,7 @@ from proxyless_jax.data.dataset import Dataset
 from proxyless_jax.nas import gates, objective
 from proxyless_jax.nn import inherit
 from proxyless_jax.parallel.mesh import check_devices, make_mesh, place
+from proxyless_jax.report import read_metrics
 from proxyless_jax.run.architecture import (
   check_drop_path,
   find_network,
@@ -35,6 +36,7 @@ from proxyless_jax.run.config.sections import RunOptions, TrainOptions
 from proxyless_jax.run.config.space import check_searched, own_ops
 from proxyless_jax.run.costs import check_targets, keep_tables, make_costs
 from proxyless_jax.run.derivation import derive_network
+from proxyless_jax.run.ends import describe_end
 from proxyless_jax.run.evaluation import evaluate_network, recalibrate
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.loop import run_stage
@@ -100,6 +102,15 @@ def search(
   arch = np.asarray(state.arch)
   network, found = derive_network(
     options.search.costs, space, costs, arch, calls
+  )
+  found |= hosts.on_first(
+    lambda: describe_end(
+      options.search,
+      arch,
+      gates.valid_candidates(space),
+      read_metrics(workdir),
+      dataset.classes,
+    )
   )
   hosts.on_first(lambda: keep_network(network, workdir))
   seconds, variables = {"search": search_seconds}, None

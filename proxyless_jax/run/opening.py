@@ -82,7 +82,7 @@ def check_batches(options: Options, dataset: Dataset) -> None:
   if large:
     raise ValueError(_too_large(large))
   for name, (section, _) in sections.items():
-    check_shared(f"{name}.batch", section.batch, section.grad_accum)
+    check_shared(f"{name}.batch", section.batch, section.parts)
 
 
 def _too_large(large: Mapping[str, tuple[Section, int]]) -> str:
@@ -94,10 +94,12 @@ def _too_large(large: Mapping[str, tuple[Section, int]]) -> str:
   problems, flags = [], []
   for name, (section, images) in large.items():
     problems.append(f"{name}.batch = {section.batch} of {images}")
-    fitting = images - images % shared_by(section.grad_accum)
+    fitting = images - images % shared_by(section.parts)
     if not fitting:
       fitting = images - images % shared_by(1)
       flags.append(f"--config.{name}.grad_accum=1")
+      if section.parts != section.grad_accum:
+        flags.append(f"--config.{name}.paths=1")
     if not fitting:
       return f"{'; '.join(problems)}: fewer images than devices: use fewer"
     flags.append(f"--config.{name}.batch={fitting}")

@@ -154,6 +154,7 @@ def _weight_step(search: SearchOptions, tx, **common):
     tx=tx,
     label_smoothing=search.label_smoothing,
     grad_accum=search.grad_accum,
+    paths=search.paths,
     path_per_device=search.path_per_device,
     **common,
   )

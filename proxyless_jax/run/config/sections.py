@@ -117,6 +117,11 @@ class ArchOptions:
     for field in ("b1", "b2", "baseline_decay"):
       fields.fraction(f"search.arch.{field}", getattr(self, field))
 
+  @property
+  def parts(self) -> int:
+    """The number of parts of a batch."""
+    return self.grad_accum
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WeightOptions:
@@ -149,6 +154,11 @@ class WeightOptions:
   b2: float = 0.999
   weight_decay: float = 4e-5
   label_smoothing: float = 0.1
+
+  @property
+  def parts(self) -> int:
+    """The number of parts of a batch."""
+    return self.grad_accum
 
   def tx(
     self, schedule: optax.Schedule, *, kernels_only: bool
@@ -192,8 +202,11 @@ class SearchOptions(WeightOptions):
     warmup_lr: learning rate at the start of the warm-up; a cosine takes it to
       zero.
     lr: learning rate at the start of the search that follows, likewise.
-    path_per_device: whether each device draws paths of its own, instead of one
-      path for all.
+    paths: paths of a weight step, each with its part of the batch, spread
+      evenly over the candidates; 1 as published. See
+      `nas.gates.draw_several`.
+    path_per_device: whether each device draws paths of its own, instead of the
+      same for all.
     arch: training of the architecture parameters.
     costs: costs by names of your own; empty to search for accuracy alone.
   """
@@ -202,6 +215,7 @@ class SearchOptions(WeightOptions):
   epochs: float = 120.0
   warmup_lr: float = 0.05
   lr: float = 0.025
+  paths: int = 1
   path_per_device: bool = False
   arch: ArchOptions = dataclasses.field(default_factory=ArchOptions)
   costs: Mapping[str, CostOptions] = dataclasses.field(default_factory=dict)
@@ -210,10 +224,21 @@ class SearchOptions(WeightOptions):
     self._check_weights("search")
     for field in ("epochs", "lr"):
       fields.positive(f"search.{field}", getattr(self, field))
+    if self.paths < 1 or self.batch % self.parts:
+      raise ValueError(
+        f"search.paths = {self.paths!r}: expected a positive number whose "
+        f"product with search.grad_accum = {self.grad_accum} divides "
+        f"search.batch = {self.batch}"
+      )
     for field in ("warmup_epochs", "warmup_lr"):
       fields.not_negative(f"search.{field}", getattr(self, field))
     for name, cost in self.costs.items():
       self._check_cost(name, cost)
+
+  @property
+  def parts(self) -> int:
+    """The number of parts of a batch: those of each path."""
+    return self.grad_accum * self.paths
 
   def _check_cost(self, name: str, cost: CostOptions) -> None:
     where, algorithm = f"search.costs.{name}", self.arch.algorithm

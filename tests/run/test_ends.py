@@ -1,0 +1,66 @@
+"""A search that was too short says so, and one that was not does not."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from proxyless_jax.run.config.sections import SearchOptions
+from proxyless_jax.run.ends import describe_end
+
+VALID = np.array([[True, True, True], [True, True, False]])
+SURE = np.array([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]], np.float32)
+UNSURE = np.array([[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]], np.float32)
+
+
+def end_of(arch, top1, classes=10):
+  lines = [{"stage": "search", "step": 2, "arch_top1": 0.1}]
+  lines += [{"stage": "search", "step": 4, "arch_top1": top1}]
+  lines += [{"stage": "train", "step": 4, "top1": 0.2}]
+  return describe_end(SearchOptions(), arch, VALID, lines, classes)
+
+
+def test_a_search_that_decided_does_not_warn():
+  with warnings.catch_warnings(action="error"):
+    end = end_of(SURE, 0.4)
+  assert end["unfinished"] == ""
+  assert end["supernet_top1"] == 0.4
+  assert end["entropy_start"] == pytest.approx(np.log(6) / 2)
+  assert end["entropy_end"] < 0.01
+
+
+def test_an_undecided_search_warns_with_the_fields_to_change():
+  with pytest.warns(UserWarning, match="entropy ended at 0.8") as caught:
+    end = end_of(UNSURE, 0.4)
+  assert len(caught) == 1
+  assert "raise search.arch.lr = 0.001 or search.epochs = 120" in str(
+    caught[0].message
+  )
+  assert "entropy" in end["unfinished"]
+
+
+@pytest.mark.parametrize(
+  ("top1", "classes", "near"),
+  [
+    (0.15, 10, True),
+    (0.25, 10, False),
+    (0.55, 2, True),
+    (0.65, 2, False),
+    (0.0015, 1000, True),
+    (0.0025, 1000, False),
+  ],
+)
+def test_accuracy_near_chance_warns(top1, classes, near):
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    end = end_of(SURE, top1, classes)
+  assert len(caught) == near
+  assert ("near chance" in end["unfinished"]) == near
+  if near:
+    assert "raise search.warmup_epochs = 40" in end["unfinished"]
+
+
+def test_without_accuracy_the_entropy_alone_is_judged():
+  with warnings.catch_warnings(action="error"):
+    end = describe_end(SearchOptions(), SURE, VALID, [], 10)
+  assert "supernet_top1" not in end
