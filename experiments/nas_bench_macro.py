@@ -2,26 +2,30 @@
 
     python -m experiments.nas_bench_macro --out DIR [--whole] [--seeds 0 1 2]
 
-First a supernet for each seed: weights alone, by fair paths, for no target in
-particular. As it trains, its accuracy (inherited weights, statistics of the
-batch) is compared with the table: Kendall's tau and Spearman's rho over 200
-networks, and at the end over every third. Then, from its weights, a search by
-gradient (`full`, `two`) and by REINFORCE for each target in millions of MACs.
-What each gives is looked up in the table: argmax within the target, and what a
-second look (`macro.second_look`) finds at paths drawn from the search's
-probabilities, and at paths drawn uniformly.
+First a supernet for each seed: weights alone, by several paths a batch, for no
+target in particular. As it trains, the accuracies and losses of paths spread
+over the space (inherited weights, statistics of the batch) are compared with
+the table: Kendall's tau and Spearman's rho. Then, from its weights, for each
+target in millions of MACs:
 
-`--whole` takes all of CIFAR-10 and a GPU's batch; without it a part that two
-cores can bear. DIR keeps weights and a line for each search: what is there is
-not done again. At its end `DIR/nas_bench_macro.json` has everything, and
-`DIR/nas_bench_macro.png` shows the found networks among all others.
+    additive   the additive model of the supernet (`nas.additive`): the losses
+               of the same paths for all targets, and no other step
+    evolution  evolution on the supernet with as many evaluations
+    full, two, reinforce   a search; the most probable path within the target
+    full+additive, ...     the same, then the additive model of its supernet
+
+What each gives is looked up in the table.
+
+`--whole` is for a GPU; without it, batches and lengths that two cores can bear.
+DIR keeps weights, their training midway, and a line for each search: what is
+there is not done again. At its end `DIR/nas_bench_macro.json` has everything,
+and `DIR/nas_bench_macro.png` shows the found networks among all others.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import itertools
 import json
 import math
@@ -35,20 +39,22 @@ import scipy.stats
 
 from experiments import cifar10
 from experiments.macro import benchmark, training
+from experiments.macro.evolution import evolve
 from experiments.macro.figure import draw
-from experiments.macro.second_look import draw_near, fit_additive
 from proxyless_jax.nas import gates
+from proxyless_jax.nas.additive import fit_additive, spread_paths
 from proxyless_jax.nas.derive import Constraint, derive
 
 DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 TABLE, IMAGES = "nas_bench_macro_cifar10.csv", "cifar10_jpeg.npz"
+ALGORITHMS = ("additive", "evolution", *training.ALGORITHMS)
 TARGETS = (40.0, 60.0, 80.0)
-# Of the second look: the least part of the target, and the ridge regression's.
-NEAR, RIDGE = 0.75, 1.0
-RANKED = 200  # Networks whose ranks are compared as a supernet trains.
-EVERY = 3  # Of the table's networks, one is scored at the end.
-SMALL = training.Settings(batch=64, ramp_steps=50)
-WHOLE = training.Settings(batch=256, dtype="bfloat16")
+RANKED = 200  # Paths whose ranks are compared as a supernet trains.
+PARTS = 6  # Of a warm-up; after each its state is kept.
+SMALL = training.Settings(
+  batch=32, arch_batch=64, lr=0.05, arch_lr=0.05, ramp_steps=50
+)
+WHOLE = training.Settings(batch=256, dtype="bfloat16", arch_lr=0.05)
 
 
 class Experiment:
@@ -57,106 +63,144 @@ class Experiment:
   def __init__(self, arguments: argparse.Namespace):
     self.arguments = arguments
     self.table = benchmark.load(arguments.data / TABLE)
-    per_class = None if arguments.whole else arguments.per_class
-    train, _ = cifar10.load(arguments.data / IMAGES, per_class)
+    train, _ = cifar10.load(arguments.data / IMAGES, arguments.per_class)
     images = cifar10.split(train, len(train.label) // 10, seed=0)
     self.sizes = [len(part.label) for part in images]
     self.settings = settings_of(arguments, self.sizes[0])
     self.net = training.Supernet(self.settings, *images)
-    self._size = arguments.score_images, arguments.score_batch
 
-  def supernet(self, seed: int) -> dict:
-    """The variables of a warm-up: trained, or as they were kept."""
-    path = self.arguments.out / f"supernet-{seed}.npz"
+  def supernet(self, seed: int) -> tuple[dict, np.ndarray, np.ndarray]:
+    """A supernet: trained and scored, or as it was kept.
+
+    Returns:
+      Its variables, and paths with their losses.
+    """
+    out, arguments = self.arguments.out, self.arguments
+    weights, scores = out / f"supernet-{seed}.npz", out / f"paths-{seed}.npz"
     state = self.net.init(seed)
-    if path.exists():
-      return restore(path, training.variables_of(state))
-    started, record = time.perf_counter(), []
-    rows = np.random.default_rng(0).choice(
-      len(self.table.paths), RANKED, replace=False
-    )
-    looks = self.arguments.looks
-    for _ in range(looks):
+    rng = np.random.default_rng(seed)
+    paths = spread_paths(rng, self.net.valid, arguments.paths)
+    if not scores.exists():
+      state, record = self._warm_up(state, seed, paths[:RANKED])
+      variables = training.variables_of(state)
+      started = time.perf_counter()
+      top1, loss = self._score(variables, paths)
+      seconds = time.perf_counter() - started
+      self._keep(
+        "supernets.jsonl",
+        {
+          "seed": seed,
+          "device": jax.devices()[0].device_kind,
+          "jax": jax.__version__,
+          "settings": dataclasses.asdict(self.settings),
+          "images": self.sizes,
+          "record": record,
+          "seconds_of_paths": seconds,
+          "paths": self._compare(paths, top1, loss),
+        },
+      )
+      save(weights, variables)
+      np.savez(scores, paths=paths, top1=top1, loss=loss)
+    kept = np.load(scores)
+    variables = restore(weights, training.variables_of(state))
+    return variables, kept["paths"], kept["loss"]
+
+  def _warm_up(self, state, seed: int, paths):
+    """The state after a warm-up, and what was seen on the way."""
+    kept = self.arguments.out / f"warm-up-{seed}.npz"
+    record: list[dict] = []
+    if kept.exists():
+      with np.load(kept) as file:
+        record = json.loads(str(file["record"]))
+      state = with_key(restore(kept, without_key(state)))
+    for part in range(len(record), PARTS):
+      started = time.perf_counter()
       state, metrics = self.net.warm_up(
-        state, self.settings.warmup_steps // looks
+        state, self.settings.warmup_steps // PARTS
       )
       entry = {"step": int(state.step), **means(metrics)}
       entry["seconds"] = time.perf_counter() - started
-      entry |= self._ranks(training.variables_of(state), rows)
+      if (part + 1) % (PARTS // self.arguments.looks) == 0 and part + 1 < PARTS:
+        scores = self._score(training.variables_of(state), paths)
+        entry |= self._compare(paths, *scores)
       record.append(entry)
-      print(json.dumps(entry), flush=True)
-    variables = training.variables_of(state)
-    rows = np.arange(len(self.table.paths))[::EVERY]
-    self._keep(
-      "supernets.jsonl",
-      {
-        "seed": seed,
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-        "settings": dataclasses.asdict(self.settings),
-        "images": self.sizes,
-        "record": record,
-        f"every_{EVERY}": self._ranks(variables, rows),
-      },
-    )
-    save(path, variables)
-    return variables
+      print(json.dumps(entry, default=float), flush=True)
+      save(kept, without_key(state), record=json.dumps(record, default=float))
+    kept.unlink()
+    return state, record
 
-  def _ranks(self, variables, rows) -> dict:
-    score = self.net.score(variables, self.table.paths[rows], *self._size)
-    return {**ranks(score, self.table.accuracy[rows]), "mean": score.mean()}
+  def _score(self, variables, paths):
+    size = self.arguments.score_images, self.arguments.score_batch
+    return self.net.score(variables, paths, *size)
 
-  def search(self, variables, seed: int, algorithm: str, target: float) -> None:
+  def _compare(self, paths, top1, loss) -> dict:
+    """How accuracies and losses of a supernet rank networks."""
+    known = self.table.accuracy[self.table.rows(paths)]
+    macs = self.table.macs[self.table.rows(paths)] / training.MACS
+    near = {}
+    for target in TARGETS:
+      rows = (macs <= target) & (macs > 0.75 * target)
+      if rows.sum() > 2:
+        near[f"{0.75 * target:g} to {target:g} M MACs"] = {
+          "networks": int(rows.sum()),
+          **ranks(-loss[rows], known[rows]),
+        }
+    return {
+      "networks": len(paths),
+      "mean_top1": top1.mean(),
+      "by_loss": ranks(-loss, known),
+      "by_top1": ranks(top1, known),
+      "near": near,
+    }
+
+  def search(self, of_seed, seed: int, algorithm: str, target: float) -> None:
     """Searches, and looks up what was found."""
     started = time.perf_counter()
-    settings, net = self.settings, self.net
-    rounds = settings.steps // settings.every
-    found, metrics = net.search(
-      net.begin_search(variables, seed), target, rounds, algorithm
-    )
-    arch = np.asarray(found.arch)
-    limits = [Constraint(net.table, -math.inf, target)]
-    entropy = gates.entropy(found.arch, jnp.asarray(net.valid))
-    entry = {
-      "algorithm": algorithm,
-      "target": target,
-      "seed": seed,
-      **means(metrics),
-      "entropy_end": float(np.mean(entropy)),
-      "arch": arch.round(4).tolist(),
-      "derived": self._judge(derive(arch, net.valid, limits), target),
-      "images_seen": settings.images_seen(algorithm),
-      "seconds": time.perf_counter() - started,
-    }
-    probs = np.asarray(gates.probabilities(found.arch, net.valid), np.float64)
-    uniform = net.valid / net.valid.sum(axis=1, keepdims=True)
-    weights = training.variables_of(found)
-    for name, of in (("second_look", probs), ("of_uniform", uniform)):
-      entry[name] = self._second_look(weights, of, seed, target, limits)
-    entry["seconds_with_second_looks"] = time.perf_counter() - started
+    variables, paths, loss = of_seed
+    valid = self.net.valid
+    limits = [Constraint(self.net.table, -math.inf, target)]
+    entry = {"algorithm": algorithm, "target": target, "seed": seed}
+    if algorithm == "additive":
+      path = derive(fit_additive(paths, -loss, valid), valid, limits)
+    elif algorithm == "evolution":
+      path = evolve(
+        lambda some: self._score(variables, some)[1],
+        *(valid, limits[0], self.arguments.paths, seed),
+      )
+    else:
+      kind, _, then = algorithm.partition("+")
+      found, of_search = self._by_steps(variables, seed, kind, target)
+      entry |= of_search
+      path = derive(np.asarray(found.arch), valid, limits)
+      if then:
+        _, loss = self._score(training.variables_of(found), paths)
+        path = derive(fit_additive(paths, -loss, valid), valid, limits)
+    entry["found"] = self.table.judge(path, target * training.MACS)
+    entry["images_seen"] = self._images(algorithm)
+    entry["seconds"] = time.perf_counter() - started
+    print(json.dumps(entry, default=float), flush=True)
     self._keep("searches.jsonl", entry)
 
-  def _second_look(self, variables, probs, seed, target, limits) -> dict:
-    """What the model of measured paths gives, and the best measured one."""
-    count, valid = self.arguments.second_look, self.net.valid
-    rng = np.random.default_rng(seed)
-    paths = draw_near(rng, probs, self.net.table, NEAR * target, target, count)
-    # As many as are compiled for.
-    filled = paths[np.arange(count) % len(paths)]
-    score = self.net.score(variables, filled, *self._size)[: len(paths)]
-    values = fit_additive(paths, score, valid, RIDGE)
-    judge = functools.partial(self._judge, target=target)
-    known = self.table.accuracy[self.table.rows(paths)]
-    return {
-      "paths": len(paths),
-      **judge(derive(values, valid, limits)),
-      **ranks(score, known),
-      "best_measured": judge(paths[score.argmax()]),
-      "mean_regret_drawn": np.mean([judge(path)["regret"] for path in paths]),
+  def _by_steps(self, variables, seed: int, algorithm: str, target: float):
+    rounds = self.settings.steps // self.settings.every
+    found, metrics = self.net.search(
+      self.net.begin_search(variables, seed), target, rounds, algorithm
+    )
+    entropy = gates.entropy(found.arch, jnp.asarray(self.net.valid))
+    return found, {
+      **means(metrics),
+      "entropy_end": float(np.mean(entropy)),
+      "arch": np.asarray(found.arch).round(4).tolist(),
     }
 
-  def _judge(self, path, target: float) -> dict:
-    return self.table.judge(path, target * training.MACS)
+  def _images(self, algorithm: str) -> dict[str, int]:
+    """Images times paths; a path that runs forward only counts a third."""
+    kind, _, then = algorithm.partition("+")
+    evaluated = self.arguments.paths * self.arguments.score_images // 3
+    if kind in ("additive", "evolution"):
+      return {"warm_up": self.settings.images_warm_up, "paths": evaluated}
+    seen = self.settings.images_seen(kind)
+    return {**seen, "paths": evaluated} if then else seen
 
   def _keep(self, name: str, entry: dict) -> None:
     """Adds a line to a journal."""
@@ -174,18 +218,17 @@ def settings_of(arguments, images: int) -> training.Settings:
   base = dataclasses.replace(
     base, **{name: types[name](value) for name, value in changes.items()}
   )
-  epoch = images // base.batch
-  looks = arguments.looks
-  per_look = max(1, round(arguments.warmup_epochs * epoch / looks))
+  epoch = images / (base.batch * base.paths)
+  per_part = max(1, round(arguments.warmup_epochs * epoch / PARTS))
   return dataclasses.replace(
     base,
-    warmup_steps=per_look * looks,
+    warmup_steps=per_part * PARTS,
     steps=max(base.every, round(arguments.epochs * epoch)),
   )
 
 
 def ranks(predicted, known) -> dict:
-  """How well predicted accuracies rank networks."""
+  """How well predictions rank networks."""
   return {
     "tau": scipy.stats.kendalltau(predicted, known).statistic,
     "rho": scipy.stats.spearmanr(predicted, known).statistic,
@@ -201,11 +244,13 @@ def means(metrics) -> dict:
   }
 
 
-def save(path: pathlib.Path, variables) -> None:
-  """Writes the leaves of variables."""
+def save(path: pathlib.Path, variables, **more) -> None:
+  """Writes the leaves of variables, in place of a file that is there."""
   leaves = jax.tree.leaves(variables)
   named = {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
-  np.savez_compressed(path, **named)
+  part = path.with_suffix(".part.npz")
+  np.savez(part, **named, **more)
+  part.replace(path)
 
 
 def restore(path: pathlib.Path, like: dict) -> dict:
@@ -223,19 +268,26 @@ def read_journal(path: pathlib.Path) -> list[dict]:
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def without_key(state):
+  """A state whose PRNG key is an array of numbers."""
+  return state.replace(key=jax.random.key_data(state.key))
+
+
+def with_key(state):
+  """The state again."""
+  return state.replace(key=jax.random.wrap_key_data(state.key))
+
+
 def summary(searches: list[dict]) -> str:
-  """A line for each search and each way to derive."""
-  lines = [
-    "algorithm target seed   way          arch      accuracy rank regret"
-  ]
-  for entry in searches:
-    for way in ("derived", "second_look", "of_uniform"):
-      found = entry[way]
-      lines.append(
-        f"{entry['algorithm']:9s} {entry['target']:6g} {entry['seed']:4d}   "
-        f"{way:12s} {found['arch']} {found['accuracy']:7.2f} "
-        f"{100 * found['rank'] / found['of']:5.1f}% {found['regret']:5.2f}"
-      )
+  """A line for each search, by algorithm."""
+  lines = ["algorithm        target seed   found     accuracy   rank regret"]
+  for entry in sorted(searches, key=lambda e: (e["algorithm"], e["target"])):
+    found = entry["found"]
+    lines.append(
+      f"{entry['algorithm']:16s} {entry['target']:6g} {entry['seed']:4d}   "
+      f"{found['arch']} {found['accuracy']:9.2f} "
+      f"{100 * found['rank'] / found['of']:5.1f}% {found['regret']:6.2f}"
+    )
   return "\n".join(lines)
 
 
@@ -244,25 +296,27 @@ def parse() -> argparse.Namespace:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("--out", type=pathlib.Path, required=True)
-  parser.add_argument("--data", type=pathlib.Path, default=DATA)
-  parser.add_argument("--whole", action="store_true", help="all of CIFAR-10")
-  parser.add_argument(
-    "--per-class", type=int, default=1000, help="images of each class"
-  )
-  parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-  parser.add_argument("--algorithms", nargs="*", default=training.ALGORITHMS)
-  parser.add_argument("--targets", type=float, nargs="+", default=TARGETS)
-  parser.add_argument("--warmup-epochs", type=float, default=9.0)
-  parser.add_argument("--epochs", type=float, default=1.7)
-  parser.add_argument("--looks", type=int, default=4)
-  parser.add_argument("--second-look", type=int, default=200, help="paths")
-  parser.add_argument("--score-images", type=int, default=1000)
-  parser.add_argument("--score-batch", type=int, default=500)
-  parser.add_argument(
-    "--set", nargs="*", default=[], metavar="FIELD=VALUE", help="a setting"
-  )
-  return parser.parse_args()
+  add = parser.add_argument
+  add("--out", type=pathlib.Path, required=True)
+  add("--data", type=pathlib.Path, default=DATA)
+  add("--whole", action="store_true", help="the settings for a GPU")
+  add("--per-class", type=int, default=None, help="images; all if left out")
+  add("--seeds", type=int, nargs="+", default=[0])
+  add("--algorithms", nargs="*", default=ALGORITHMS)
+  add("--targets", type=float, nargs="+", default=TARGETS)
+  add("--warmup-epochs", type=float, default=None, help="27 or 4.5")
+  add("--epochs", type=float, default=None, help="of a search: 5 or 0.64")
+  add("--looks", type=int, default=3, choices=(1, 2, 3, 6))
+  add("--paths", type=int, default=400, help="whose losses are taken")
+  add("--score-images", type=int, default=500)
+  add("--score-batch", type=int, default=500)
+  add("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="a setting")
+  arguments = parser.parse_args()
+  if arguments.warmup_epochs is None:
+    arguments.warmup_epochs = 27.0 if arguments.whole else 4.5
+  if arguments.epochs is None:
+    arguments.epochs = 5.0 if arguments.whole else 0.64
+  return arguments
 
 
 def main() -> None:
@@ -276,11 +330,11 @@ def main() -> None:
     for entry in read_journal(out / "searches.jsonl")
   }
   for seed in arguments.seeds:
-    variables = experiment.supernet(seed)
+    of_seed = experiment.supernet(seed)
     todo = itertools.product(arguments.algorithms, arguments.targets)
     for algorithm, target in todo:
       if (seed, algorithm, target) not in done:
-        experiment.search(variables, seed, algorithm, target)
+        experiment.search(of_seed, seed, algorithm, target)
   searches = read_journal(out / "searches.jsonl")
   supernets = read_journal(out / "supernets.jsonl")
   everything = {"supernets": supernets, "searches": searches}

@@ -8,7 +8,14 @@ from matplotlib.figure import Figure
 
 from experiments.macro.benchmark import Benchmark
 
-MARKS = {"full": "o", "two": "s", "reinforce": "^"}
+MARKS = {
+  "additive": "*",
+  "evolution": "P",
+  "full": "o",
+  "two": "s",
+  "reinforce": "^",
+  "full+additive": "D",
+}
 LOWEST = 84.0  # Percent; the networks below it would flatten the rest.
 
 
@@ -19,7 +26,7 @@ def draw(
 
   Args:
     table: all networks.
-    searches: entries with `algorithm` and `derived`, see `nas_bench_macro`.
+    searches: entries with `algorithm` and `found`, see `nas_bench_macro`.
     path: path of the picture.
   """
   figure = Figure(figsize=(8, 5), layout="constrained")
@@ -37,12 +44,17 @@ def draw(
     label="best for its MACs",
   )
   for algorithm, mark in MARKS.items():
-    found = [e["derived"] for e in searches if e["algorithm"] == algorithm]
+    found = [e["found"] for e in searches if e["algorithm"] == algorithm]
     if found:
       axes.scatter(
         [entry["macs"] / 1e6 for entry in found],
         [entry["accuracy"] for entry in found],
-        **dict(marker=mark, s=46, edgecolors="black", linewidths=0.6),
+        **dict(
+          marker=mark,
+          s=110 if mark == "*" else 46,
+          edgecolors="black",
+          linewidths=0.6,
+        ),
         label=f"found by {algorithm}",
         zorder=3,
       )

@@ -31,11 +31,12 @@ from proxyless_jax.nas.state import SearchState, search_state
 from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, init
 from proxyless_jax.space import Chain
-from proxyless_jax.training.metrics import merge
+from proxyless_jax.training.metrics import cross_entropy, merge
 from proxyless_jax.training.optimizers import train_schedule, weight_optimizer
 
 ALGORITHMS = ("full", "two", "reinforce")
 MACS = 1e6  # The table is in millions.
+AT_ONCE = 50  # Paths that a compiled loop scores.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +44,9 @@ class Settings:
   """Of a search.
 
   Attributes:
-    batch: images of a path in a weight step, and of an architecture step.
+    batch: images of a path in a weight step.
     paths: paths of a weight step, see `weight_step`.
+    arch_batch: images of an architecture step.
     warmup_steps, steps: weight steps before and during the search.
     lr, search_lr: learning rates of the weights at the start of the warm-up and
       of the search; cosines take them to zero.
@@ -60,6 +62,7 @@ class Settings:
 
   batch: int = 256
   paths: int = 3
+  arch_batch: int = 256
   warmup_steps: int = 2640
   steps: int = 880
   lr: float = 0.1
@@ -74,6 +77,11 @@ class Settings:
   rate: float = 0.05
   dtype: str = "float32"
 
+  @property
+  def images_warm_up(self) -> int:
+    """Images of a warm-up, times paths."""
+    return self.warmup_steps * self.batch * self.paths
+
   def images_seen(self, algorithm: str) -> dict[str, int]:
     """Images times paths, by the kind of step.
 
@@ -85,9 +93,9 @@ class Settings:
     drawn = 0.0 if algorithm == "reinforce" else 1.0
     paths = drawn + forward[algorithm] / 3.0
     return {
-      "warm_up": self.warmup_steps * self.batch * self.paths,
+      "warm_up": self.images_warm_up,
       "weights": rounds * self.every * self.batch * self.paths,
-      "architecture": round(rounds * self.batch * paths),
+      "architecture": round(rounds * self.arch_batch * paths),
     }
 
 
@@ -196,10 +204,12 @@ class Supernet:
       state, *data, jnp.float32(target), count=count, algorithm=algorithm
     )
 
-  def score(self, variables, paths, images: int, batch: int) -> np.ndarray:
-    """Accuracy f64[n] in percent of paths i32[n, 8] with inherited weights.
+  def score(
+    self, variables, paths: np.ndarray, images: int, batch: int
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy f64[n] in percent and loss f64[n] of paths i32[n, 8].
 
-    Batch norm uses the statistics of the batch.
+    With inherited weights; batch norm uses the statistics of the batch.
 
     Args:
       variables: {'params', 'batch_stats'}.
@@ -212,13 +222,21 @@ class Supernet:
       lambda a: a[: parts * batch].reshape(parts, batch, *a.shape[1:]),
       self._held_out,
     )
-    top1 = self._score(variables, held_out, jnp.asarray(paths))
-    return 100.0 * np.asarray(top1, np.float64)
+    found = []
+    for start in range(0, len(paths), AT_ONCE):
+      some = paths[start : start + AT_ONCE]
+      # As many as are compiled for.
+      filled = some[np.arange(AT_ONCE) % len(some)]
+      scores = self._score(variables, held_out, jnp.asarray(filled))
+      found.append(np.array(scores, np.float64)[:, : len(some)])
+    top1, loss = np.concatenate(found, axis=1)
+    return 100.0 * top1, loss
 
   def _batch(self, images, key, step, paths=None):
     """A batch for paths in training; None for the held-out images."""
     rows_key, image_key = jax.random.split(key)
-    count, batch = len(images.label), self._settings.batch * (paths or 1)
+    count, settings = len(images.label), self._settings
+    batch = paths * settings.batch if paths else settings.arch_batch
     rows = cifar10.epoch_rows(rows_key, count, batch, step)
     image_key = jax.random.fold_in(image_key, step)
     return cifar10.batch_of(images, rows, image_key if paths else None)
@@ -286,17 +304,20 @@ class Supernet:
   def _score_paths(self, variables, held_out, paths):
     def of_path(_, path):
       def of_part(_, part):
-        rows = jnp.arange(len(part.label))
+        batch = cifar10.batch_of(part, jnp.arange(len(part.label)))
         logits, _ = self.module.apply(
           variables,
-          cifar10.batch_of(part, rows)["image"],
+          batch["image"],
           train=True,
           gates=gates_lib.path(path, self.valid),
           mutable=["batch_stats"],
         )
-        return None, jnp.mean(jnp.argmax(logits, -1) == part.label)
+        loss = cross_entropy(logits.astype(jnp.float32), batch, 0.0)
+        hits = jnp.argmax(logits, -1) == part.label
+        return None, (jnp.mean(hits), loss)
 
-      return None, jnp.mean(lax.scan(of_part, None, held_out)[1])
+      parts = lax.scan(of_part, None, held_out)[1]
+      return None, jax.tree.map(jnp.mean, parts)
 
     return lax.scan(of_path, None, paths)[1]
 
