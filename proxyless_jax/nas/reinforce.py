@@ -35,15 +35,10 @@ from jax.sharding import Mesh
 from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nas import objective as objective_lib
 from proxyless_jax.nas.arch_step import update_arch
+from proxyless_jax.nas.evaluate import evaluate_path
 from proxyless_jax.nas.state import ARCH_STREAM, SearchState
 from proxyless_jax.parallel.collectives import over_devices, psum
-from proxyless_jax.training.metrics import (
-  Metrics,
-  classification,
-  cross_entropy,
-  in_parts,
-  once,
-)
+from proxyless_jax.training.metrics import Metrics, once
 
 
 class Draws(NamedTuple):
@@ -86,7 +81,7 @@ def sample_step(
   draw_key, dropout_key = jax.random.split(state.step_key(ARCH_STREAM))
   drawn = draw_paths(draw_key, state.arch, valid, samples)
   evaluate = functools.partial(
-    _evaluate,
+    evaluate_path,
     module=module,
     valid=valid,
     label_smoothing=label_smoothing,
@@ -111,37 +106,6 @@ def sample_step(
   sums = jax.tree.map(jnp.sum, metrics)
   metrics = {f"arch_{name}": mean for name, mean in sums.items()}
   return Draws(paths, accuracy), metrics
-
-
-def _evaluate(
-  path: jax.Array,
-  variables: dict,
-  batch: dict,
-  key: jax.Array,
-  *,
-  module: nn.Module,
-  valid: jax.Array,
-  label_smoothing: float,
-  grad_accum: int,
-) -> Metrics:
-  """Loss and accuracy of one path on a batch, or on a device's share of it."""
-
-  def of_part(
-    part: dict, carry: None, key: jax.Array
-  ) -> tuple[None, tuple[None, Metrics]]:
-    logits, _ = module.apply(
-      variables,
-      part["image"],
-      train=True,
-      gates=gates_lib.path(path, valid),
-      mutable=["batch_stats"],
-      rngs={"dropout": key},
-    )
-    loss = cross_entropy(logits, part, label_smoothing)
-    return None, (carry, classification(logits, part, loss))
-
-  _, (_, metrics) = in_parts(of_part, grad_accum, batch, None, key)
-  return metrics
 
 
 def draw_paths(

@@ -22,7 +22,7 @@ import numpy as np
 if TYPE_CHECKING:
   from tensorboardX import SummaryWriter
 
-STAGES = ("search", "train")
+STAGES = ("search", "derive", "train")
 
 
 class MetricsWriter:

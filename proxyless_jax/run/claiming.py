@@ -24,9 +24,11 @@ from proxyless_jax.run.storage.method import keep_method
 from proxyless_jax.run.storage.workdir import claim, reached
 from proxyless_jax.run.train_stage import train_steps
 
-# Fields that may change between two starts on one workdir: always; before the
-# first step of the training; and after it.
+# Fields that may change between two starts on one workdir: always; before an
+# architecture is derived by steps of its own, or trained; before the first step
+# of the training; and after it.
 MAY_DIFFER = ("job", "run", "data.path", "data.workers", "evaluate")
+BEFORE_DERIVING = ("derive",)
 BEFORE_TRAINING = ("train", "data.cutout")
 IN_TRAINING = ("train.epochs",)
 
@@ -83,6 +85,8 @@ def _claim(workdir, options: Options, dataset: Dataset, own) -> list[str]:
   evaluates = options.job == "evaluate"
   step = reached(workdir).get("train")
   may_differ: tuple[str, ...] = MAY_DIFFER
+  if not {"derive", "train"} & set(reached(workdir)):
+    may_differ += BEFORE_DERIVING
   may_differ += BEFORE_TRAINING if step is None else IN_TRAINING
   if evaluates and not options.weights:
     may_differ += ("weights",)  # It evaluates what was trained from them.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from proxyless_jax.nas import gates
-from proxyless_jax.run.config.sections import SearchOptions
+from proxyless_jax.run.config.options import Options
 
 # A search that has decided has less than this part of its first entropy.
 UNDECIDED = 0.5
@@ -18,52 +18,65 @@ NEAR_CHANCE = 0.1
 
 
 def describe_end(
-  search: SearchOptions,
+  options: Options,
   arch: np.ndarray,
   valid: np.ndarray,
   metrics: Sequence[Mapping],
   classes: int,
+  top1: float | None = None,
 ) -> dict:
   """How a search ended, with a warning for each sign that it was too short.
 
   Args:
-    search: options of the search.
+    options: options of the run.
     arch: f32[e, k], alpha at the end.
     valid: bool[e, k], the candidates that exist.
     metrics: lines of `metrics.jsonl`.
     classes: number of classes.
+    top1: mean accuracy of the paths of the additive model; None without it.
 
   Returns:
     Entries of the result: 'entropy_start' and 'entropy_end', means over the
-    edges in nats; 'supernet_top1', the accuracy of drawn paths on held-out
-    images since the last log, where it was logged; 'unfinished', the warnings,
-    or ''.
+    edges in nats; 'supernet_top1', `top1`, or the accuracy of drawn paths on
+    held-out images since the last log; 'unfinished', the warnings, or ''.
   """
-  valid = jnp.asarray(valid)
   start, end = (
-    float(jnp.mean(gates.entropy(jnp.asarray(alpha), valid)))
-    for alpha in (jnp.zeros(valid.shape), arch)
+    float(jnp.mean(gates.entropy(jnp.asarray(alpha), jnp.asarray(valid))))
+    for alpha in (np.zeros(valid.shape, np.float32), arch)
   )
   found: dict = {"entropy_start": start, "entropy_end": end}
-  signs = []
-  if end > UNDECIDED * start:
-    signs.append(
-      f"the gates' entropy ended at {end:.2f} nats, above {UNDECIDED:g} of its "
-      f"start, {start:.2f}, so that noise had a part in the choice: raise "
-      f"search.arch.lr = {search.arch.lr:g} or search.epochs = "
-      f"{search.epochs:g}, or lower search.arch.every = {search.arch.every}"
-    )
   seen = [line["arch_top1"] for line in metrics if "arch_top1" in line]
-  chance = 1.0 / classes
-  if seen:
-    found["supernet_top1"] = top1 = float(seen[-1])
-    if top1 < chance + min(chance, NEAR_CHANCE):
-      signs.append(
-        f"drawn paths classified {100 * top1:.1f} % of the held-out images at "
-        f"the end, near chance, {100 * chance:.1f} %: their losses say little "
-        f"about architectures: raise search.warmup_epochs = "
-        f"{search.warmup_epochs:g} or search.epochs = {search.epochs:g}"
-      )
+  if top1 is None and seen:
+    top1 = float(seen[-1])
+  signs = []
+  # The additive model does without alpha.
+  if options.derive.method == "argmax" and end > UNDECIDED * start:
+    signs.append(_undecided(options, start, end))
+  if top1 is not None:
+    found["supernet_top1"] = top1
+    if top1 < 1.0 / classes + min(1.0 / classes, NEAR_CHANCE):
+      signs.append(_near_chance(options, top1, 1.0 / classes))
   for sign in signs:
     warnings.warn(f"the search was too short: {sign}", stacklevel=2)
   return {**found, "unfinished": "; ".join(signs)}
+
+
+def _undecided(options: Options, start: float, end: float) -> str:
+  search = options.search
+  return (
+    f"the gates' entropy ended at {end:.2f} nats, above {UNDECIDED:g} of its "
+    f"start, {start:.2f}, so that noise had a part in the choice: raise "
+    f"search.arch.lr = {search.arch.lr:g} or search.epochs = "
+    f"{search.epochs:g}, or lower search.arch.every = {search.arch.every}; or "
+    "set derive.method = 'additive', which does not use the gates"
+  )
+
+
+def _near_chance(options: Options, top1: float, chance: float) -> str:
+  search = options.search
+  return (
+    f"paths classified {100 * top1:.1f} % of the held-out images at the end, "
+    f"near chance, {100 * chance:.1f} %, so that their losses say little about "
+    f"architectures: raise search.warmup_epochs = {search.warmup_epochs:g} or "
+    f"search.epochs = {search.epochs:g}"
+  )

@@ -36,6 +36,7 @@ from proxyless_jax.run.config.sections import RunOptions, TrainOptions
 from proxyless_jax.run.config.space import check_searched, own_ops
 from proxyless_jax.run.costs import check_targets, keep_tables, make_costs
 from proxyless_jax.run.derivation import derive_network
+from proxyless_jax.run.derive_stage import derive_stage, fit_values
 from proxyless_jax.run.ends import describe_end
 from proxyless_jax.run.evaluation import evaluate_network, recalibrate
 from proxyless_jax.run.hosts import hosts
@@ -97,23 +98,16 @@ def search(
   stage = search_stage(options, dataset, space, costs, calls, **own)
   claim_run(workdir, options, dataset, own_names(**own))
   hosts.on_first(lambda: keep_tables(workdir, costs))
-  state, search_seconds = run_stage(stage, workdir, options.run)
+  seconds: dict[str, float] = {}
+  state, seconds["search"] = run_stage(stage, workdir, options.run)
   state = place(state, make_mesh())
-  arch = np.asarray(state.arch)
-  network, found = derive_network(
-    options.search.costs, space, costs, arch, calls
+  values, found = _values(options, dataset, space, state, workdir, seconds)
+  network, of_network = derive_network(
+    options.search.costs, space, costs, values, calls
   )
-  found |= hosts.on_first(
-    lambda: describe_end(
-      options.search,
-      arch,
-      gates.valid_candidates(space),
-      read_metrics(workdir),
-      dataset.classes,
-    )
-  )
+  found |= of_network
   hosts.on_first(lambda: keep_network(network, workdir))
-  seconds, variables = {"search": search_seconds}, None
+  variables = None
   if options.train.inherit or not options.train.enabled:
     variables = _inherited(options, dataset, space, state, network)
   if options.train.enabled:
@@ -199,6 +193,48 @@ def _network(options: Options, dataset: Dataset, workdir: str) -> Network:
   return find_network(
     options.network, workdir, options.data, dataset.classes, own
   )
+
+
+def _values(
+  options: Options,
+  dataset: Dataset,
+  space: Network,
+  state: Any,
+  workdir: str,
+  seconds: dict[str, float],
+) -> tuple[np.ndarray, dict]:
+  """What an architecture is derived from: the value of each candidate.
+
+  Args:
+    options: options of the run.
+    dataset: images, of which the part `arch` is used.
+    space: the search space.
+    state: the last state of the search.
+    workdir: folder of the run.
+    seconds: seconds by stage, to which those of this one are added.
+
+  Returns:
+    f[e, k]: alpha, or the values of the additive model; and entries of the
+    result, see `ends.describe_end`.
+  """
+  arch, top1 = np.asarray(state.arch), None
+  if options.derive.method == "additive":
+    assert dataset.arch is not None  # A search has all parts.
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    stage = derive_stage(options, dataset.arch, space, variables)
+    scores, seconds["derive"] = run_stage(stage, workdir, options.run)
+    scores = jax.device_get(scores)
+    values = hosts.on_first(
+      lambda: fit_values(options, space, scores, workdir).tolist()
+    )
+    top1 = float(np.mean(scores["top1"]))
+  valid = gates.valid_candidates(space)
+  found = hosts.on_first(
+    lambda: describe_end(
+      options, arch, valid, read_metrics(workdir), dataset.classes, top1
+    )
+  )
+  return (arch if top1 is None else np.array(values)), found
 
 
 def _inherited(

@@ -89,7 +89,8 @@ def search_stage(
   module = build(space, dtype=options.compute_dtype)
   valid = gates.valid_candidates(space)
   _check_own(draw, terms, tx, arch_tx, module, valid, arch.mode)
-  tx = tx or _optimizer(search, warmup, end - warmup)
+  # Of a warm-up alone, the schedule after it has no step.
+  tx = tx or _optimizer(search, warmup, max(1, end - warmup))
   arch_tx = on_involved(arch_tx) if arch_tx else _arch_optimizer(arch)
   mesh, sharded = make_mesh(), options.run.shard_state
   jitted = functools.partial(jit_step, mesh=mesh, sharded=sharded)
@@ -240,6 +241,9 @@ def _schedule(search: SearchOptions, epoch: float) -> tuple[int, int, int]:
     epoch: steps per epoch.
   """
   warmup = round(search.warmup_epochs * epoch)
+  if not search.epochs:
+    steps = max(1, warmup)
+    return steps, steps, steps
   begin = warmup + math.ceil(search.arch.after_epochs * epoch)
   end = warmup + max(1, round(search.epochs * epoch))
   if begin >= end:

@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from proxyless_jax.run.config.sections import SearchOptions
+from proxyless_jax.run.config.options import Options
+from proxyless_jax.run.config.sections import DeriveOptions
 from proxyless_jax.run.ends import describe_end
 
 VALID = np.array([[True, True, True], [True, True, False]])
@@ -13,11 +14,11 @@ SURE = np.array([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]], np.float32)
 UNSURE = np.array([[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]], np.float32)
 
 
-def end_of(arch, top1, classes=10):
+def end_of(arch, top1, classes=10, **more):
   lines = [{"stage": "search", "step": 2, "arch_top1": 0.1}]
   lines += [{"stage": "search", "step": 4, "arch_top1": top1}]
   lines += [{"stage": "train", "step": 4, "top1": 0.2}]
-  return describe_end(SearchOptions(), arch, VALID, lines, classes)
+  return describe_end(Options(), arch, VALID, lines, classes, **more)
 
 
 def test_a_search_that_decided_does_not_warn():
@@ -62,5 +63,14 @@ def test_accuracy_near_chance_warns(top1, classes, near):
 
 def test_without_accuracy_the_entropy_alone_is_judged():
   with warnings.catch_warnings(action="error"):
-    end = describe_end(SearchOptions(), SURE, VALID, [], 10)
+    end = describe_end(Options(), SURE, VALID, [], 10)
   assert "supernet_top1" not in end
+
+
+def test_the_additive_model_is_judged_by_its_paths_alone():
+  options = Options(derive=DeriveOptions(method="additive"))
+  with warnings.catch_warnings(action="error"):
+    end = describe_end(options, UNSURE, VALID, [], 10, top1=0.5)
+  assert (end["supernet_top1"], end["unfinished"]) == (0.5, "")
+  with pytest.warns(UserWarning, match="near chance"):
+    describe_end(options, UNSURE, VALID, [], 10, top1=0.12)

