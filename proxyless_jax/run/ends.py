@@ -67,7 +67,7 @@ def _undecided(options: Options, start: float, end: float) -> str:
     f"the gates' entropy ended at {end:.2f} nats, above {UNDECIDED:g} of its "
     f"start, {start:.2f}, so that noise had a part in the choice: raise "
     f"search.arch.lr = {search.arch.lr:g} or search.epochs = "
-    f"{search.epochs:g}, or lower search.arch.every = {search.arch.every}; or "
+    f"{search.epochs}, or lower search.arch.every = {search.arch.every}; or "
     "set derive.method = 'additive', which does not use the gates"
   )
 
@@ -77,6 +77,6 @@ def _near_chance(options: Options, top1: float, chance: float) -> str:
   return (
     f"paths classified {100 * top1:.1f} % of the held-out images at the end, "
     f"near chance, {100 * chance:.1f} %, so that their losses say little about "
-    f"architectures: raise search.warmup_epochs = {search.warmup_epochs:g} or "
-    f"search.epochs = {search.epochs:g}"
+    f"architectures: raise search.warmup_epochs = {search.warmup_epochs} or "
+    f"search.epochs = {search.epochs}"
   )

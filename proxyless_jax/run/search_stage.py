@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +34,7 @@ from proxyless_jax.parallel.mesh import (
 from proxyless_jax.run.black_box import Calls
 from proxyless_jax.run.config.options import Options
 from proxyless_jax.run.config.sections import ArchOptions, SearchOptions
+from proxyless_jax.run.lengths import search_lengths
 from proxyless_jax.run.loop import Stage
 from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Metrics
@@ -85,9 +85,11 @@ def search_stage(
   """
   search, arch = options.search, options.search.arch
   weights, held_out = _parts(dataset)
-  warmup, begin, end = _schedule(search, len(weights) / search.batch)
   module = build(space, dtype=options.compute_dtype)
   valid = gates.valid_candidates(space)
+  warmup, begin, end = search_lengths(
+    search, len(weights), valid.shape[1], options.derive.method
+  )
   _check_own(draw, terms, tx, arch_tx, module, valid, arch.mode)
   # Of a warm-up alone, the schedule after it has no step.
   tx = tx or _optimizer(search, warmup, max(1, end - warmup))
@@ -231,28 +233,6 @@ def _arch_optimizer(arch: ArchOptions):
     b2=arch.b2,
     weight_decay=arch.weight_decay,
   )
-
-
-def _schedule(search: SearchOptions, epoch: float) -> tuple[int, int, int]:
-  """The steps where warm-up ends, the architecture's begin, the search ends.
-
-  Args:
-    search: options of the search.
-    epoch: steps per epoch.
-  """
-  warmup = round(search.warmup_epochs * epoch)
-  if not search.epochs:
-    steps = max(1, warmup)
-    return steps, steps, steps
-  begin = warmup + math.ceil(search.arch.after_epochs * epoch)
-  end = warmup + max(1, round(search.epochs * epoch))
-  if begin >= end:
-    raise ValueError(
-      f"search.arch.after_epochs = {search.arch.after_epochs}: expected below "
-      f"search.epochs = {search.epochs} by a step or more, else no step trains "
-      "the architecture"
-    )
-  return warmup, begin, end
 
 
 def _parts(dataset: Dataset) -> tuple[Subset, Subset]:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from proxyless_jax.space.suggest import did_you_mean
 
 Section = TypeVar("Section")
+AUTO = "auto"  # A length that follows from other fields.
 _SECTION = "a section of fields"
 
 
@@ -86,7 +87,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
   if any(get_origin(kind) is tuple for kind in (hint, *get_args(hint))):
     # The dataclass checks the items, and what a union allows instead.
     return tuple(value) if isinstance(value, list) else value
-  if hint is float and isinstance(value, int) and not isinstance(value, bool):
+  wants_float = hint is float or float in get_args(hint)
+  if wants_float and isinstance(value, int) and not isinstance(value, bool):
     value = float(value)
   bool_as_int = hint is int and isinstance(value, bool)
   if not isinstance(value, hint) or bool_as_int:
@@ -163,6 +165,12 @@ def not_negative(field: str, value: float) -> None:
   """Raises a ValueError for a value below 0."""
   if not value >= 0:
     raise ValueError(f"{field} = {value!r}: expected 0 or more")
+
+
+def length(field: str, value: float | str) -> None:
+  """Raises a ValueError for anything but 'auto' and numbers of 0 or more."""
+  if value != AUTO and (isinstance(value, str) or not 0 <= value < math.inf):
+    raise ValueError(f"{field} = {value!r}: expected 0 or more, or {AUTO!r}")
 
 
 def divides(field: str, value: int, of: str, whole: int) -> None:

@@ -24,6 +24,7 @@ FORMS = {
 
 
 DERIVE = ("argmax", "additive")
+AUTO = fields.AUTO
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -200,8 +201,9 @@ class SearchOptions(WeightOptions):
   """A search: a warm-up of the weights alone, then both in turn.
 
   Attributes, besides those of `WeightOptions`:
-    warmup_epochs: length of the warm-up, in epochs of the weights' split.
-    epochs: length of the search that follows it, likewise; 0 with
+    warmup_epochs: length of the warm-up, in epochs of the weights' split; or
+      'auto', see `run.lengths`.
+    epochs: length of the search that follows it, likewise, or 'auto'; 0 with
       `derive.method` 'additive', which needs no architecture parameters.
     warmup_lr: learning rate at the start of the warm-up; a cosine takes it to
       zero.
@@ -215,8 +217,8 @@ class SearchOptions(WeightOptions):
     costs: costs by names of your own; empty to search for accuracy alone.
   """
 
-  warmup_epochs: float = 40.0
-  epochs: float = 120.0
+  warmup_epochs: float | str = 40.0
+  epochs: float | str = 120.0
   warmup_lr: float = 0.05
   lr: float = 0.025
   paths: int = 1
@@ -233,8 +235,9 @@ class SearchOptions(WeightOptions):
         f"product with search.grad_accum = {self.grad_accum} divides "
         f"search.batch = {self.batch}"
       )
-    for field in ("epochs", "warmup_epochs", "warmup_lr"):
-      fields.not_negative(f"search.{field}", getattr(self, field))
+    fields.not_negative("search.warmup_lr", self.warmup_lr)
+    for field in ("epochs", "warmup_epochs"):
+      fields.length(f"search.{field}", getattr(self, field))
     for name, cost in self.costs.items():
       self._check_cost(name, cost)
 
