@@ -291,7 +291,7 @@ def summary(searches: list[dict]) -> str:
   return "\n".join(lines)
 
 
-def parse() -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
   """The command line."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -311,7 +311,11 @@ def parse() -> argparse.Namespace:
   add("--score-images", type=int, default=500)
   add("--score-batch", type=int, default=500)
   add("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="a setting")
-  arguments = parser.parse_args()
+  return parser
+
+
+def with_defaults(arguments: argparse.Namespace) -> argparse.Namespace:
+  """The lengths that go with the settings, where none were given."""
   if arguments.warmup_epochs is None:
     arguments.warmup_epochs = 27.0 if arguments.whole else 4.5
   if arguments.epochs is None:
@@ -321,7 +325,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
   """Trains supernets, searches from each, and writes what was found."""
-  arguments = parse()
+  arguments = with_defaults(parser().parse_args())
   out = arguments.out
   out.mkdir(parents=True, exist_ok=True)
   experiment = Experiment(arguments)

@@ -232,6 +232,12 @@ class Supernet:
     top1, loss = np.concatenate(found, axis=1)
     return 100.0 * top1, loss
 
+  def held_out_batches(self, key: jax.Array, count: int, first: int) -> dict:
+    """Batches of the architecture's steps from number `first` on, stacked."""
+    key = jax.random.fold_in(key, 102)
+    of_step = functools.partial(self._batch, self._held_out, key)
+    return jax.lax.map(of_step, first + jnp.arange(count))
+
   def _batch(self, images, key, step, paths=None):
     """A batch for paths in training; None for the held-out images."""
     rows_key, image_key = jax.random.split(key)
