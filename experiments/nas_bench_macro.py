@@ -39,10 +39,10 @@ import scipy.stats
 
 from experiments import cifar10
 from experiments.macro import benchmark, training
-from experiments.macro.evolution import evolve
 from experiments.macro.figure import draw
 from proxyless_jax.nas import gates
 from proxyless_jax.nas.additive import fit_additive, spread_paths
+from proxyless_jax.nas.baselines import GENERATION, next_generation
 from proxyless_jax.nas.derive import Constraint, derive
 
 DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
@@ -163,10 +163,7 @@ class Experiment:
     if algorithm == "additive":
       path = derive(fit_additive(paths, -loss, valid), valid, limits)
     elif algorithm == "evolution":
-      path = evolve(
-        lambda some: self._score(variables, some)[1],
-        *(valid, limits[0], self.arguments.paths, seed),
-      )
+      path = self._evolve(variables, seed, limits)
     else:
       kind, _, then = algorithm.partition("+")
       found, of_search = self._by_steps(variables, seed, kind, target)
@@ -180,6 +177,17 @@ class Experiment:
     entry["seconds"] = time.perf_counter() - started
     print(json.dumps(entry, default=float), flush=True)
     self._keep("searches.jsonl", entry)
+
+  def _evolve(self, variables, seed: int, limits):
+    """The best path that evolution meets on the supernet."""
+    valid = self.net.valid
+    paths, losses = np.zeros((0, len(valid)), np.int64), np.zeros(0)
+    while len(paths) < self.arguments.paths:
+      rng = np.random.default_rng([seed, len(paths)])
+      new = next_generation(rng, paths, losses, valid, limits, GENERATION)
+      paths = np.concatenate([paths, new])
+      losses = np.append(losses, self._score(variables, new)[1])
+    return paths[losses.argmin()]
 
   def _by_steps(self, variables, seed: int, algorithm: str, target: float):
     rounds = self.settings.steps // self.settings.every
