@@ -6,8 +6,8 @@ The rule, for `search.warmup_epochs` and `search.epochs` that are 'auto':
   a batch spread evenly over k candidates, that is `UPDATES * k / paths` steps.
 - Adam moves a logit by about the learning rate in each step, in a direction
   that noise mostly decides; for the gates to decide, the rate times the number
-  of architecture steps should be `TRAVEL`. The additive model
-  (`derive.method`) does without architecture steps: there it is none.
+  of architecture steps should be `TRAVEL`. The additive model and evolution
+  (`derive.method`) do without architecture steps: there it is none.
 
 docs/searching.md has the measurements behind both numbers.
 """
@@ -50,7 +50,7 @@ def search_lengths(
     warmup = math.ceil(UPDATES * candidates / search.paths)
   else:
     warmup = round(search.warmup_epochs * epoch)
-  if search.epochs == 0.0 or (search.epochs == AUTO and derives == "additive"):
+  if search.epochs == 0.0 or (search.epochs == AUTO and derives != "argmax"):
     steps = max(1, warmup)
     return Lengths(steps, steps, steps)
   begin = warmup + math.ceil(search.arch.after_epochs * epoch)

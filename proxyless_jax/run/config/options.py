@@ -92,11 +92,11 @@ class Options:
 
   def _check_search(self) -> None:
     """Raises a ValueError for a search without steps that its end needs."""
-    if not self.search.epochs and self.derive.method != "additive":
+    if not self.search.epochs and self.derive.method == "argmax":
       raise ValueError(
         f"search.epochs = {self.search.epochs}: expected above 0, since no "
-        "step would train the architecture; or derive.method = 'additive', "
-        "which needs none"
+        "step would train the architecture; or derive.method = 'additive' or "
+        "'evolution', which need none"
       )
     if not self.search.epochs and not self.search.warmup_epochs:
       raise ValueError(

@@ -23,7 +23,7 @@ FORMS = {
 }
 
 
-DERIVE = ("argmax", "additive")
+DERIVE = ("argmax", "additive", "evolution")
 AUTO = fields.AUTO
 
 
@@ -203,8 +203,8 @@ class SearchOptions(WeightOptions):
   Attributes, besides those of `WeightOptions`:
     warmup_epochs: length of the warm-up, in epochs of the weights' split; or
       'auto', see `run.lengths`.
-    epochs: length of the search that follows it, likewise, or 'auto'; 0 with
-      `derive.method` 'additive', which needs no architecture parameters.
+    epochs: length of the search that follows it, likewise, or 'auto'; 0 with a
+      `derive.method` other than 'argmax': it needs no architecture parameters.
     warmup_lr: learning rate at the start of the warm-up; a cosine takes it to
       zero.
     lr: learning rate at the start of the search that follows, likewise.
@@ -271,10 +271,11 @@ class DeriveOptions:
 
   Attributes:
     method: 'argmax', the most probable architecture within the targets, as
-      published; or 'additive', the best one by an additive model of the losses
-      that paths have with the weights of the search, see `nas.additive`.
-    paths: number of paths whose losses 'additive' takes.
-    images: number of held-out images that it takes them on, at most.
+      published; 'additive', the best one by an additive model of the losses
+      that paths have with the weights of the search, see `nas.additive`; or
+      'evolution', the best path that evolution meets, see `nas.baselines`.
+    paths: number of paths that the last two evaluate.
+    images: number of held-out images that they evaluate them on, at most.
   """
 
   method: str = "argmax"
