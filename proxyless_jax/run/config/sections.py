@@ -24,7 +24,6 @@ FORMS = {
 
 
 DERIVE = ("argmax", "additive", "evolution")
-AUTO = fields.AUTO
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
