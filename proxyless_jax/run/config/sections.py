@@ -356,6 +356,24 @@ class EvaluateOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomOptions:
+  """Random networks, the baseline of a search.
+
+  Attributes:
+    count: number of networks; more may be asked for later.
+    near: least cost of a network, as a part of the target: the found network
+      should not win by its size.
+  """
+
+  count: int = 10
+  near: float = 0.9
+
+  def __post_init__(self) -> None:
+    fields.positive("random.count", self.count)
+    fields.fraction("random.near", self.near)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
   """How a run is watched and kept; may change from start to start.
 
