@@ -38,6 +38,7 @@ def quick(config: ConfigDict) -> None:
   """Runs all stages in a few dozen steps each."""
   config.space.update(widths=(16,), depths=(2,), strides=(1,))
   config.search.warmup_epochs = 2.0
+  config.search.arch.after_epochs = 0.0
   config.search.costs.hardware.reference = "1 M MACs"
   config.derive.update(paths=40, images=200)
   config.train.update(epochs=3.0, lr_warmup_epochs=0.0)
