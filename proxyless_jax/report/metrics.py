@@ -22,7 +22,7 @@ import numpy as np
 if TYPE_CHECKING:
   from tensorboardX import SummaryWriter
 
-STAGES = ("search", "derive", "train")
+STAGES = ("search", "derive", "compare", "train")
 
 
 class MetricsWriter:

@@ -89,7 +89,7 @@ def _claim(workdir, options: Options, dataset: Dataset, own) -> list[str]:
   evaluates = options.job == "evaluate"
   step = reached(workdir).get("train")
   may_differ: tuple[str, ...] = MAY_DIFFER
-  if not {"derive", "train"} & set(reached(workdir)):
+  if not {"derive", "compare", "train"} & set(reached(workdir)):
     may_differ += BEFORE_DERIVING
   if not os.path.exists(os.path.join(workdir, RANDOM)):
     may_differ += ("random",)

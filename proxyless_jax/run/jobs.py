@@ -36,7 +36,12 @@ from proxyless_jax.run.config.sections import RunOptions, TrainOptions
 from proxyless_jax.run.config.space import check_searched, own_ops
 from proxyless_jax.run.costs import check_targets, keep_tables, make_costs
 from proxyless_jax.run.derivation import derive_path, describe_network
-from proxyless_jax.run.derive_stage import derive_stage, keep_paths
+from proxyless_jax.run.derive_stage import (
+  compare_stage,
+  derive_stage,
+  keep_paths,
+  of_comparison,
+)
 from proxyless_jax.run.ends import describe_end
 from proxyless_jax.run.evaluation import evaluate_network, recalibrate
 from proxyless_jax.run.hosts import hosts
@@ -221,13 +226,15 @@ def _derive(
     i64[e], and entries of the result.
   """
   arch, top1 = np.asarray(state.arch), None
+  variables = {"params": state.params, "batch_stats": state.batch_stats}
+  assert dataset.arch is not None  # A search has all parts.
+  common = options, dataset.arch, space, costs, variables
   if options.derive.method == "argmax":
     index, found = derive_path(arch, space, costs)
   else:
-    assert dataset.arch is not None  # A search has all parts.
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    stage = derive_stage(options, dataset.arch, space, costs, variables)
-    scores, seconds["derive"] = run_stage(stage, workdir, options.run)
+    scores, seconds["derive"] = run_stage(
+      derive_stage(*common), workdir, options.run
+    )
     scores = jax.device_get(scores)
     values = hosts.on_first(lambda: keep_paths(options, space, scores, workdir))
     top1 = float(np.mean(scores["top1"]))
@@ -235,6 +242,10 @@ def _derive(
       index, found = scores["paths"][np.argmin(scores["loss"])], {}
     else:
       index, found = derive_path(np.array(values), space, costs)
+  if options.derive.compare:
+    stage = compare_stage(*common, index)
+    scores, seconds["compare"] = run_stage(stage, workdir, options.run)
+    found |= of_comparison(jax.device_get(scores))
   valid = gates.valid_candidates(space)
   end = hosts.on_first(
     lambda: describe_end(
