@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from proxyless_jax.report.candidates import draw_candidates
 from proxyless_jax.report.looks import (
   abbreviations,
   by,
@@ -27,6 +28,7 @@ from proxyless_jax.report.shapes import (
   FIXED,
   INK,
   MARGIN,
+  NO_KERNEL,
   TAPER,
   Drawing,
   Legend,
@@ -45,6 +47,7 @@ TALLEST = 1.0
 ROW = 2.0
 SIZE_AT, WIDTH_AT = TALLEST / 2 + 0.18, -TALLEST / 2 - 0.36  # Of labels.
 INPUT, OUTPUT = 0.85, 0.35
+FLATTER = 0.35  # Of a taper: rows of candidates stay high enough.
 LONGEST = 10  # Letters in a line of a box, if a word is no longer.
 
 
@@ -60,7 +63,7 @@ class Box:
 
 
 def draw_chain(network: Network) -> Drawing:
-  """The drawing of an architecture: a box for every edge, in their order."""
+  """The drawing of a network: a box for every edge, in their order."""
   boxes = _boxes(network)
   rows = _rows(boxes)
 
@@ -69,9 +72,9 @@ def draw_chain(network: Network) -> Drawing:
       middle = top - i * ROW - 0.36 - TALLEST / 2
       _draw_row(axes, row, middle, is_first=i == 0)
 
-  names = [edge.op.name for edge in network.edges]
-  contents = "1 block" if len(names) == 1 else f"{len(names)} blocks"
-  if skipped := names.count("zero"):
+  count = len(network.edges)
+  contents = "1 block" if count == 1 else f"{count} blocks"
+  if skipped := sum(box.skipped for box in boxes):
     contents += f", {skipped} skipped"
   width = INPUT + max(len(row) for row in rows) * PITCH + OUTPUT
   height = len(rows) * ROW
@@ -80,13 +83,17 @@ def draw_chain(network: Network) -> Drawing:
 
 def _boxes(network: Network) -> list[Box]:
   searched = {edge.name for edge in network.edges}
-  expands = [getattr(edge.op, "expand", None) or 0 for edge in network.layers]
-  largest = max([6, *expands])
+  ops = [op for edge in network.layers for op in edge.ops]
+  largest = max([6, *(getattr(op, "expand", None) or 0 for op in ops)])
   boxes = []
-  for edge, expand in zip(network.layers, expands):
+  for edge in network.layers:
+    if len(edge.ops) > 1:
+      boxes.append(Box(edge, "", NO_KERNEL, TALLEST, False))
+      continue
     color = color_of(edge.op) if edge.name in searched else FIXED
     # An operation without an expansion is as high as one of 2.
-    height = TALLEST * (0.28 + 0.72 * (expand or 2) / largest)
+    expand = getattr(edge.op, "expand", None) or 2
+    height = TALLEST * (0.28 + 0.72 * expand / largest)
     skipped = edge.op.name == "zero"
     boxes.append(Box(edge, _label(edge.op), color, height, skipped))
   return boxes
@@ -150,6 +157,11 @@ def _draw_box(axes: Axes, box: Box, x: float, middle: float) -> None:
     write(axes, x, middle + 0.12, box.text, 8.5, color=FAINT, style="italic")
     return
   taper = TAPER if box.edge.stride > 1 else 0
+  if len(box.edge.ops) > 1:
+    at = (x, middle)
+    taper *= FLATTER
+    draw_candidates(axes, box.edge.ops, at, BOX, box.height, taper=taper)
+    return
   points = corners(x, middle, BOX, box.height, taper)
   polygon(axes, points, facecolor=box.color, edgecolor=INK)
   longest = max(len(line) for line in box.text.split("\n"))
@@ -192,9 +204,10 @@ def _legend(boxes: Sequence[Box]) -> Legend:
   drawn = [box for box in boxes if not box.skipped]
   searched = [box for box in drawn if box.color != FIXED]
   kernels = {
-    kernel: box.color
+    kernel: color_of(op)
     for box in searched
-    if (kernel := kernel_of(box.edge.op)) is not None
+    for op in box.edge.ops
+    if (kernel := kernel_of(op)) is not None
   }
   entries: Legend = [
     (f"kernel {by(kernel)}", {"facecolor": color})
@@ -208,6 +221,8 @@ def _legend(boxes: Sequence[Box]) -> Legend:
   if strides := {box.edge.stride for box in drawn} - {1}:
     text = "stride " + ", ".join(map(str, sorted(strides)))
     entries.append((text, {"taper": TAPER}))
-  if len({box.height for box in searched}) > 1:
+  if any(len(box.edge.ops) > 1 for box in drawn):
+    entries.append(("rows: the candidates of a block", None))
+  elif len({box.height for box in searched}) > 1:
     entries.append(("height: expansion", {"height": 0.1}))
-  return entries + abbreviations([box.edge.op for box in drawn])
+  return entries + abbreviations([op for box in drawn for op in box.edge.ops])

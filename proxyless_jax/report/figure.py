@@ -1,4 +1,4 @@
-"""Figures of architectures: title and legend above a picture of the family.
+"""Figures of architectures and spaces: title and legend above a picture.
 
 `drawing` is a `functools.singledispatch` on the family of the network, which
 makes the picture: `chain_figure`, `tree_figure`, `cell_figure`. All lengths are
@@ -31,21 +31,20 @@ from proxyless_jax.space import CellNetwork, Network, Tree, macs, parameters
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 NARROWEST = 6.5  # Of the rows of a legend.
 
 
 def draw_architecture(
   network: Network, path_svg: str | os.PathLike, path_png: str | os.PathLike
 ) -> None:
-  """Draws an architecture of any family, as SVG and as PNG.
+  """Draws an architecture, or a search space, of any family, as SVG and PNG.
 
   Args:
-    network: network with one candidate per edge.
+    network: network with one candidate per edge, or a space: the boxes of its
+      edges have a row for each candidate.
     path_svg, path_png: paths of the files to write; equal networks give equal
       files.
-
-  Raises:
-    ValueError: an edge still has several candidates.
   """
   # Imported here, and without pyplot: that holds global state and windows.
   import matplotlib
@@ -57,18 +56,12 @@ def draw_architecture(
 
 
 def make_figure(network: Network) -> Figure:
-  """The figure of an architecture; the caller sets matplotlib's `RC`."""
+  """The figure of a network; the caller sets matplotlib's `RC`."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
   contents, legend, content, height, draw = drawing(network)
-  title = "  ·  ".join(
-    [
-      contents,
-      format_value(parameters(network), "parameters"),
-      format_value(macs(network), "MACs"),
-    ]
-  )
+  title = "  ·  ".join([contents, *_counts(network)])
   content = max(content, 0.12 * len(title))
   rows = legend_rows(legend, max(content, NARROWEST))
   content = max(content, *map(legend_width, rows))
@@ -86,9 +79,19 @@ def make_figure(network: Network) -> Figure:
   return figure
 
 
+def _counts(network: Network) -> list[str]:
+  if not network.is_architecture:
+    power = str(round(network.log10_size)).translate(RAISED)
+    return [f"about 10{power} architectures"]
+  return [
+    format_value(parameters(network), "parameters"),
+    format_value(macs(network), "MACs"),
+  ]
+
+
 @functools.singledispatch
 def drawing(network: Network) -> Drawing:
-  """The drawing of an architecture; register families of your own.
+  """The drawing of a network; register families of your own.
 
   Of a family that is not registered, every edge is a box, in the order of
   `network.layers`.

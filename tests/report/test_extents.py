@@ -24,11 +24,14 @@ NETWORKS = {
   "four trees": small_tree(halves=4, levels=1, depths=(3, 3)),
   "wide blocks": small_tree(stem_width=1000, alpha=2000, depths=(1,) * 4),
   "narrow blocks": small_tree(halves=1, branches=1, depths=(9, 1, 1)),
+  "space": mobile_space(),
+  "space of trees": tree_space(image_size=16, depths=(1, 1)),
+  "space of many trees": tree_space(),
 }
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, *list_networks()])
-def test_texts_of_architectures(name):
+def test_texts_of_networks(name):
   network = NETWORKS[name] if name in NETWORKS else zoo(name)
   with matplotlib.rc_context(RC):
     check_texts(make_figure(network))

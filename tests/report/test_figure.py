@@ -193,10 +193,31 @@ def test_operations_of_any_family(tmp_path, op, expected):
     assert sum(text in found for found in texts) >= 5
 
 
-def test_a_space_is_not_an_architecture(tmp_path):
-  with pytest.raises(ValueError, match="choose one first"):
-    draw_architecture(two_stages(), tmp_path / "a.svg", tmp_path / "a.png")
-  assert list(tmp_path.iterdir()) == []
+def test_a_space_shows_the_candidates_of_each_edge(tmp_path):
+  space = two_stages()
+  texts, _ = draw(space, tmp_path)
+  assert "5 blocks  ·  about 10⁴ architectures" in texts
+  counts = [text for text in texts if text == "MB6 5×5"]
+  assert len(counts) == 5
+  keep = sum(op.name == "zero" for edge in space.edges for op in edge.ops)
+  assert texts.count("skip") == keep
+  assert "MB3, MB6: MBConv, expansion 3, 6" in texts
+
+
+def test_a_space_of_trees_shows_one_block_where_all_are_alike(tmp_path):
+  space = tree_space(image_size=16, depths=(4, 4))
+  texts, _ = draw(space, tmp_path)
+  assert "the other blocks: as the first one" in texts
+  # In the legend, too.
+  assert texts.count("sep conv 5×5") == 12 + 1
+  names = ["identity", *["sep_conv_3"] * (len(space.edges) - 1)]
+  partly = dataclasses.replace(
+    space,
+    blocks=(space.choose(names).blocks[0], *space.blocks[1:]),
+  )
+  texts, _ = draw(partly, tmp_path)
+  assert "s5 = sep conv 5×5" in texts
+  assert sum(text.startswith("block ") for text in texts) == 8
 
 
 def test_imports_are_late_and_leave_no_global_state(tmp_path):
