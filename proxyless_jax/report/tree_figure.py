@@ -83,8 +83,10 @@ def _legend(
   network: Tree, ops: Mapping[str, Op], shorts: Mapping[str, str]
 ) -> Legend:
   legend: Legend = []
-  for name, op in ops.items():
-    text = words_of(op)
+  words = [words_of(op) for op in ops.values()]
+  for (name, op), text in zip(ops.items(), words):
+    if words.count(text) > 1:  # They differ in what words leave out.
+      text = name.replace("_", " ")
     if name in shorts:
       text = f"{shorts[name]} = {text}"
     legend.append((text, look_of(op)))

@@ -204,6 +204,14 @@ def test_a_space_shows_the_candidates_of_each_edge(tmp_path):
   assert "MB3, MB6: MBConv, expansion 3, 6" in texts
 
 
+def test_operations_of_equal_words_have_their_names_in_the_legend(tmp_path):
+  candidates = ("norm_conv_k3", "norm_relu_conv_k3", "sep_conv_3")
+  space = tree_space(image_size=16, depths=(1,), candidates=candidates)
+  texts, _ = draw(space, tmp_path)
+  for text in ("norm conv k3", "norm relu conv k3", "sep conv 3×3"):
+    assert text in texts
+
+
 def test_a_space_of_trees_shows_one_block_where_all_are_alike(tmp_path):
   space = tree_space(image_size=16, depths=(4, 4))
   texts, _ = draw(space, tmp_path)
