@@ -39,10 +39,10 @@ import scipy.stats
 
 from experiments import cifar10
 from experiments.macro import benchmark, training
-from experiments.macro.evolution import evolve
 from experiments.macro.figure import draw
 from proxyless_jax.nas import gates
 from proxyless_jax.nas.additive import fit_additive, spread_paths
+from proxyless_jax.nas.baselines import GENERATION, next_generation
 from proxyless_jax.nas.derive import Constraint, derive
 
 DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
@@ -163,10 +163,7 @@ class Experiment:
     if algorithm == "additive":
       path = derive(fit_additive(paths, -loss, valid), valid, limits)
     elif algorithm == "evolution":
-      path = evolve(
-        lambda some: self._score(variables, some)[1],
-        *(valid, limits[0], self.arguments.paths, seed),
-      )
+      path = self._evolve(variables, seed, limits)
     else:
       kind, _, then = algorithm.partition("+")
       found, of_search = self._by_steps(variables, seed, kind, target)
@@ -180,6 +177,17 @@ class Experiment:
     entry["seconds"] = time.perf_counter() - started
     print(json.dumps(entry, default=float), flush=True)
     self._keep("searches.jsonl", entry)
+
+  def _evolve(self, variables, seed: int, limits):
+    """The best path that evolution meets on the supernet."""
+    valid = self.net.valid
+    paths, losses = np.zeros((0, len(valid)), np.int64), np.zeros(0)
+    while len(paths) < self.arguments.paths:
+      rng = np.random.default_rng([seed, len(paths)])
+      new = next_generation(rng, paths, losses, valid, limits, GENERATION)
+      paths = np.concatenate([paths, new])
+      losses = np.append(losses, self._score(variables, new)[1])
+    return paths[losses.argmin()]
 
   def _by_steps(self, variables, seed: int, algorithm: str, target: float):
     rounds = self.settings.steps // self.settings.every
@@ -291,6 +299,42 @@ def summary(searches: list[dict]) -> str:
   return "\n".join(lines)
 
 
+def totals(searches: list[dict]) -> dict[str, dict]:
+  """How many searches of each algorithm were good, and their median regret."""
+  found: dict[str, list[dict]] = {}
+  for entry in searches:
+    found.setdefault(entry["algorithm"], []).append(entry["found"])
+  return {
+    algorithm: {
+      "searches": len(entries),
+      "in_best_5_percent": sum(e["rank"] <= 0.05 * e["of"] for e in entries),
+      "in_best_1_percent": sum(e["rank"] <= 0.01 * e["of"] for e in entries),
+      "median_regret": float(np.median([e["regret"] for e in entries])),
+    }
+    for algorithm, entries in sorted(found.items())
+  }
+
+
+def of_random(table: benchmark.Benchmark) -> list[dict]:
+  """What a random network of 90 to 100 % of each target is worth."""
+  found = []
+  for target in TARGETS:
+    macs = table.macs / training.MACS
+    within = table.accuracy[macs <= target]
+    near = table.accuracy[(macs <= target) & (macs >= 0.9 * target)]
+    better = np.array([np.mean(within > accuracy) for accuracy in near])
+    found.append(
+      {
+        "target": target,
+        "networks": len(near),
+        "median_regret": float(within.max() - np.median(near)),
+        "median_rank": float(np.median(better)),
+        "in_best_5_percent": float(np.mean(better <= 0.05)),
+      }
+    )
+  return found
+
+
 def parser() -> argparse.ArgumentParser:
   """The command line."""
   parser = argparse.ArgumentParser(
@@ -341,11 +385,17 @@ def main() -> None:
         experiment.search(of_seed, seed, algorithm, target)
   searches = read_journal(out / "searches.jsonl")
   supernets = read_journal(out / "supernets.jsonl")
-  everything = {"supernets": supernets, "searches": searches}
+  everything = {
+    "totals": totals(searches),
+    "random": of_random(experiment.table),
+    "supernets": supernets,
+    "searches": searches,
+  }
   path = out / "nas_bench_macro.json"
   path.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
   draw(experiment.table, searches, path.with_suffix(".png"))
   print(summary(searches))
+  print(json.dumps(everything["totals"], indent=1))
 
 
 if __name__ == "__main__":

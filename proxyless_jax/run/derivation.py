@@ -17,32 +17,49 @@ from proxyless_jax.run.costs import constraints, missed_targets
 from proxyless_jax.space import Network
 
 
-def derive_network(
+def derive_path(
+  values: np.ndarray, space: Network, costs: Sequence[objective.Cost]
+) -> tuple[np.ndarray, dict]:
+  """The path of the largest sum of values that meets all targets.
+
+  Targets of black-box costs steer the search alone.
+
+  Args:
+    values: f[e, k], the logits at the end of a search, or the values of the
+      additive model.
+    space: the search space.
+    costs: the costs with their tables.
+
+  Returns:
+    i64[e], and an entry of the result: the number of edges where the path
+    differs from the largest value.
+  """
+  valid = gates.valid_candidates(space)
+  index = derive(values, valid, constraints(costs))
+  off = int(np.sum(index != derive(values, valid)))
+  return index, {"edges_off_argmax": off}
+
+
+def describe_network(
   options: Mapping[str, CostOptions],
   space: Network,
   costs: Sequence[objective.Cost],
-  arch: np.ndarray,
+  index: np.ndarray,
   calls: Calls,
 ) -> tuple[Network, dict]:
-  """The architecture that a search found.
-
-  It has the candidate of the largest alpha on every edge; where that misses a
-  target, it is the most probable architecture that meets all of them. Targets
-  of black-box costs steer the search alone.
+  """The architecture that a search found, with a warning for missed targets.
 
   Args:
     options: costs of the config, by name.
     space: the search space.
     costs: the same costs, with their tables.
-    arch: f32[e, k], the logits at the end of the search.
+    index: i64[e], the candidate of each edge.
     calls: the black-box costs.
 
   Returns:
-    The network, and entries of the result: its costs, whether they meet their
-    targets, and the number of edges where it differs from the largest alpha.
+    The network, and entries of the result: its costs, and whether they meet
+    their targets.
   """
-  valid, limits = gates.valid_candidates(space), constraints(costs)
-  index = derive(arch, valid, limits)
   network = space.choose(index.tolist())
   missed = missed_targets(costs, space, index)
   if missed:
@@ -50,7 +67,6 @@ def derive_network(
   more: dict[str, Any] = {}
   for cost in costs:
     more |= _found(cost, options[cost.name], network, calls)
-  more["edges_off_argmax"] = int(np.sum(index != derive(arch, valid)))
   return network, more
 
 

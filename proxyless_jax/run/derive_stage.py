@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,8 +14,9 @@ import numpy as np
 
 from proxyless_jax.data import eval_batches
 from proxyless_jax.data.dataset import Subset
-from proxyless_jax.nas import gates
+from proxyless_jax.nas import gates, objective
 from proxyless_jax.nas.additive import fit_additive, spread_paths
+from proxyless_jax.nas.baselines import GENERATION, next_generation
 from proxyless_jax.nas.evaluate import evaluate_path
 from proxyless_jax.nn import build
 from proxyless_jax.parallel.collectives import over_devices, psum
@@ -27,6 +28,7 @@ from proxyless_jax.parallel.mesh import (
   to_devices,
 )
 from proxyless_jax.run.config.options import Options
+from proxyless_jax.run.costs import constraints
 from proxyless_jax.run.loop import Stage
 from proxyless_jax.run.storage.json_files import write_json
 from proxyless_jax.space import Network
@@ -39,21 +41,58 @@ METRICS = ("loss", "top1", "top5")
 
 
 def derive_stage(
-  options: Options, held_out: Subset, space: Network, variables: Mapping
+  options: Options,
+  held_out: Subset,
+  space: Network,
+  costs: Sequence[objective.Cost],
+  variables: Mapping,
 ) -> Stage:
   """The stage that evaluates paths of a supernet, one in each step.
 
   All paths see the same images, so that their losses differ by the paths alone.
-  Its state has their losses and accuracies: {'loss': f32[n], 'top1': f32[n]}.
+  Its state has the paths i32[n, e], their losses f32[n] and accuracies f32[n].
+  Those of the additive model are known from the start; evolution draws a
+  generation when it has evaluated the one before.
 
   Args:
     options: options of the run.
     held_out: the images on which a search trains the architecture.
     space: the search space.
-    variables: {'params', 'batch_stats'} of its supernet.
+    costs: the costs with their tables; evolution keeps to their targets.
+    variables: {'params', 'batch_stats'} of the space's supernet.
   """
-  paths, mesh = drawn_paths(options, space), make_mesh()
-  batch, batches = _batches(options, held_out, mesh)
+  mesh, valid = make_mesh(), gates.valid_candidates(space)
+  images, batches = _batches(options, held_out, mesh)
+  evaluate = _evaluation(options, space, variables, batches, mesh)
+  evolves = options.derive.method == "evolution"
+
+  def advance(state: dict, step: int) -> tuple[dict, Metrics]:
+    if evolves and step % GENERATION == 0:
+      new = _generation(options, valid, costs, state, step)
+      paths = state["paths"].at[step : step + len(new)].set(new)
+      state = {**state, "paths": paths}
+    metrics = evaluate(state["paths"][step])
+    scores = {
+      name: state[name].at[step].set(metrics[name].total / metrics[name].count)
+      for name in ("loss", "top1")
+    }
+    return {**state, **scores}, metrics
+
+  return Stage(
+    name="derive",
+    steps=options.derive.paths,
+    batch=images,
+    init=lambda: _first_state(options, valid),
+    iterators={},
+    metrics=METRICS,
+    advance=advance,
+  )
+
+
+def _evaluation(
+  options: Options, space: Network, variables: Mapping, batches, mesh
+) -> Callable[[jax.Array], Metrics]:
+  """A function from a path i32[e] to its metrics on all images."""
   evaluate = functools.partial(
     evaluate_path,
     module=build(space, dtype=options.compute_dtype),
@@ -69,43 +108,47 @@ def derive_stage(
   of_batch = jax.jit(over_devices(on_shard, mesh))
   placed, key = place(dict(variables), mesh), jax.random.key(0)
 
-  def advance(state: dict, step: int) -> tuple[dict, Metrics]:
-    path = jnp.asarray(paths[step], jnp.int32)
+  def of_path(path: jax.Array) -> Metrics:
     found = [of_batch((placed, path, key), images) for images in batches()]
-    metrics = functools.reduce(merge, found)
-    new = {
-      name: values.at[step].set(metrics[name].total / metrics[name].count)
-      for name, values in state.items()
-    }
-    return new, metrics
+    return functools.reduce(merge, found)
 
-  return Stage(
-    name="derive",
-    steps=len(paths),
-    batch=batch,
-    init=lambda: {name: jnp.zeros(len(paths)) for name in ("loss", "top1")},
-    iterators={},
-    metrics=METRICS,
-    advance=advance,
-  )
+  return of_path
 
 
-def drawn_paths(options: Options, space: Network) -> np.ndarray:
-  """The paths of the stage, i64[n, e]: the same in each start of a run."""
-  rng = np.random.default_rng([options.seed, STREAM])
-  valid = gates.valid_candidates(space)
-  return spread_paths(rng, valid, options.derive.paths)
+def _first_state(options: Options, valid: np.ndarray) -> dict:
+  """No path was evaluated; those of the additive model are drawn."""
+  count = options.derive.paths
+  paths = np.zeros((count, len(valid)), np.int32)
+  if options.derive.method == "additive":
+    rng = np.random.default_rng([options.seed, STREAM])
+    paths = spread_paths(rng, valid, count)
+  return {
+    "paths": jnp.asarray(paths, jnp.int32),
+    "loss": jnp.zeros(count),
+    "top1": jnp.zeros(count),
+  }
 
 
-def fit_values(
+def _generation(options: Options, valid, costs, state: dict, step: int):
+  """The paths that evolution evaluates from a step on: i32[n, e]."""
+  return next_generation(
+    np.random.default_rng([options.seed, STREAM, step]),
+    np.asarray(state["paths"][:step], np.int64),
+    np.asarray(state["loss"][:step]),
+    valid,
+    constraints(costs),
+    min(GENERATION, options.derive.paths - step),
+  ).astype(np.int32)
+
+
+def keep_paths(
   options: Options,
   space: Network,
   scores: Mapping[str, Any],
   workdir: str | os.PathLike,
-) -> np.ndarray:
-  """What each candidate adds to minus the loss; f64[e, k], as `fit_additive`.
+) -> list[list[float]] | None:
+  """Writes paths.json: the paths, their losses and accuracies, and the values.
 
-  Writes paths.json: the paths with their losses and accuracies, and the values.
   Of several hosts, one calls.
 
   Args:
@@ -113,15 +156,20 @@ def fit_values(
     space: the search space.
     scores: the last state of the stage.
     workdir: folder of the run.
+
+  Returns:
+    The values f[e, k] of the additive model, what each candidate adds to minus
+    the loss; None for evolution.
   """
-  paths = drawn_paths(options, space)
+  valid, values = gates.valid_candidates(space), None
   loss = np.asarray(scores["loss"], np.float64)
-  values = fit_additive(paths, -loss, gates.valid_candidates(space))
+  if options.derive.method == "additive":
+    values = fit_additive(scores["paths"], -loss, valid).tolist()
   found = {
-    "paths": paths.tolist(),
+    "paths": np.asarray(scores["paths"]).tolist(),
     "loss": loss.tolist(),
     "top1": np.asarray(scores["top1"], np.float64).tolist(),
-    "values": values.tolist(),
+    "values": values,
   }
   write_json(os.path.join(workdir, FILE), found)
   return values

@@ -33,7 +33,7 @@ def describe_end(
     valid: bool[e, k], the candidates that exist.
     metrics: lines of `metrics.jsonl`.
     classes: number of classes.
-    top1: mean accuracy of the paths of the additive model; None without it.
+    top1: mean accuracy of the paths that were evaluated; None where none were.
 
   Returns:
     Entries of the result: 'entropy_start' and 'entropy_end', means over the
@@ -49,7 +49,7 @@ def describe_end(
   if top1 is None and seen:
     top1 = float(seen[-1])
   signs = []
-  # The additive model does without alpha.
+  # The other methods do without alpha.
   if options.derive.method == "argmax" and end > UNDECIDED * start:
     signs.append(_undecided(options, start, end))
   if top1 is not None:

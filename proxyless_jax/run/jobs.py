@@ -35,8 +35,8 @@ from proxyless_jax.run.config.options import Options, parse
 from proxyless_jax.run.config.sections import RunOptions, TrainOptions
 from proxyless_jax.run.config.space import check_searched, own_ops
 from proxyless_jax.run.costs import check_targets, keep_tables, make_costs
-from proxyless_jax.run.derivation import derive_network
-from proxyless_jax.run.derive_stage import derive_stage, fit_values
+from proxyless_jax.run.derivation import derive_path, describe_network
+from proxyless_jax.run.derive_stage import derive_stage, keep_paths
 from proxyless_jax.run.ends import describe_end
 from proxyless_jax.run.evaluation import evaluate_network, recalibrate
 from proxyless_jax.run.hosts import hosts
@@ -101,9 +101,11 @@ def search(
   seconds: dict[str, float] = {}
   state, seconds["search"] = run_stage(stage, workdir, options.run)
   state = place(state, make_mesh())
-  values, found = _values(options, dataset, space, state, workdir, seconds)
-  network, of_network = derive_network(
-    options.search.costs, space, costs, values, calls
+  index, found = _derive(
+    options, dataset, space, costs, state, workdir, seconds
+  )
+  network, of_network = describe_network(
+    options.search.costs, space, costs, index, calls
   )
   found |= of_network
   hosts.on_first(lambda: keep_network(network, workdir))
@@ -195,46 +197,51 @@ def _network(options: Options, dataset: Dataset, workdir: str) -> Network:
   )
 
 
-def _values(
+def _derive(
   options: Options,
   dataset: Dataset,
   space: Network,
+  costs: Sequence[objective.Cost],
   state: Any,
   workdir: str,
   seconds: dict[str, float],
 ) -> tuple[np.ndarray, dict]:
-  """What an architecture is derived from: the value of each candidate.
+  """The path that the config's method derives from a search.
 
   Args:
     options: options of the run.
     dataset: images, of which the part `arch` is used.
     space: the search space.
+    costs: the costs with their tables.
     state: the last state of the search.
     workdir: folder of the run.
     seconds: seconds by stage, to which those of this one are added.
 
   Returns:
-    f[e, k]: alpha, or the values of the additive model; and entries of the
-    result, see `ends.describe_end`.
+    i64[e], and entries of the result.
   """
   arch, top1 = np.asarray(state.arch), None
-  if options.derive.method == "additive":
+  if options.derive.method == "argmax":
+    index, found = derive_path(arch, space, costs)
+  else:
     assert dataset.arch is not None  # A search has all parts.
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    stage = derive_stage(options, dataset.arch, space, variables)
+    stage = derive_stage(options, dataset.arch, space, costs, variables)
     scores, seconds["derive"] = run_stage(stage, workdir, options.run)
     scores = jax.device_get(scores)
-    values = hosts.on_first(
-      lambda: fit_values(options, space, scores, workdir).tolist()
-    )
+    values = hosts.on_first(lambda: keep_paths(options, space, scores, workdir))
     top1 = float(np.mean(scores["top1"]))
+    if values is None:
+      index, found = scores["paths"][np.argmin(scores["loss"])], {}
+    else:
+      index, found = derive_path(np.array(values), space, costs)
   valid = gates.valid_candidates(space)
-  found = hosts.on_first(
+  end = hosts.on_first(
     lambda: describe_end(
       options, arch, valid, read_metrics(workdir), dataset.classes, top1
     )
   )
-  return (arch if top1 is None else np.array(values)), found
+  return index, {**found, **end}
 
 
 def _inherited(

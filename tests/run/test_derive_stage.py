@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from proxyless_jax import load_network
@@ -14,9 +15,10 @@ from proxyless_jax.nas.additive import fit_additive
 from proxyless_jax.nas.derive import Constraint, derive
 from proxyless_jax.nas.gates import valid_candidates
 from proxyless_jax.nn import build, inherit, init
+from proxyless_jax.run import derive_stage as derive_stage_module
 from proxyless_jax.run import jobs
 from proxyless_jax.run.config.options import parse
-from proxyless_jax.run.derive_stage import derive_stage, drawn_paths
+from proxyless_jax.run.derive_stage import derive_stage
 from proxyless_jax.run.storage.json_files import read_json
 from proxyless_jax.run.storage.workdir import reached
 
@@ -42,7 +44,7 @@ def test_losses_are_those_of_the_networks_on_the_same_images(additive):
   dataset = load(options.data)
   space = options.make_space(dataset.classes)
   variables = init(build(space), jax.random.key(0))
-  stage = derive_stage(options, dataset.arch, space, variables)
+  stage = derive_stage(options, dataset.arch, space, [], variables)
   assert (stage.steps, stage.batch) == (PATHS, 50)  # Of 90, one whole batch.
   state, means = stage.init(), []
   for step in range(PATHS):
@@ -57,7 +59,9 @@ def test_losses_are_those_of_the_networks_on_the_same_images(additive):
   some = dataclasses.replace(dataset.arch, indices=rows)
   (batch,) = eval_batches(some, options.data, batch=50)
   np.testing.assert_array_equal(batch["label"], some.source.labels[rows])
-  for step, path in enumerate(drawn_paths(options, space)):
+  paths = np.asarray(state["paths"])
+  assert len(np.unique(paths, axis=0)) > 1
+  for step, path in enumerate(paths):
     network = space.choose(path.tolist())
     own = inherit(space, variables, network)
     logits, _ = build(network).apply(
@@ -88,9 +92,12 @@ def test_a_run_derives_the_best_of_the_model_within_the_target(
   assert reached(tmp_path) == {"search": 4, "derive": PATHS}
 
 
+@pytest.mark.parametrize("method", ["additive", "evolution"])
 def test_stopped_within_it_ends_as_if_it_had_not_been(
-  additive, outcome, monkeypatch, tmp_path
+  additive, method, outcome, monkeypatch, tmp_path
 ):
+  additive["derive"]["method"] = method
+  monkeypatch.setattr(derive_stage_module, "GENERATION", 2)
   jobs.search(additive, tmp_path / "unbroken")
   run_stage = jobs.run_stage
 
@@ -114,6 +121,24 @@ def test_stopped_within_it_ends_as_if_it_had_not_been(
   assert outcome(tmp_path / "run") == outcome(tmp_path / "unbroken")
 
 
+def test_evolution_keeps_the_best_path_within_the_target(
+  additive, monkeypatch, tmp_path
+):
+  additive["derive"]["method"] = "evolution"
+  monkeypatch.setattr(derive_stage_module, "GENERATION", 4)
+  result = jobs.search(additive, tmp_path)
+  space = parse(additive, "search").make_space(10)
+  kept = read_json(tmp_path / "paths.json")
+  table = cost_table("macs", space)
+  paths = np.array(kept["paths"])
+  costs = table.fixed + table.costs[np.arange(len(space.edges)), paths].sum(1)
+  assert kept["values"] is None and np.all(costs <= 9000.0)
+  best = paths[np.argmin(kept["loss"])]
+  found = load_network(tmp_path / "architecture.json")
+  assert found == space.choose(best.tolist())
+  assert result["met_hardware"]
+
+
 def test_a_search_that_has_ended_may_be_derived_anew(
   make_config, additive, monkeypatch, capsys, tmp_path
 ):
@@ -129,6 +154,17 @@ def test_a_search_that_has_ended_may_be_derived_anew(
     jobs.search({**other, "derive": {**other["derive"], "paths": 7}}, tmp_path)
 
 
+def test_what_only_architecture_steps_use_is_refused(additive, tmp_path):
+  for own in (dict(terms=[jnp.sum]), dict(arch_tx=optax.sgd(0.1))):
+    with pytest.raises(ValueError, match="expected none with this search"):
+      jobs.search(additive, tmp_path, **own)
+  cost = dict(kind=len, form="at_most", reference="1 ms")
+  additive["search"]["arch"]["algorithm"] = "reinforce"
+  additive["search"]["costs"] = dict(own=cost)
+  with pytest.raises(ValueError, match=r"own\.kind = .*expected a table"):
+    parse(additive, "search")
+
+
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
@@ -142,6 +178,10 @@ def test_a_search_that_has_ended_may_be_derived_anew(
       "expected one of them above 0",
     ),
     (dict(derive=dict(method="additiv")), "did you mean 'additive'"),
+    (
+      dict(derive=dict(method="additive"), search__costs__hardware__form="log"),
+      "form = 'log': expected 'at_most' or 'exactly' with derive.method",
+    ),
     (dict(derive=dict(paths=0)), "derive.paths = 0: expected a positive"),
     (dict(search__paths=5), "search.paths = 5: .* divides search.batch = 16"),
   ],

@@ -23,8 +23,7 @@ FORMS = {
 }
 
 
-DERIVE = ("argmax", "additive")
-AUTO = fields.AUTO
+DERIVE = ("argmax", "additive", "evolution")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -203,8 +202,8 @@ class SearchOptions(WeightOptions):
   Attributes, besides those of `WeightOptions`:
     warmup_epochs: length of the warm-up, in epochs of the weights' split; or
       'auto', see `run.lengths`.
-    epochs: length of the search that follows it, likewise, or 'auto'; 0 with
-      `derive.method` 'additive', which needs no architecture parameters.
+    epochs: length of the search that follows it, likewise, or 'auto'; 0 with a
+      `derive.method` other than 'argmax': it needs no architecture parameters.
     warmup_lr: learning rate at the start of the warm-up; a cosine takes it to
       zero.
     lr: learning rate at the start of the search that follows, likewise.
@@ -271,10 +270,11 @@ class DeriveOptions:
 
   Attributes:
     method: 'argmax', the most probable architecture within the targets, as
-      published; or 'additive', the best one by an additive model of the losses
-      that paths have with the weights of the search, see `nas.additive`.
-    paths: number of paths whose losses 'additive' takes.
-    images: number of held-out images that it takes them on, at most.
+      published; 'additive', the best one by an additive model of the losses
+      that paths have with the weights of the search, see `nas.additive`; or
+      'evolution', the best path that evolution meets, see `nas.baselines`.
+    paths: number of paths that the last two evaluate.
+    images: number of held-out images that they evaluate them on, at most.
   """
 
   method: str = "argmax"
@@ -353,6 +353,24 @@ class EvaluateOptions:
   def __post_init__(self) -> None:
     for field in ("batch", "recalibration_batches"):
       fields.positive(f"evaluate.{field}", getattr(self, field))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomOptions:
+  """Random networks, the baseline of a search.
+
+  Attributes:
+    count: number of networks; more may be asked for later.
+    near: least cost of a network, as a part of the target: the found network
+      should not win by its size.
+  """
+
+  count: int = 10
+  near: float = 0.9
+
+  def __post_init__(self) -> None:
+    fields.positive("random.count", self.count)
+    fields.fraction("random.near", self.near)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
