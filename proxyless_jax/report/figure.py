@@ -8,6 +8,7 @@ in inches.
 from __future__ import annotations
 
 import functools
+import math
 import os
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,9 @@ def make_figure(network: Network) -> Figure:
 
 def _counts(network: Network) -> list[str]:
   if not network.is_architecture:
+    size = math.prod(len(edge.ops) for edge in network.edges)
+    if size < 10**9:
+      return [f"{size:,} architectures"]
     power = str(round(network.log10_size)).translate(RAISED)
     return [f"about 10{power} architectures"]
   return [

@@ -196,7 +196,7 @@ def test_operations_of_any_family(tmp_path, op, expected):
 def test_a_space_shows_the_candidates_of_each_edge(tmp_path):
   space = two_stages()
   texts, _ = draw(space, tmp_path)
-  assert "5 blocks  ·  about 10⁴ architectures" in texts
+  assert "5 blocks  ·  12,348 architectures" in texts
   counts = [text for text in texts if text == "MB6 5×5"]
   assert len(counts) == 5
   keep = sum(op.name == "zero" for edge in space.edges for op in edge.ops)
@@ -216,6 +216,7 @@ def test_a_space_of_trees_shows_one_block_where_all_are_alike(tmp_path):
   space = tree_space(image_size=16, depths=(4, 4))
   texts, _ = draw(space, tmp_path)
   assert "the other blocks: as the first one" in texts
+  assert "8 blocks, 96 edges  ·  about 10⁸¹ architectures" in texts
   # In the legend, too.
   assert texts.count("sep conv 5×5") == 12 + 1
   names = ["identity", *["sep_conv_3"] * (len(space.edges) - 1)]
