@@ -84,6 +84,13 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   return jobs.evaluate(config, workdir)
 
 
+def predict(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
+  """Classifies image files into a CSV: see `run.predicting.predict`."""
+  from proxyless_jax.run import predicting
+
+  return predicting.predict(config, workdir)
+
+
 def load_run(workdir: str | os.PathLike, ops: Iterable[Op] = ()) -> Run:
   """Loads a run that has ended: see `run.finished.load_run`."""
   from proxyless_jax.run import finished

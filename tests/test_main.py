@@ -79,6 +79,7 @@ def test_jobs_are_the_public_functions():
     "search": pj.search,
     "train": pj.train,
     "evaluate": pj.evaluate,
+    "predict": pj.predict,
     "measure": pj.measure,
   } == main.JOBS
 
@@ -178,6 +179,14 @@ def test_what_a_measurement_prints(start, monkeypatch):
   )
 
 
+def test_what_a_prediction_prints(start, monkeypatch):
+  found = {"job": "predict", "images": 3, "file": "w/predictions.csv"}
+  monkeypatch.setitem(main.JOBS, "predict", lambda config, workdir: found)
+  code, out = start(CONFIG + ":predict", "--workdir=w")
+  assert code is None
+  assert out.out == "3 images classified; see w/predictions.csv\n"
+
+
 def test_help_is_the_same_however_the_program_starts(start, monkeypatch):
   monkeypatch.setattr(sys.modules["__main__"], "__doc__", "", raising=False)
   _, printed = start("--help")
@@ -255,7 +264,7 @@ def test_a_workdir_that_cannot_be(start, jobs):
 @pytest.mark.parametrize(
   "field, message",
   [
-    ("foo=1", "config has no such field; its fields are ['data', 'dtype', '"),
+    ("foo=1", "config has no such field; its fields are ['data', 'derive', '"),
     ("search.foo=1", "config.search has no such field; its fields are ['"),
     ("search.batchh=3", "no such field; did you mean --config.search.batch?"),
     (

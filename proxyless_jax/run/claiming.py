@@ -27,7 +27,7 @@ from proxyless_jax.run.train_stage import train_steps
 # Fields that may change between two starts on one workdir: always; before an
 # architecture is derived by steps of its own, or trained; before the first step
 # of the training; and after it.
-MAY_DIFFER = ("job", "run", "data.path", "data.workers", "evaluate")
+MAY_DIFFER = ("job", "run", "evaluate", "predict", "data.path", "data.workers")
 BEFORE_DERIVING = ("derive",)
 BEFORE_TRAINING = ("train", "data.cutout")
 IN_TRAINING = ("train.epochs",)

@@ -83,6 +83,8 @@ def summary(result: dict, workdir: str) -> str:
       f"{result['spearman']:.4f} on {result['held_out']} networks that the "
       f"table was not fitted to; see {workdir}/table.json and predicted.png"
     )
+  if result.get("job") == "predict":
+    return f"{result['images']} images classified; see {result['file']}"
   return (
     f"test accuracy {100 * result['top1']:.2f} % on {result['images']} images, "
     f"{result['parameters']:,} parameters, {result['macs']:,} MACs; see "
