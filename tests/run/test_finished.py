@@ -39,10 +39,14 @@ def split(options):
   return [record["image"] for record in records], labels
 
 
-def accuracy(probabilities, labels):
-  """As the evaluation counts it, in float32."""
+def assert_evaluated(probabilities, labels, result):
+  """Accuracy and loss are those of an evaluation, which counts in float32."""
   hits = np.sum(probabilities.argmax(1) == labels)
-  return float(np.float32(hits) / np.float32(len(labels)))
+  assert result["top1"] == float(np.float32(hits) / np.float32(len(labels)))
+  of_label = probabilities[np.arange(len(labels)), labels]
+  np.testing.assert_allclose(
+    -np.log(of_label).mean(), result["loss"], rtol=1e-5
+  )
 
 
 def same(one, other):
@@ -78,7 +82,7 @@ def test_it_classifies_as_the_evaluation_did(make_config, run, monkeypatch):
   assert probabilities.shape == (103, 10)
   assert probabilities.dtype == np.float32
   np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
-  assert accuracy(probabilities, labels) == run.result["top1"]
+  assert_evaluated(probabilities, labels, run.result)
   one_by_one = run.predict(images)  # As a list.
   np.testing.assert_array_equal(one_by_one, probabilities)
   assert len(traces) == 1
@@ -105,7 +109,7 @@ def test_a_search_without_a_training(make_config, tmp_path):
   run = pj.load_run(tmp_path)
   images, labels = split(parse(config))
   assert len({image.shape for image in images}) > 1
-  assert accuracy(run.predict(images), labels) == result["top1"]
+  assert_evaluated(run.predict(images), labels, result)
   before = (tmp_path / "variables.npz").read_bytes()
   assert pj.search(config, tmp_path)["top1"] == result["top1"]
   assert (tmp_path / "variables.npz").read_bytes() == before
