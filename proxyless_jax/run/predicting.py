@@ -29,9 +29,9 @@ def predict(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   """Classifies `config.predict.images` by the network of an ended run.
 
   Writes a CSV file with a line for each image: the file, its most probable
-  class, and the probability. Of the config only the sections `predict` and
-  `evaluate` count, and `space` for operations of your own: network, weights,
-  classes and the preparation of images are the run's.
+  class, and the probability. Of the config only the sections `predict`,
+  `evaluate` and `run` count, and `space` for operations of your own: network,
+  weights, classes and the preparation of images are the run's.
 
   Args:
     config: a config, as for `search`.
@@ -53,7 +53,7 @@ def predict(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   run = dataclasses.replace(run, config={**run.config, "evaluate": evaluate})
   path = _out(options.predict, workdir)
   images = _images(options.predict, run.data.channels)
-  _write(path, images, run)
+  _write(path, images, run, options.run.log_every)
   return {"job": "predict", "images": len(images), "file": path}
 
 
@@ -94,22 +94,24 @@ def _images(predict: PredictOptions, channels: int) -> list[str]:
   return paths
 
 
-def _write(path: str, images: Sequence[str], run: Run) -> None:
+def _write(path: str, images: Sequence[str], run: Run, log_every: int) -> None:
   """Classifies images, and writes the CSV file."""
   batch = run.batch(len(images))
+  steps = -(-len(images) // batch)
   with (
     # Names of files may be bytes that no text has.
     whole_file(
       path, newline="", encoding="utf-8", errors="surrogateescape"
     ) as file,
-    Progress("predict", -(-len(images) // batch), batch=batch) as progress,
+    Progress("predict", steps, batch=batch) as progress,
   ):
-    rows = csv.writer(file)
+    rows = csv.writer(file, lineterminator="\n")
     rows.writerow(HEADER)
     for step, probabilities in enumerate(run.predict_batches(images)):
-      best = probabilities.argmax(1)
-      for i, (label, row) in enumerate(zip(best, probabilities)):
-        name = images[step * batch + i]
-        rows.writerow((name, run.classes[label], f"{row[label]:.6f}"))
+      names = images[step * batch : (step + 1) * batch]
+      for name, row in zip(names, probabilities):
+        best = row.argmax()
+        rows.writerow((name, run.classes[best], f"{row[best]:.6f}"))
       progress.update(step + 1)
-      progress.log(step + 1, {})
+      if (step + 1) % log_every == 0 or step + 1 == steps:
+        progress.log(step + 1, {})
