@@ -3,7 +3,7 @@
 A config may leave out sections and fields, which then have their defaults; a
 name that is not known is an error. The sections are `data`
 (`proxyless_jax.data.DataOptions`), `space`, `search`, `derive`, `train`,
-`evaluate`, `predict`, `measure` and `run`.
+`evaluate`, `predict`, `random`, `measure` and `run`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from proxyless_jax.run.config.predict_options import PredictOptions
 from proxyless_jax.run.config.sections import (
   DeriveOptions,
   EvaluateOptions,
+  RandomOptions,
   RunOptions,
   SearchOptions,
   TrainOptions,
@@ -33,7 +34,7 @@ from proxyless_jax.run.config.sections import (
 from proxyless_jax.run.config.space import Space, make_space, read_space
 from proxyless_jax.space import Network, Op
 
-JOBS = ("search", "train", "evaluate", "predict", "measure")
+JOBS = ("search", "train", "evaluate", "predict", "random", "measure")
 DTYPES = ("auto", "float32", "bfloat16")
 # The streams of a run are seeded by the numbers from the seed on, below 2**32.
 MAX_SEED = 2**32 - 16
@@ -44,7 +45,7 @@ class Options:
   """A whole config.
 
   Attributes:
-    job: 'search', 'train', 'evaluate', 'predict' or 'measure'.
+    job: 'search', 'train', 'evaluate', 'predict', 'random' or 'measure'.
     seed: seed of everything random but the split of the data.
     dtype: type of activations, 'float32' or 'bfloat16'; 'auto' is bfloat16 on
       accelerators, float32 on a CPU.
@@ -64,6 +65,7 @@ class Options:
     train: training of the architecture.
     evaluate: evaluation of the architecture.
     predict: classification of images by the network of a run that has ended.
+    random: random networks, with which the architecture is compared.
     measure: measurement of a table of costs.
     run: logs, checkpoints and placement of a run.
   """
@@ -80,6 +82,7 @@ class Options:
   train: TrainOptions = field(default_factory=TrainOptions)
   evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
   predict: PredictOptions = field(default_factory=PredictOptions)
+  random: RandomOptions = field(default_factory=RandomOptions)
   measure: MeasureOptions = field(default_factory=MeasureOptions)
   run: RunOptions = field(default_factory=RunOptions)
 
@@ -114,8 +117,14 @@ class Options:
         "train.inherit = True: expected False for job 'train', since weights "
         "are inherited from a search: use job 'search' with train.enabled"
       )
+    if self.job == "random" and self.train.inherit:
+      raise ValueError(
+        "train.inherit = True: expected False for job 'random', whose networks "
+        "are trained from scratch, as the found one must be for a comparison"
+      )
     if self.train.freeze and (
-      self.job == "search" or (self.job == "train" and not self.weights)
+      self.job in ("search", "random")
+      or (self.job == "train" and not self.weights)
     ):
       raise ValueError(
         f"train.freeze = True: expected False for job {self.job!r} with "
@@ -125,12 +134,13 @@ class Options:
 
   def _check_network(self) -> None:
     """Raises a ValueError for what the job does not read."""
-    if self.job == "search" and self.network:
+    if self.job in ("search", "random") and self.network:
       raise ValueError(
-        f"network = {self.network!r}: expected '' for job 'search', which "
-        "finds one: to train it, use job 'train', the variant :train of configs"
+        f"network = {self.network!r}: expected '' for job {self.job!r}, which "
+        "finds its own: to train this one, use job 'train', the variant :train "
+        "of configs"
       )
-    if self.weights and (self.job == "search" or not self.network):
+    if self.weights and (self.job in ("search", "random") or not self.network):
       raise ValueError(
         f"weights = {self.weights!r}: expected '' for job {self.job!r} with "
         f"network = {self.network!r}: weights are of a network that is named, "
