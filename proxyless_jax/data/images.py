@@ -12,14 +12,22 @@ import functools
 import glob
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from proxyless_jax.data.decode import as_channels, decode_image
 from proxyless_jax.data.folders import SUFFIXES, composed, images_below
 from proxyless_jax.data.sources import listed, undecodable
+
+if TYPE_CHECKING:
+  from PIL.Image import Image as Picture
+
+# What can be classified: uint8[b, h, w, c], a file, or several of them.
+Images = (
+  np.ndarray | str | os.PathLike | Iterable[np.ndarray | str | os.PathLike]
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,12 +60,12 @@ class Unlabelled:
     return {"image": as_channels(image, self.channels), "label": 0}
 
 
-def unlabelled(images: Any, channels: int) -> Unlabelled:
+def unlabelled(images: Images, channels: int) -> Unlabelled:
   """The source of images to classify, all checked but the files' contents.
 
   Args:
-    images: uint8[b, h, w, c]; the name of a file; or a list of arrays
-      uint8[h, w, c] or uint8[h, w] and of names of files. c is 1 or 3.
+    images: uint8[b, h, w, c]; the name of a file; or several arrays
+      uint8[h, w, c] or uint8[h, w] and names of files. c is 1 or 3.
     channels: channels to convert the images to, 1 or 3.
 
   Raises:
@@ -73,7 +81,7 @@ def unlabelled(images: Any, channels: int) -> Unlabelled:
         "different sizes a list"
       )
     images = np.asarray(images)
-  elif not isinstance(images, Sequence):
+  elif not isinstance(images, Iterable):
     raise ValueError(
       "images: expected an array uint8[b, h, w, c], the name of a file, or a "
       f"list of arrays and names, got {type(images).__name__}"
@@ -101,13 +109,7 @@ def find_images(place: str) -> tuple[list[str], list[str]]:
   elif os.path.isfile(place):
     found = [place]  # Whatever its suffix.
   else:
-    found = []
-    for path in sorted(glob.glob(place, recursive=True), key=composed):
-      suffix = os.path.splitext(path)[1].lower()
-      if os.path.isfile(path) and suffix in SUFFIXES:
-        found.append(path)
-      elif not os.path.isdir(path):
-        skipped[suffix or "without a suffix"] += 1
+    found = _matching(place, skipped)
   kinds = [f"{count} {kind}" for kind, count in skipped.most_common()]
   suffixes = ", ".join(SUFFIXES)
   if not found:
@@ -120,7 +122,19 @@ def find_images(place: str) -> tuple[list[str], list[str]]:
   return found, notes if kinds else []
 
 
-def _decoded(path: str, channels: int):
+def _matching(pattern: str, skipped: collections.Counter[str]) -> list[str]:
+  """The image files that match a pattern, sorted; counts other files."""
+  found = []
+  for path in sorted(glob.glob(pattern, recursive=True), key=composed):
+    suffix = os.path.splitext(path)[1].lower()
+    if os.path.isfile(path) and suffix in SUFFIXES:
+      found.append(path)
+    elif not os.path.isdir(path):
+      skipped[suffix or "without a suffix"] += 1
+  return found
+
+
+def _decoded(path: str, channels: int) -> Picture:
   """The Pillow image in a file, upright."""
   try:
     return decode_image(pathlib.Path(path).read_bytes(), channels)

@@ -13,15 +13,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from proxyless_jax.data import DataOptions, eval_batches
 from proxyless_jax.data.dataset import Subset
-from proxyless_jax.data.images import unlabelled
+from proxyless_jax.data.images import Images, unlabelled
 from proxyless_jax.nn import build
 from proxyless_jax.parallel.mesh import (
   host_share,
@@ -75,7 +76,7 @@ class Run:
     """How images are prepared: size, channels, crop, mean and std."""
     return self._options.data
 
-  def predict(self, images: Any) -> np.ndarray:
+  def predict(self, images: Images) -> np.ndarray:
     """Classifies images, prepared as those of the run's own evaluation.
 
     The pass is compiled for batches of the config's evaluate.batch; for fewer
@@ -97,7 +98,7 @@ class Run:
     none = np.zeros((0, len(self.classes)), np.float32)
     return np.concatenate([none, *rows])
 
-  def predict_batches(self, images: Any) -> Iterator[np.ndarray]:
+  def predict_batches(self, images: Images) -> Iterator[np.ndarray]:
     """As `predict`, batch by batch, for more images than memory holds.
 
     Args:
@@ -140,7 +141,7 @@ class Run:
     return parse({name: self.config[name] for name in names})
 
   @functools.cached_property
-  def _compiled(self):
+  def _compiled(self) -> tuple[Callable, dict, Mesh | None]:
     """The jitted step, the variables on its devices, and their mesh."""
     mesh = make_mesh()
     module = build(self.network, dtype=self._options.compute_dtype)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from proxyless_jax.data.dataset import DECODED_FILES
 from proxyless_jax.data.images import find_images
 from proxyless_jax.data.sources import FolderSource
 from proxyless_jax.parallel.mesh import check_devices
@@ -80,6 +81,8 @@ def _images(predict: PredictOptions, channels: int) -> list[str]:
     paths, notes = find_images(predict.images)
   except ValueError as error:
     raise ValueError(f"predict.images = {error}") from error
+  if len(paths) > DECODED_FILES:
+    notes.append(f"{predict.images}: checking that {len(paths):,} can be read")
   hosts.print_lines(notes)
   labels = np.zeros(len(paths), np.int32)
   files = FolderSource("", tuple(paths), labels, ("",), channels)

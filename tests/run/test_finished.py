@@ -15,7 +15,6 @@ from proxyless_jax.nn import build, init
 from proxyless_jax.run import finished, jobs
 from proxyless_jax.run.config.options import parse
 from proxyless_jax.run.loop import newest_state
-from proxyless_jax.run.storage.variables import kept_variables
 from proxyless_jax.run.train_stage import train_stage
 from proxyless_jax.training.steps import predict_step
 
@@ -110,6 +109,9 @@ def test_a_search_without_a_training(make_config, tmp_path):
   images, labels = split(parse(config))
   assert len({image.shape for image in images}) > 1
   assert_evaluated(run.predict(images), labels, result)
+  grey = images[0][..., 0]
+  as_grey, as_colours = run.predict([grey, np.repeat(grey[..., None], 3, -1)])
+  np.testing.assert_array_equal(as_grey, as_colours)
   before = (tmp_path / "variables.npz").read_bytes()
   assert pj.search(config, tmp_path)["top1"] == result["top1"]
   assert (tmp_path / "variables.npz").read_bytes() == before
@@ -259,7 +261,3 @@ class TestBadWorkdir:
     expected = "expected the names of 10 classes, .* got 2: restore"
     with pytest.raises(ValueError, match=expected):
       pj.load_run(workdir)
-
-
-def test_a_workdir_may_have_no_weights(tmp_path):
-  assert kept_variables(tmp_path) is None

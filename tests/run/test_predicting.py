@@ -106,6 +106,7 @@ def test_a_stop_keeps_the_file_of_before(
   with pytest.raises(KeyboardInterrupt):
     pj.predict(make_config(predict__images=str(photos)), workdir)
   assert (workdir / "predictions.csv").read_text() == "before"
+  assert not list(workdir.glob("*.tmp"))
 
 
 @pytest.mark.parametrize(

@@ -57,11 +57,18 @@ def on_host(variables: Mapping) -> dict[Path, np.ndarray]:
   """Variables as whole arrays by path. All hosts call it: it exchanges data."""
   leaves = flax.traverse_util.flatten_dict(dict(variables))
   named = {"/".join(path): leaf for path, leaf in leaves.items()}
-  arrays = to_host(named)
-  empty = {
-    n: np.zeros(x.shape, x.dtype) for n, x in named.items() if not x.size
+  # It leaves out arrays without elements.
+  found = to_host(named)
+  arrays = {
+    name: found.get(name, np.zeros(leaf.shape, leaf.dtype))
+    for name, leaf in named.items()
   }
-  return dict(zip(leaves, ({**arrays, **empty}[name] for name in named)))
+  return dict(zip(leaves, map(_storable, arrays.values())))
+
+
+def _storable(array: np.ndarray) -> np.ndarray:
+  """In float32 if it is in one of the short floats that NumPy cannot store."""
+  return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
 def keep_variables(
@@ -85,9 +92,10 @@ def keep_variables(
     "paths": [list(path) for path in arrays],
   }
   text = np.frombuffer(json.dumps(about).encode(), np.uint8)
-  named = {"/".join(path): array for path, array in arrays.items()}
+  contents: dict[str, Any] = {ABOUT: text}
+  contents |= {"/".join(path): array for path, array in arrays.items()}
   with whole_file(os.path.join(workdir, FILE), "wb") as file:
-    np.savez(file, **{ABOUT: text}, **named)
+    np.savez(file, **contents)
 
 
 def kept_variables(workdir: str | os.PathLike) -> Kept | None:

@@ -22,8 +22,13 @@ def whole_file(
     **options: further arguments of `open`.
   """
   temporary = f"{os.fspath(path)}.tmp"
-  with open(temporary, mode, **options) as file:
-    yield file
-    file.flush()
-    os.fsync(file.fileno())
+  try:
+    with open(temporary, mode, **options) as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+  except BaseException:
+    with contextlib.suppress(OSError):
+      os.unlink(temporary)
+    raise
   os.replace(temporary, path)
