@@ -24,6 +24,7 @@ from proxyless_jax.run.config import fields
 from proxyless_jax.run.config.measure_options import MeasureOptions
 from proxyless_jax.run.config.predict_options import PredictOptions
 from proxyless_jax.run.config.sections import (
+  CostOptions,
   DeriveOptions,
   EvaluateOptions,
   RandomOptions,
@@ -108,6 +109,24 @@ class Options:
       raise ValueError(
         "search.warmup_epochs = 0 and search.epochs = 0: expected one of them "
         "above 0, else no step trains the weights"
+      )
+
+    if self.derive.method != "argmax":
+      for name, cost in self.search.costs.items():
+        self._check_derived(f"search.costs.{name}", cost)
+
+  def _check_derived(self, where: str, cost: CostOptions) -> None:
+    """Raises a ValueError for a cost that the derivation would not see."""
+    method = f"derive.method = {self.derive.method!r}"
+    if callable(cost.kind):
+      raise ValueError(
+        f"{where}.kind = {cost.kind!r}: expected a table with {method}, which "
+        "does not use what the search learned of a function: use 'argmax'"
+      )
+    if cost.form not in ("at_most", "exactly"):
+      raise ValueError(
+        f"{where}.form = {cost.form!r}: expected 'at_most' or 'exactly' with "
+        f"{method}, which takes the best network within the targets"
       )
 
   def _check_training(self) -> None:
