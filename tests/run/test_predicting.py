@@ -133,3 +133,9 @@ def test_no_run(make_config, photos, tmp_path):
   with pytest.raises(ValueError, match="expected the folder of a search"):
     pj.predict(make_config(predict__images=str(photos)), tmp_path / "absent")
   assert not (tmp_path / "absent").exists()
+
+
+def test_what_was_classified_does_not_matter_to_a_resume(make_config, workdir):
+  before = pj.load_run(workdir).result["top1"]
+  config = make_config(predict__images="photos")
+  assert pj.search(config, workdir)["top1"] == before
