@@ -28,7 +28,7 @@ from proxyless_jax.run.train_stage import train_steps
 # architecture is derived by steps of its own, or trained; before the first step
 # of the training; and after it.
 MAY_DIFFER = (
-  *("job", "run", "data.path", "data.workers", "evaluate"),
+  *("job", "run", "evaluate", "predict", "data.path", "data.workers"),
   "random.count",
 )
 BEFORE_DERIVING = ("derive",)

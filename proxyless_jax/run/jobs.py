@@ -51,6 +51,7 @@ from proxyless_jax.run.opening import open_run
 from proxyless_jax.run.result import write_result
 from proxyless_jax.run.search_stage import search_stage
 from proxyless_jax.run.storage.compilation import keep_compiled
+from proxyless_jax.run.storage.variables import keep_variables, on_host
 from proxyless_jax.run.storage.workdir import checked
 from proxyless_jax.run.train_stage import (
   train_images,
@@ -304,7 +305,7 @@ def _finish(
   seconds: Mapping[str, float],
   more: Mapping[str, Any] | None = None,
 ) -> dict:
-  """Evaluates a network, and writes and returns the result of the job."""
+  """Evaluates a network; keeps its weights; writes and returns the result."""
   start = time.perf_counter()
   scores = evaluate_network(
     network,
@@ -315,6 +316,8 @@ def _finish(
     dtype=options.compute_dtype,
   )
   seconds = {**seconds, "evaluate": time.perf_counter() - start}
+  arrays = on_host(variables)
+  hosts.on_first(lambda: keep_variables(workdir, network, arrays, scores))
   return hosts.on_first(
     lambda: write_result(
       workdir,

@@ -95,6 +95,8 @@ def summary(result: dict, workdir: str) -> str:
       f"{result['spearman']:.4f} on {result['held_out']} networks that the "
       f"table was not fitted to; see {workdir}/table.json and predicted.png"
     )
+  if result.get("job") == "predict":
+    return f"{result['images']} images classified; see {result['file']}"
   if result.get("job") == "random":
     return _of_random(result, workdir)
   compared = ""
