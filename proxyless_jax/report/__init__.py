@@ -7,6 +7,7 @@ importing the package stays cheap.
 from proxyless_jax.report.figure import draw_architecture
 from proxyless_jax.report.metrics import MetricsWriter, read_metrics
 from proxyless_jax.report.progress import (
+  Longer,
   Progress,
   format_seconds,
   format_value,

@@ -7,6 +7,7 @@ there are plain lines, one per call of `log`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import statistics
@@ -25,20 +26,43 @@ REDRAW = 0.2
 SPANS = 9
 
 
+@dataclasses.dataclass(frozen=True)
+class Longer:
+  """Steps of a stage that do what all its steps do, and more.
+
+  Attributes:
+    what: what they do, such as 'with architecture'.
+    steps: their numbers, counted from 0.
+  """
+
+  what: str
+  steps: range
+
+  def count(self, begin: int, end: int) -> int:
+    """How many of the steps from `begin` to `end`, which is not one of them."""
+    first, last, every = self.steps.start, self.steps.stop, self.steps.step
+    before, until = (
+      len(range(first, min(step, last), every)) for step in (begin, end)
+    )
+    return until - before
+
+
 class Progress:
   """Shows one stage of a run; closes as a context manager.
 
       with Progress("train", steps=1000, batch=256) as progress:
-        for step in range(1, 1001):
+        for step in range(1000):
+          progress.begin(step)
           state, metrics = train_step(state, next(batches))
-          progress.update(step)
-          if step % 100 == 0:
-            progress.log(step, jax.device_get(metrics))
+          progress.update(step + 1)
+          if (step + 1) % 100 == 0:
+            progress.log(step + 1, jax.device_get(metrics))
 
   The rate is measured between calls of `log`, since fetching metrics waits for
-  the device, while a step only queues its work. The first step, which compiles,
-  and anything under `pause` do not count; the median ignores other stalls. Of
-  several hosts, one shows progress.
+  the device, while a step only queues its work. Steps that compile, and
+  anything under `pause`, do not count; the median ignores other stalls. Where
+  some steps are `longer`, the time left counts both kinds. Of several hosts,
+  one shows progress.
   """
 
   def __init__(
@@ -49,9 +73,10 @@ class Progress:
     *,
     batch: int,
     units: Mapping[str, str] | None = None,
+    longer: Longer | None = None,
     stream: TextIO | None = None,
   ) -> None:
-    """Begins the stage: time counts as compilation until the first step ends.
+    """Begins the stage, and its first step.
 
     Args:
       stage: name of the stage.
@@ -59,6 +84,7 @@ class Progress:
       start_step: number of steps that an earlier run has done.
       batch: number of images per step, over all devices.
       units: units of metrics by name, such as {"cost": "MACs"}.
+      longer: steps that take longer than the others; None for none.
       stream: stream to write to; by default standard error.
 
     Raises:
@@ -73,25 +99,48 @@ class Progress:
     self._stage, self._steps, self._step = stage, steps, start_step
     self._batch, self._units = batch, dict(units or {})
     self._stream = sys.stderr if stream is None else stream
+    self._longer = longer or Longer("", range(0))
     self._spans: deque[float] = deque(maxlen=SPANS)
+    # The same of spans without longer steps; and of those with some: their
+    # seconds, and the numbers of other and of longer steps.
+    self._plain: deque[float] = deque(maxlen=SPANS)
+    self._mixed: deque[tuple[float, int, int]] = deque(maxlen=SPANS)
     self._metrics = ""
-    self._opened = self._drawn = time.perf_counter()
+    self._drawn = time.perf_counter()
     # Step and time at which the span that is being measured began.
     self._span: tuple[int, float] | None = None
+    # Whether steps that are longer, and that are not, have been compiled.
+    self._compiled: set[bool] = set()
+    # What is being compiled, and since when.
+    self._compiling: tuple[str, float] | None = None
     self._bar = self._make_bar() if _is_terminal(self._stream) else None
     if start_step < steps:
-      self._note(f"{stage}: compiling the first step ...")
+      self.begin(start_step)
 
   @property
   def seconds_per_step(self) -> float:
     """Median over the last spans; NaN before the first one has ended."""
     return statistics.median(self._spans) if self._spans else math.nan
 
+  def begin(self, step: int) -> None:
+    """Announces a step that compiles; cheap enough for every step.
+
+    Args:
+      step: number of the step that begins, counted from 0.
+    """
+    longer = step in self._longer.steps
+    if longer in self._compiled:
+      return
+    self._compiled |= {longer, False}  # Longer steps do what the others do.
+    what = f"first step {self._longer.what}" if longer else "first step"
+    self._compiling = (what, time.perf_counter())
+    self._note(f"{self._stage}: compiling the {what} ...")
+
   def update(self, step: int) -> None:
     """Records that `step` steps are done; cheap enough for every step."""
     self._step = step
-    if self._span is None:
-      self._first_step()
+    if self._compiling:
+      self._has_compiled(*self._compiling)
     elif self._bar and time.perf_counter() - self._drawn > REDRAW:
       self._draw(self._bar)
 
@@ -99,11 +148,10 @@ class Progress:
     """Shows metrics, already fetched from the device, after `step` steps."""
     now = time.perf_counter()
     self._step = step
-    if self._span is None:
-      self._first_step()
-    else:
-      if step > self._span[0]:
-        self._spans.append((now - self._span[1]) / (step - self._span[0]))
+    if self._compiling:
+      self._has_compiled(*self._compiling)
+    elif self._span:
+      self._measure(self._span[0], step, now - self._span[1])
       self._span = (step, now)
     self._metrics = "  ".join(
       f"{name} {format_value(value, self._units.get(name))}"
@@ -146,13 +194,36 @@ class Progress:
   def __exit__(self, *exception: object) -> None:
     self.close()
 
-  def _first_step(self) -> None:
+  def _has_compiled(self, what: str, since: float) -> None:
     now = time.perf_counter()
-    self._span = (self._step, now)
-    seconds = format_seconds(now - self._opened)
-    self.message(
-      f"{self._stage}: first step took {seconds}, compiling included"
+    self._span, self._compiling = (self._step, now), None
+    seconds = format_seconds(now - since)
+    self.message(f"{self._stage}: {what} took {seconds}, compiling included")
+
+  def _measure(self, begin: int, end: int, seconds: float) -> None:
+    """Records a span of steps."""
+    if end <= begin:
+      return
+    self._spans.append(seconds / (end - begin))
+    longer = self._longer.count(begin, end)
+    if longer:
+      self._mixed.append((seconds, end - begin - longer, longer))
+    else:
+      self._plain.append(self._spans[-1])
+
+  def _seconds_left(self) -> float:
+    """An estimate; a lower bound before the first span with longer steps."""
+    longer = self._longer.count(self._step, self._steps)
+    other = self._steps - self._step - longer
+    if not (self._plain and self._mixed):
+      return (other + longer) * self.seconds_per_step
+    of_other = statistics.median(self._plain)
+    # Perhaps below `of_other`, where all steps have become faster since it was
+    # measured: then the sum is that of the newer spans.
+    of_longer = statistics.median(
+      (seconds - n * of_other) / m for seconds, n, m in self._mixed
     )
+    return max(0.0, other * of_other + longer * of_longer)
 
   def _make_bar(self) -> tqdm:
     return tqdm(
@@ -181,7 +252,9 @@ class Progress:
     parts = [f"{self._stage} {self._step}/{self._steps}"]
     if self._spans:
       seconds = self.seconds_per_step
-      parts += [f"{format_seconds((self._steps - self._step) * seconds)} left"]
+      unknown = not self._mixed and self._longer.count(self._step, self._steps)
+      left = format_seconds(self._seconds_left())
+      parts += [f"at least {left} left" if unknown else f"{left} left"]
     if self._metrics:
       parts += [self._metrics]
     # Last, so that a narrow terminal cuts the rate and not the metrics.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +19,16 @@ from proxyless_jax.parallel.mesh import (
   round_up,
   to_devices,
 )
+from proxyless_jax.run.hosts import hosts
+from proxyless_jax.run.loop import show_progress
 from proxyless_jax.space import Network
-from proxyless_jax.training.metrics import merge
+from proxyless_jax.training.metrics import Metrics, merge
 from proxyless_jax.training.steps import batch_statistics, eval_step
 
 # Streams of a run are seeded from its seed on: search and training have three.
 STREAM = 3
+# An evaluation logs so often at most, and with so many steps between.
+LOGS, LOG_EVERY = 5, 10
 
 
 def recalibrate(
@@ -55,6 +60,9 @@ def recalibrate(
   Returns:
     The variables with new 'batch_stats'.
   """
+  hosts.print_lines(
+    [f"inherit: compiling, then batch-norm statistics of {count} batches ..."]
+  )
   module = build(network, dtype=dtype, bn_momentum=0.0)
   batches = train_batches(
     images, data, batch=batch, seed=seed + STREAM, share=host_share()
@@ -99,14 +107,22 @@ def evaluate_network(
   mesh = make_mesh()
   of_batch = jax.jit(functools.partial(eval_step, module=module, mesh=mesh))
   add = jax.jit(merge)
-  total = None
-  variables = place(variables, mesh)
-  batches = eval_batches(
-    images, data, batch=round_up(batch), share=host_share()
-  )
-  for images_and_labels in batches:
-    new = of_batch(variables, to_devices(images_and_labels, mesh))
-    total = new if total is None else add(total, new)
-  total = jax.device_get(total)
-  values = {name: float(m.total / m.count) for name, m in total.items()}
+  total, values = None, {}
+  variables, batch = place(variables, mesh), round_up(batch)
+  batches = eval_batches(images, data, batch=batch, share=host_share())
+  steps = math.ceil(len(images) / batch)
+  log_every = max(LOG_EVERY, math.ceil(steps / LOGS))
+  with show_progress("evaluate", steps, batch=batch) as progress:
+    for step, images_and_labels in enumerate(batches, start=1):
+      new = of_batch(variables, to_devices(images_and_labels, mesh))
+      total = new if total is None else add(total, new)
+      progress.update(step)
+      if step % log_every == 0 or step == steps:
+        values = _means(total)
+        progress.log(step, values)
   return {**values, "images": int(total["top1"].count)}
+
+
+def _means(total: Metrics) -> dict[str, float]:
+  total = jax.device_get(total)
+  return {name: float(m.total / m.count) for name, m in total.items()}

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from proxyless_jax.report import MetricsWriter, Progress
+from proxyless_jax.report import Longer, MetricsWriter, Progress
 from proxyless_jax.run.config.options import RunOptions
 from proxyless_jax.run.finite import check_finite, probes
 from proxyless_jax.run.hosts import hosts
@@ -52,6 +52,7 @@ class Stage:
     advance: function from the state and the number of the step, counted from
       0, to the next state and the metrics of the step.
     units: units of metrics, for people.
+    longer: steps that do more than the others, or None.
 
   To look only for the newest state (`newest_state`), the iterators and
   `advance` may be None.
@@ -65,6 +66,7 @@ class Stage:
   metrics: tuple[str, ...]
   advance: Callable[[Any, int], tuple[Any, Metrics]] | None
   units: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  longer: Longer | None = None
 
 
 def run_stage(
@@ -98,6 +100,9 @@ def run_stage(
     step, carry = checkpoints.restore(carry, stage.iterators) or (0, carry)
     if step < stage.steps:
       carry = take_steps(stage, step, carry, checkpoints, workdir, options)
+    else:
+      done = f"all {step} steps were taken before"
+      hosts.print_lines([f"{stage.name}: {done}{checkpoints.moved}"])
   return carry["state"], float(carry["seconds"])
 
 
@@ -137,6 +142,7 @@ def take_steps(
   ):
     _start_prefetch(stage)
     while step < stage.steps and not stop:
+      progress.begin(step)
       state, new = stage.advance(state, step)
       metrics = _add(metrics, new)
       step += 1
@@ -210,13 +216,20 @@ def _start_prefetch(stage: Stage) -> None:
       iterator.start_prefetch()
 
 
-def _progress(stage: Stage, step: int, moved: str):
-  """Shows progress on the first host."""
+def show_progress(stage: str, steps: int, start_step: int = 0, **more: Any):
+  """A `Progress`, which only the first host shows.
+
+  Args:
+    stage, steps, start_step, more: arguments of `Progress`.
+  """
   if not hosts.first():
     return _Quiet()
-  progress = Progress(
-    stage.name, stage.steps, step, batch=stage.batch, units=stage.units
-  )
+  return Progress(stage, steps, start_step, **more)
+
+
+def _progress(stage: Stage, step: int, moved: str):
+  more = dict(batch=stage.batch, units=stage.units, longer=stage.longer)
+  progress = show_progress(stage.name, stage.steps, step, **more)
   if step:
     progress.message(f"{stage.name}: resumed at step {step}{moved}")
   return progress
@@ -235,7 +248,7 @@ class _Quiet(contextlib.AbstractContextManager):
   def update(self, *args) -> None:
     pass
 
-  log = write = update
+  begin = log = message = write = update
 
   def pause(self) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()

@@ -31,6 +31,7 @@ from proxyless_jax.parallel.mesh import (
   place,
   to_devices,
 )
+from proxyless_jax.report import Longer
 from proxyless_jax.run.black_box import Calls
 from proxyless_jax.run.config.options import Options
 from proxyless_jax.run.config.sections import ArchOptions, SearchOptions
@@ -45,6 +46,7 @@ METRICS = (
 )
 # Metrics of each cost, whose name follows.
 OF_COST = ("expected", "derived", "multiplier")
+WITH_ARCH = "that trains the architecture"
 
 
 def search_stage(
@@ -105,6 +107,7 @@ def search_stage(
   first = functools.partial(
     _first_state, options.seed, module, valid, tx, arch_tx, arch.init_scale
   )
+  trains_arch = range(begin, end, arch.every)
   return Stage(
     name="search",
     steps=end,
@@ -112,8 +115,9 @@ def search_stage(
     init=lambda: place(first(len(costs)), mesh, sharded),
     iterators=iterators,
     metrics=_metrics(costs),
-    advance=_advance(of_weights, of_arch, iterators, mesh, begin, arch.every),
+    advance=_advance(of_weights, of_arch, iterators, mesh, trains_arch),
     units=_units(costs),
+    longer=Longer(WITH_ARCH, trains_arch) if trains_arch else None,
   )
 
 
@@ -277,13 +281,13 @@ def _iterators(
   }
 
 
-def _advance(weight_step, arch_step, iterators, mesh, begin: int, every: int):
+def _advance(weight_step, arch_step, iterators, mesh, trains_arch: range):
   """Takes the search from step to step: weights, then the architecture."""
 
   def advance(state, step: int) -> tuple[Any, Metrics]:
     batch = to_devices(next(iterators["weights"]), mesh)
     state, metrics = weight_step(state, batch)
-    if step >= begin and (step - begin) % every == 0:
+    if step in trains_arch:
       batch = to_devices(next(iterators["arch"]), mesh)
       state, new = arch_step(state, batch)
       metrics = {**metrics, **new}

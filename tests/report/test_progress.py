@@ -5,7 +5,7 @@ import timeit
 
 import pytest
 
-from proxyless_jax.report import Progress, format_seconds, format_value
+from proxyless_jax.report import Longer, Progress, format_seconds, format_value
 from proxyless_jax.report import progress as progress_module
 
 
@@ -109,6 +109,73 @@ def test_rate_leaves_out_compiling_pauses_and_stalls(clock):
     if step % 10 == 1:
       progress.log(step, {})
   assert progress.seconds_per_step == pytest.approx(0.2)
+
+
+def take(progress, clock, steps, seconds, log_every):
+  """Takes steps that take so many seconds."""
+  for step in steps:
+    progress.begin(step)
+    clock.now += seconds(step)
+    progress.update(step + 1)
+    if (step + 1) % log_every == 0:
+      progress.log(step + 1, {})
+
+
+ARCH = Longer("with architecture", range(20, 60, 5))
+
+
+def seconds_of(step, compiles=(0, 20)):
+  return (12 if step in compiles else 1) + (4 if step in ARCH.steps else 0)
+
+
+def test_steps_of_another_kind_are_announced_and_counted(clock):
+  stream = io.StringIO()
+  progress = Progress("search", 60, batch=8, longer=ARCH, stream=stream)
+  take(progress, clock, range(60), seconds_of, log_every=10)
+  first, took, *lines = stream.getvalue().splitlines()
+  assert first == "search: compiling the first step ..."
+  assert took == "search: first step took 12s, compiling included"
+  # Before a longer step was seen, each counts as another.
+  assert lines[0].startswith("search 10/60  at least 50s left  8.000 images/s")
+  assert lines[1].startswith("search 20/60  at least 40s left")
+  assert lines[2] == "search: compiling the first step with architecture ..."
+  assert lines[3] == (
+    "search: first step with architecture took 16s, compiling included"
+  )
+  # 30 steps, of which 6 take 5 seconds.
+  assert lines[4].startswith("search 30/60  54s left")
+  assert lines[6].startswith("search 50/60  18s left")
+  assert lines[7].startswith("search 60/60  0s left")
+
+
+def test_time_left_where_all_steps_become_faster(clock):
+  stream = io.StringIO()
+  progress = Progress("search", 60, batch=8, longer=ARCH, stream=stream)
+  take(progress, clock, range(20), seconds_of, log_every=10)
+  take(
+    progress, clock, range(20, 50), lambda s: 0.1 * seconds_of(s), log_every=10
+  )
+  line = stream.getvalue().splitlines()[-1]
+  assert line.startswith("search 50/60  2s left")
+
+
+def test_time_left_of_a_search_that_was_resumed(clock):
+  stream = io.StringIO()
+  progress = Progress("search", 60, 25, batch=8, longer=ARCH, stream=stream)
+  take(progress, clock, range(25, 50), seconds_of, log_every=10)
+  lines = stream.getvalue().splitlines()
+  assert lines[0] == "search: compiling the first step with architecture ..."
+  # Such a step compiles what the others do.
+  assert [line for line in lines if "compiling" in line] == lines[:2]
+  # No span without such a step: the mean of all.
+  assert lines[-1].startswith("search 50/60  18s left")
+
+
+def test_longer_steps_are_counted():
+  for begin in range(70):
+    for end in range(begin, 70):
+      counted = sum(step in ARCH.steps for step in range(begin, end))
+      assert ARCH.count(begin, end) == counted
 
 
 def test_a_finished_stage_has_nothing_to_compile():
