@@ -1,20 +1,42 @@
-"""Command line: python -m proxyless_jax --config=NAME --workdir=DIR.
+"""python -m proxyless_jax --config=NAME[:VARIANT] --workdir=DIR [--config...]
 
-    --config=mnist                a config that comes with the package
-    --config=mnist:quick          a variant of it
-    --config=path/to/my.py        a file of your own with a get_config()
-    --config.search.epochs=5      one field changed
+Searches a neural network for your images and your hardware. The same command
+on the same workdir resumes a run. An example, which takes a few minutes:
 
-Run again on the same workdir, it resumes. On several hosts, each runs the
-command, with --distributed where Slurm, Kubernetes, Cloud TPU, Open MPI or
-torchrun starts them, else with
+    python -m proxyless_jax --config=mnist --workdir=runs/mnist
 
-    --coordinator=10.0.0.1:1234 --processes=2 --process=0    and 1, ...
+--config=NAME       base, cifar10, imagenet_cpu, imagenet_gpu, imagenet_mobile,
+                    mnist; or path/to/my.py with a get_config() of your own
+--config=NAME:JOB   another job than to search; or a variant, of mnist quick,
+                    published, tree, reinforce, of the others but base smoke
+--config.job=JOB    search    finds a network, and trains it if train.enabled
+                    train     trains the network that was found
+                    evaluate  tests the trained weights
+                    predict   classifies the images of predict.images
+                    random    trains random networks, as a baseline
+                    measure   measures a table of costs on this device
+--config.FIELD=VALUE changes a field, such as
+  data.path                        folder of images, with data.source=folder
+  data.image_size                  64, or '(96, 160)'
+  search.costs.hardware.kind       macs, parameters, or runs/table/table.json
+  search.costs.hardware.reference  the target: '2.5 M MACs', '20 ms'
+  search.warmup_epochs             length of the search: weights alone,
+  search.epochs                    then with the architecture
+  search.batch                     images per step; also search.arch.batch
+  train.enabled                    whether a search trains what it found
+  train.epochs                     length of the training
+  seed                             0, 1, ...
+--debug             shows where an error arose
+Several hosts, with the command on each: --distributed where Slurm, Kubernetes,
+Cloud TPU, Open MPI or torchrun starts them, else
+  --coordinator=10.0.0.1:1234 --processes=2 --process=0    and 1, ...
 """
 
 from __future__ import annotations
 
+import functools
 import sys
+import warnings
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -24,7 +46,6 @@ from proxyless_jax.run.config.flags import (
   fail,
   parse_flags,
   rendezvous,
-  show_in_help,
 )
 from proxyless_jax.run.config.options import parse
 from proxyless_jax.run.hosts import hosts
@@ -34,9 +55,9 @@ from proxyless_jax.run.hosts.preemption import (
   Interrupted,
   handled,
 )
-from proxyless_jax.run.result import summary
 from proxyless_jax.run.storage.disk import explained
 from proxyless_jax.run.storage.workdir import checked
+from proxyless_jax.run.story import summary
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -75,6 +96,8 @@ def main(argv: list[str]) -> None:
     job = parse(_CONFIG.value).job  # What is wrong is said before hosts join.
     workdir = checked(_WORKDIR.value)
     hosts.start(rendezvous())
+    if not _DEBUG.value:
+      warnings.formatwarning = _in_a_line
     with explained(workdir):
       result = JOBS[job](_CONFIG.value, workdir)
   except USER_ERRORS as error:
@@ -90,11 +113,17 @@ def main(argv: list[str]) -> None:
     print(summary(result, workdir))
 
 
+def _in_a_line(message: Warning | str, *where: object) -> str:
+  """A warning for users, without the line of code that gives it."""
+  del where
+  return f"warning: {message}\n"
+
+
 def run() -> None:
   """The entry point."""
-  show_in_help(__doc__)
+  assert __doc__ is not None
   with handled():
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, flags_parser=functools.partial(parse_flags, text=__doc__))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,15 @@ import re
 import shutil
 import signal
 import sys
+import warnings
 
 import pytest
 from absl import flags
+from ml_collections.config_flags import config_path
 
 import proxyless_jax as pj
 from proxyless_jax import main
+from proxyless_jax.configs import mnist_variants
 from proxyless_jax.run.config.named import config_names
 from proxyless_jax.run.config.options import parse
 
@@ -30,6 +33,8 @@ def start(monkeypatch, capsys):
     argv = ["main", *arguments]
     # ml_collections looks there for what is overridden.
     monkeypatch.setattr("sys.argv", argv)
+    # The program changes it.
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
     flags.FLAGS.unparse_flags()
     # ml_collections loads each config into the module of the one before.
     monkeypatch.delitem(sys.modules, "config_config", raising=False)
@@ -92,8 +97,12 @@ def test_a_job_gets_config_and_workdir(start, jobs):
   assert (name, workdir) == ("search", "w")
   assert config.search.lr == 1.0 and config.run.log_every == 10
   assert out.out == (
-    "test accuracy 50.00 % on 103 images, 12,345 parameters, 67,890 MACs; see "
-    "w/result.json and architecture.png\n"
+    "result\n"
+    "  test accuracy  50.00 % on 103 images\n"
+    "  network        12,345 parameters, 67,890 MACs\n"
+    "  see            w/result.json\n"
+    "  next           --config.job=predict --config.predict.images=FOLDER "
+    "classifies images\n"
   )
 
 
@@ -170,6 +179,9 @@ def test_what_a_measurement_prints(start, monkeypatch):
     "error_mean": 0.0123,
     "spearman": 0.99,
     "held_out": 30,
+    "min_cost": 10.0,
+    "max_cost": 30.0,
+    "unit": "ms",
   }
   monkeypatch.setitem(main.JOBS, "measure", lambda config, workdir: figures)
   code, out = start(CONFIG, "--workdir=w", "--config.job=measure")
@@ -177,6 +189,8 @@ def test_what_a_measurement_prints(start, monkeypatch):
   assert out.out == (
     "mean error 1.23 % and Spearman 0.9900 on 30 networks that the table was "
     "not fitted to; see w/table.json and predicted.png\n"
+    "next: a search for this device, --config.search.costs.hardware.kind="
+    "w/table.json --config.search.costs.hardware.reference='20 ms'\n"
   )
 
 
@@ -188,12 +202,27 @@ def test_what_a_prediction_prints(start, monkeypatch):
   assert out.out == "3 images classified; see w/predictions.csv\n"
 
 
-def test_help_is_the_same_however_the_program_starts(start, monkeypatch):
-  monkeypatch.setattr(sys.modules["__main__"], "__doc__", "", raising=False)
-  _, printed = start("--help")
-  assert "--config=mnist:quick          a variant of it" in printed.out
-  for flag in ("--config:", "--workdir:", "--coordinator:", "--[no]debug:"):
-    assert flag in printed.out
+def test_help_is_a_screen_that_is_true(start):
+  code, printed = start("--help")
+  lines = printed.out.splitlines()
+  assert code == 0 and len(lines) <= 36
+  assert max(map(len, lines)) <= 80
+  for word in (*main.JOBS, *config_names(), *mnist_variants.CHANGES):
+    assert re.search(rf"\b{word}\b", printed.out), word
+  for flag in ("distributed", "coordinator", "processes", "process", "debug"):
+    assert f"--{flag}" in printed.out and flag in flags.FLAGS
+  named = re.findall(r"^  ([a-z_.]+)  ", printed.out, re.MULTILINE)
+  assert len(named) == 10
+  config = pj.configs.mnist.get_config()
+  for field in named:
+    assert config_path.get_value(field, config) is not None
+
+
+def test_warnings_are_lines(start, jobs):
+  start(CONFIG, "--workdir=w", "--config.job=evaluate")
+  assert warnings.formatwarning("a\nb", UserWarning, "f.py", 1) == (
+    "warning: a\nb\n"
+  )
 
 
 def test_the_config_names_the_job(start, jobs):

@@ -48,11 +48,13 @@ from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.loop import run_stage
 from proxyless_jax.run.measuring import measure_space
 from proxyless_jax.run.opening import open_run
+from proxyless_jax.run.plan import network_plan, search_plan
 from proxyless_jax.run.result import write_result
 from proxyless_jax.run.search_stage import search_stage
 from proxyless_jax.run.storage.compilation import keep_compiled
 from proxyless_jax.run.storage.variables import keep_variables, on_host
 from proxyless_jax.run.storage.workdir import checked
+from proxyless_jax.run.story import found_lines
 from proxyless_jax.run.train_stage import (
   train_images,
   train_keys,
@@ -104,6 +106,7 @@ def search(
   stage = search_stage(options, dataset, space, costs, calls, **own)
   claim_run(workdir, options, dataset, own_names(**own))
   hosts.on_first(lambda: keep_tables(workdir, costs))
+  hosts.print_lines(search_plan(options, dataset, space, costs, stage, workdir))
   seconds: dict[str, float] = {}
   state, seconds["search"] = run_stage(stage, workdir, options.run)
   state = place(state, make_mesh())
@@ -115,6 +118,7 @@ def search(
   )
   found |= of_network
   hosts.on_first(lambda: keep_network(network, workdir))
+  hosts.print_lines(found_lines(network, found))
   variables = None
   if options.train.inherit or not options.train.enabled:
     variables = _inherited(options, dataset, space, state, network)
@@ -144,6 +148,7 @@ def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   stage = train_stage(options, dataset, network, variables)
   claim_run(workdir, options, dataset)
   hosts.on_first(lambda: keep_network(network, workdir))
+  hosts.print_lines(network_plan(options, dataset, network, workdir))
   state, train_seconds = run_stage(stage, workdir, options.run)
   seconds = {"train": train_seconds}
   return _finish(options, dataset, network, state.ema, workdir, seconds)
@@ -160,6 +165,7 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   variables, found = load_weights(options.weights, network), {}
   claim_run(workdir, options, dataset)
   hosts.on_first(lambda: keep_network(network, workdir))
+  hosts.print_lines(network_plan(options, dataset, network, workdir))
   if variables is None:
     found["step"], variables = _trained(
       options.train, options.run, network, workdir

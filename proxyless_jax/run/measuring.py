@@ -27,6 +27,7 @@ from proxyless_jax.hardware.sampling import Patience
 from proxyless_jax.report import format_seconds, format_value
 from proxyless_jax.report.scatter import draw_scatter
 from proxyless_jax.run.config.measure_options import MeasureOptions
+from proxyless_jax.run.plan import lines_of, space_rows
 from proxyless_jax.run.result import FILE, environment, read_result
 from proxyless_jax.run.storage.json_files import write_json
 from proxyless_jax.run.storage.workdir import make_folder
@@ -65,7 +66,8 @@ def measure_space(
   runtime = make_runtime(options)
   make_folder(os.path.abspath(workdir))
   known = published_in(space)
-  print(describe(known), file=sys.stderr, flush=True)
+  for line in [*_plan(space, options, runtime), describe(known)]:
+    print(line, file=sys.stderr, flush=True)
   table, check = build_table(
     space,
     runtime,
@@ -106,6 +108,18 @@ def describe(known: Mapping[str, Network]) -> str:
   if not known:
     return "measure: no published network fits this space; none is checked"
   return f"measure: published networks that are checked: {', '.join(known)}"
+
+
+def _plan(
+  space: Network, options: MeasureOptions, runtime: Runtime
+) -> list[str]:
+  """What the job will do."""
+  of = f"{options.quantity} in {runtime.unit}, batch {options.batch}"
+  networks = (
+    f"{options.calibration} to fit the table, {options.held_out} to check it"
+  )
+  rows = [("runtime", runtime.name), ("measures", of), *space_rows(space)]
+  return lines_of("measure", [*rows, ("networks", networks)])
 
 
 def make_runtime(options: MeasureOptions) -> Runtime:

@@ -27,6 +27,7 @@ from proxyless_jax.run.evaluation import evaluate_network
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.loop import run_stage
 from proxyless_jax.run.opening import open_run
+from proxyless_jax.run.plan import random_plan
 from proxyless_jax.run.result import add_to_result, read_result
 from proxyless_jax.run.storage.json_files import read_json, write_json
 from proxyless_jax.run.storage.workdir import checked
@@ -69,7 +70,11 @@ def random_networks(
   claim_run(workdir, options, dataset)
   path = os.path.join(workdir, FILE)
   done = hosts.on_first(lambda: read_json(path) if os.path.exists(path) else [])
+  hosts.print_lines(
+    random_plan(options, dataset, space, costs, len(done), workdir)
+  )
   for number in range(len(done), len(networks)):
+    hosts.print_lines([f"random network {number + 1} of {len(networks)}"])
     done.append(_train(options, dataset, networks[number], workdir, number))
     hosts.on_first(lambda: write_json(path, done))
     folder = os.path.join(workdir, RANDOM, f"{number:02d}")

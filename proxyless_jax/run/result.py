@@ -82,52 +82,6 @@ def read_result(workdir: str | os.PathLike) -> dict | None:
   return read_fields(path) if os.path.exists(path) else None
 
 
-def summary(result: dict, workdir: str) -> str:
-  """A result in one sentence.
-
-  Args:
-    result: contents of `result.json`.
-    workdir: folder of the run, as the user wrote it.
-  """
-  if result.get("job") == "measure":
-    return (
-      f"mean error {100 * result['error_mean']:.2f} % and Spearman "
-      f"{result['spearman']:.4f} on {result['held_out']} networks that the "
-      f"table was not fitted to; see {workdir}/table.json and predicted.png"
-    )
-  if result.get("job") == "predict":
-    return f"{result['images']} images classified; see {result['file']}"
-  if result.get("job") == "random":
-    return _of_random(result, workdir)
-  compared = ""
-  if result.get("compared"):
-    compared = (
-      "; with the weights of the search, it has a lower loss than "
-      f"{result['compared'] - result['compared_better']} of "
-      f"{result['compared']} random networks near the target"
-    )
-  return (
-    f"test accuracy {100 * result['top1']:.2f} % on {result['images']} images, "
-    f"{result['parameters']:,} parameters, {result['macs']:,} MACs{compared}; "
-    f"see {workdir}/result.json and architecture.png"
-  )
-
-
-def _of_random(result: dict, workdir: str) -> str:
-  """The sentence for random networks."""
-  said = (
-    f"test accuracy {100 * result['random_top1_mean']:.2f} % as the mean of "
-    f"{result['random_count']} random networks, with a standard deviation of "
-    f"{100 * result['random_top1_std']:.2f} points"
-  )
-  if "random_z" in result:
-    said += (
-      f"; that of the found network, {100 * result['top1']:.2f} %, is "
-      f"{result['random_z']:.1f} standard deviations above their mean"
-    )
-  return f"{said}; see {workdir}/random.json"
-
-
 def _peak_memory_mb() -> float:
   """Peak memory of the device where that is counted, else of the process."""
   stats = jax.local_devices()[0].memory_stats() or {}

@@ -7,8 +7,8 @@ import proxyless_jax as pj
 from proxyless_jax.run import random_networks
 from proxyless_jax.run.config.options import parse
 from proxyless_jax.run.costs import make_costs
-from proxyless_jax.run.result import summary
 from proxyless_jax.run.storage.json_files import read_json
+from proxyless_jax.run.story import summary
 
 EPOCHS = 2 * 16 / 4897  # Two steps of the training.
 
@@ -58,7 +58,7 @@ def test_stopped_between_two_it_trains_no_network_again(
   assert result["random_top1_mean"] == pytest.approx(np.mean(top1))
   assert result["random_top1_std"] == pytest.approx(np.std(top1, ddof=1))
   assert result["random_count"] == 2 and "random_z" not in result
-  assert "of 2 random networks" in summary(result, "run")
+  assert "by 2 trained random networks" in summary(result, "run")
   # More are drawn; those that are there stay.
   config["random"]["count"] = 3
   pj.random_networks(config, tmp_path)

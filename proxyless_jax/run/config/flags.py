@@ -17,6 +17,7 @@ USAGE = (
   "[--config.FIELD=VALUE ...]"
 )
 EXAMPLE = f"example: {PROGRAM} --config=mnist --workdir=runs/mnist"
+HELP = {"--help", "-help", "-h"}
 CONFIG_FLAGS = ("--config", "-config")
 NEEDED = {"config": "a config", "workdir": "the folder of the run"}
 
@@ -28,26 +29,6 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many hosts.")
 _PROCESS = flags.DEFINE_integer("process", None, "Which host this is, from 0.")
-# What --help lists.
-LISTED = (
-  *("config", "workdir", "debug"),
-  *("distributed", "coordinator", "processes", "process"),
-)
-
-
-def show_in_help(text: str) -> None:
-  """Makes `--help` show a text and our flags, however the program starts.
-
-  absl shows the docstring and the flags of the module that was started: as a
-  console script and as `python -m proxyless_jax` that is not the one they are
-  in.
-
-  Args:
-    text: how the program is used.
-  """
-  sys.modules["__main__"].__doc__ = text
-  for name in LISTED:
-    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
 def fail(message: str) -> NoReturn:
@@ -55,8 +36,17 @@ def fail(message: str) -> NoReturn:
   sys.exit(f"error: {' '.join(message.split())}")
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-  """Parses the flags, `--config` among them; returns what is no flag."""
+def parse_flags(argv: list[str], text: str) -> list[str]:
+  """Parses the flags, `--config` among them; returns what is no flag.
+
+  Args:
+    argv: the command line.
+    text: how the program is used, for `--help`: absl's own would list flags
+      alone, and other ones by the way in which the program was started.
+  """
+  if HELP & set(argv):
+    print(text.strip())
+    sys.exit(0)
   if not argv[1:]:
     names = ", ".join(config_names())
     sys.exit(f"{USAGE}\n{EXAMPLE}\nconfigs: {names}, or a file of your own")

@@ -1,0 +1,147 @@
+"""What a job says of what it found: after deriving, and at its end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from proxyless_jax.report import format_value
+from proxyless_jax.report.blocks import stage_lines
+from proxyless_jax.run.plan import Rows, lines_of
+from proxyless_jax.space import Network, macs, parameters
+
+# Where to look, where these files exist.
+FILES = ("result.json", "architecture.png", "report.html")
+UNFINISHED = "the search was too short: 'unfinished' in result.json says why"
+TRAIN = "--config.job=train trains this network"
+RANDOM = "--config.job=random trains random networks to compare it with"
+PREDICT = (
+  "--config.job=predict --config.predict.images=FOLDER classifies images"
+)
+
+
+def found_lines(network: Network, found: Mapping[str, Any]) -> list[str]:
+  """What a search found: its network, costs, and rank.
+
+  Args:
+    network: the architecture.
+    found: entries of the result about it.
+  """
+  counts = f"{parameters(network):,} parameters, {macs(network):,} MACs"
+  rows = [*stage_lines(network), ("counts", counts)]
+  return lines_of("found", [*rows, *_costs(found), *_rank(found)])
+
+
+def summary(result: Mapping[str, Any], workdir: str) -> str:
+  """What a job reached, and where to look next.
+
+  Args:
+    result: what the job returned, mostly the contents of `result.json`.
+    workdir: folder of the run, as the user wrote it.
+  """
+  job = result.get("job")
+  if job == "measure":
+    return _of_measure(result, workdir)
+  if job == "predict":
+    return f"{result['images']} images classified; see {result['file']}"
+  if job == "random":
+    rows = _baseline(result)
+    files = f"{workdir}/random.json"
+    return "\n".join(lines_of("result", [*rows, ("see", files)]))
+  accuracy = f"{100 * result['top1']:.2f} % on {result['images']:,} images"
+  counts = f"{result['parameters']:,} parameters, {result['macs']:,} MACs"
+  rows = [("test accuracy", accuracy), ("network", counts)]
+  rows += [*_costs(result), *_rank(result), *_baseline(result)]
+  if result.get("unfinished"):
+    rows.append(("warning", UNFINISHED))
+  rows += [("see", _files(workdir)), *_next(result)]
+  return "\n".join(lines_of("result", rows))
+
+
+def _of_measure(result: Mapping[str, Any], workdir: str) -> str:
+  table = f"{workdir}/table.json"
+  return (
+    f"mean error {100 * result['error_mean']:.2f} % and Spearman "
+    f"{result['spearman']:.4f} on {result['held_out']} networks that the "
+    f"table was not fitted to; see {table} and predicted.png\n"
+    "next: a search for this device, --config.search.costs.hardware.kind="
+    f"{table} --config.search.costs.hardware.reference='{_target(result)}'"
+  )
+
+
+def _target(result: Mapping[str, Any]) -> str:
+  """A target in the middle of what the networks of a table cost."""
+  middle = (result["min_cost"] + result["max_cost"]) / 2
+  return f"{middle:.3g} {result['unit']}"
+
+
+def _costs(result: Mapping[str, Any]) -> Rows:
+  """A row for each cost, in its own unit."""
+  rows = []
+  for key in result:
+    name = key.removeprefix("cost_")
+    if name == key:
+      continue
+    unit = result[f"unit_{name}"]
+    text = f"{name} {format_value(result[key], unit)}"
+    if f"target_{name}" in result:
+      met = "met" if result[f"met_{name}"] else "NOT met"
+      target = format_value(result[f"target_{name}"], unit)
+      text += f", target {target}: {met}"
+    rows.append(("cost", text))
+  return rows
+
+
+def _rank(result: Mapping[str, Any]) -> Rows:
+  """How the network compares with others by the weights of the search."""
+  count = result.get("compared")
+  if not count:
+    return []
+  near = any(key.startswith("target_") for key in result)
+  where = " near the target" if near else ""
+  return [
+    (
+      "rank",
+      f"{result['compared_better'] + 1} of {count + 1}, with {count} random "
+      f"networks{where}, by loss with the search's weights",
+    )
+  ]
+
+
+def _baseline(result: Mapping[str, Any]) -> Rows:
+  """What random networks reach that were trained alike."""
+  if "random_count" not in result:
+    return []
+  mean, std = (100 * result[f"random_top1_{name}"] for name in ("mean", "std"))
+  count = result["random_count"]
+  rows = [
+    (
+      "baseline",
+      f"{mean:.2f} % by {count} trained random networks, standard deviation "
+      f"{std:.2f} points",
+    )
+  ]
+  if "random_z" in result:
+    own, z = 100 * result["top1"], result["random_z"]
+    side = "above" if z >= 0 else "below"
+    text = f"{own:.2f} %, {abs(z):.1f} standard deviations {side} their mean"
+    rows.append(("found network", text))
+  return rows
+
+
+def _files(workdir: str) -> str:
+  there = [f for f in FILES if os.path.exists(os.path.join(workdir, f))]
+  first, *others = there or FILES[:1]
+  return ", ".join([f"{workdir}/{first}", *others])
+
+
+def _next(result: Mapping[str, Any]) -> Rows:
+  """The jobs that may follow in the same workdir."""
+  searched = "entropy_end" in result
+  advice = []
+  if searched and "seconds_train" not in result:
+    advice.append(TRAIN)
+  if searched and "random_count" not in result:
+    advice.append(RANDOM)
+  return [("next", text) for text in [*advice, PREDICT]]
