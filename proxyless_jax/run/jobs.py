@@ -43,6 +43,7 @@ from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.loop import run_stage
 from proxyless_jax.run.measuring import measure_space
 from proxyless_jax.run.opening import open_run
+from proxyless_jax.run.reporting import keep_search
 from proxyless_jax.run.result import write_result
 from proxyless_jax.run.search_stage import search_stage
 from proxyless_jax.run.storage.compilation import keep_compiled
@@ -98,6 +99,7 @@ def search(
   stage = search_stage(options, dataset, space, costs, calls, **own)
   claim_run(workdir, options, dataset, own_names(**own))
   hosts.on_first(lambda: keep_tables(workdir, costs))
+  hosts.on_first(lambda: keep_search(workdir, space, costs))
   seconds: dict[str, float] = {}
   state, seconds["search"] = run_stage(stage, workdir, options.run)
   state = place(state, make_mesh())

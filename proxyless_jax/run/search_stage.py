@@ -35,7 +35,7 @@ from proxyless_jax.run.black_box import Calls
 from proxyless_jax.run.config.options import Options
 from proxyless_jax.run.config.sections import ArchOptions, SearchOptions
 from proxyless_jax.run.lengths import search_lengths
-from proxyless_jax.run.loop import Stage
+from proxyless_jax.run.loop import Searched, Stage
 from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Metrics
 
@@ -113,7 +113,13 @@ def search_stage(
     metrics=_metrics(costs),
     advance=_advance(of_weights, of_arch, iterators, mesh, begin, arch.every),
     units=_units(costs),
+    searched=Searched(space, functools.partial(_alpha, mesh=mesh)),
   )
+
+
+def _alpha(state, mesh) -> np.ndarray:
+  # Of several hosts, each may have a part of a sharded state.
+  return np.asarray(jax.device_get(place(state.arch, mesh)))
 
 
 def _check_own(draw, terms, tx, arch_tx, module, valid, mode: str) -> None:

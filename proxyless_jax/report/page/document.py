@@ -1,0 +1,227 @@
+"""The page itself: sections of HTML, and the data of its scripts."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import importlib.resources
+import json
+import os
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from proxyless_jax.report.page.blocks import block_table, zoo_table
+from proxyless_jax.report.page.charts import (
+  Chart,
+  sampled_chart,
+  search_charts,
+  train_charts,
+)
+from proxyless_jax.report.page.contents import Contents, read_contents
+from proxyless_jax.report.page.plotly import packed_plotly
+from proxyless_jax.report.page.sampled import sampled_paths
+from proxyless_jax.report.page.summary import (
+  header,
+  ledger_table,
+  tiles,
+  warning_list,
+)
+from proxyless_jax.report.page.timeline import timeline
+
+FILE = "report.html"
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+{css}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+<script type="application/json" id="data">{data}</script>
+<script type="text/plain" id="plotly">{plotly}</script>
+<script>
+{js}</script>
+</body>
+</html>
+"""
+HINT = (
+  "The charts of this report need Plotly, which is not installed: "
+  "<code>pip install plotly</code>, then "
+  "<code>python -m proxyless_jax.report {workdir}</code>"
+)
+
+
+def write_report(workdir: str | os.PathLike) -> str:
+  """Writes `report.html` from the other files of a workdir.
+
+  A kill, or a reader, finds the old file or the new one. Of several hosts, one
+  calls.
+
+  Args:
+    workdir: folder of a run, which may be going on or have ended.
+
+  Returns:
+    The path of the file.
+
+  Raises:
+    ValueError: the folder has no run, or a file is not what it should be.
+  """
+  path = os.path.join(os.path.expanduser(workdir), FILE)
+  text = render(read_contents(workdir))
+  with open(path + ".tmp", "w", encoding="utf-8") as file:
+    file.write(text)
+  os.replace(path + ".tmp", path)
+  return path
+
+
+def render(contents: Contents) -> str:
+  """The page as text."""
+  charts: list[Chart] = []
+  moved = timeline(contents)
+  sections = [
+    header(contents, datetime.datetime.now()),
+    warning_list(contents),
+    tiles(contents),
+    _found(contents),
+    _moved(contents, moved),
+    _charts("The search", search_charts(contents), charts),
+    _sampled(contents, charts),
+    _charts("The training", train_charts(contents), charts),
+    _section("What it cost", ledger_table(contents)),
+    _config(contents),
+  ]
+  plotly = packed_plotly() if charts else ""
+  if plotly is None:
+    hint = HINT.format(workdir=escape(contents.workdir))
+    sections.insert(2, f'<p class="note" id="hint">{hint}</p>')
+  data = {"charts": charts, "timeline": moved}
+  return PAGE.format(
+    title=escape(f"{_name(contents)} · proxyless_jax"),
+    css=_asset("page.css"),
+    body="\n".join(section for section in sections if section),
+    # In a script, only this could end it.
+    data=json.dumps(data, separators=(",", ":")).replace("</", "<\\/"),
+    plotly=plotly or "",
+    js=_asset("page.js"),
+  )
+
+
+@functools.cache
+def _asset(name: str) -> str:
+  folder = importlib.resources.files("proxyless_jax.report.page")
+  return folder.joinpath(name).read_text(encoding="utf-8")
+
+
+def _name(contents: Contents) -> str:
+  return os.path.basename(os.path.abspath(contents.workdir))
+
+
+def _section(title: str, body: str) -> str:
+  return f"<section><h2>{title}</h2>{body}</section>" if body else ""
+
+
+def _found(contents: Contents) -> str:
+  """The architecture: its figure, and a table of its blocks."""
+  if not contents.architecture:
+    return ""
+  figure = ""
+  if contents.svg:
+    # What comes before belongs to a file of its own.
+    svg = contents.svg[contents.svg.index("<svg") :]
+    figure = f'<div class="scroll paper">{_sized(svg)}</div>'
+  table = block_table(contents) or (
+    "<p>The network has operations of your own, which this process does not "
+    "know, so that its blocks are not counted.</p>"
+  )
+  many = "</tbody>" in table and table.count("<tr") > 26
+  if many:
+    table = f"<details><summary>Block by block</summary>{table}</details>"
+  searched = contents.config.get("job") == "search"
+  title = "The found network" if searched else "The network"
+  return _section(title, figure + table + zoo_table(contents))
+
+
+def _sized(svg: str) -> str:
+  """An SVG as wide as there is room, within what can be read well."""
+  head, rest = svg.split(">", 1)
+  match = re.search(r'width="([\d.]+)pt"', head)
+  style = "width:100%"
+  if match:
+    points = float(match[1])  # Of 4/3 pixels each, as the figure is made.
+    style += f";min-width:{1.1 * points:.0f}px;max-width:{1.5 * points:.0f}px"
+  head = re.sub(r'\s(width|height)="[^"]*"', "", head)
+  return f'{head} style="{style}" role="img">{rest}'
+
+
+def _moved(contents: Contents, moved: dict[str, Any] | None) -> str:
+  """The timeline of the probabilities."""
+  title = "How the probabilities moved"
+  if moved is None:
+    if contents.config.get("job") != "search" or not contents.metrics:
+      return ""
+    return _section(
+      title,
+      '<p class="note">This run has no record of alpha (alpha.jsonl): it is of '
+      "an earlier version, or has not logged yet.</p>",
+    )
+  frozen = len({tuple(frame) for frame in moved["frames"]}) == 1
+  note = (
+    "<p>The search has not trained alpha: the network comes from the "
+    "losses of paths, or the warm-up is not over.</p>"
+    if frozen
+    else ""
+  )
+  return _section(
+    title,
+    f'{note}<div class="controls"><button id="play" type="button">Play</button>'
+    '<input id="slider" type="range" min="0" step="1" '
+    'aria-label="step of the search"><output id="step"></output></div>'
+    '<div class="scroll" id="moved"></div><div id="legend"></div>',
+  )
+
+
+def _charts(title: str, found: Sequence[Chart], charts: list[Chart]) -> str:
+  """A section of charts, which are appended to those of the page."""
+  figures = "".join(_figure(chart, charts) for chart in found)
+  return _section(title, figures and f'<div class="charts">{figures}</div>')
+
+
+def _figure(chart: Chart, charts: list[Chart]) -> str:
+  title = f"<figcaption>{escape(chart['title'])}</figcaption>"
+  charts.append(chart)
+  return (
+    f"<figure>{title if chart['title'] else ''}"
+    f'<div class="chart" data-chart="{len(charts) - 1}"></div></figure>'
+  )
+
+
+def _sampled(contents: Contents, charts: list[Chart]) -> str:
+  """The found network among other paths of the supernet."""
+  sampled, chart = sampled_paths(contents), sampled_chart(contents)
+  title = "Among other networks of the space"
+  if sampled is None or chart is None:
+    if not contents.finished or contents.config.get("job") != "search":
+      return ""
+    return _section(
+      title,
+      '<p class="note">No other networks were evaluated: '
+      "<code>config.derive.method = 'additive'</code> or "
+      "<code>'evolution'</code> does so.</p>",
+    )
+  return _section(
+    title, f"<p>{escape(sampled.sentence)}</p>{_figure(chart, charts)}"
+  )
+
+
+def _config(contents: Contents) -> str:
+  text = escape(json.dumps(contents.config, indent=2))
+  return f"<details><summary>config.json</summary><pre>{text}</pre></details>"

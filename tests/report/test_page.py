@@ -1,0 +1,145 @@
+"""The report, without a browser."""
+
+import html.parser
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from proxyless_jax.report.page import document, write_report
+from tests.report.conftest import STEPS, alpha_at, write_end, write_search
+from tests.spaces import widening_tree_space
+
+VOID = {"meta", "input", "br", "path", "use"}
+
+
+class Balanced(html.parser.HTMLParser):
+  """Fails where an element is not closed, or another one is."""
+
+  def __init__(self):
+    super().__init__()
+    self.open, self.text = [], []
+
+  def handle_starttag(self, tag, attributes):
+    del attributes
+    if tag not in VOID:
+      self.open.append(tag)
+
+  def handle_endtag(self, tag):
+    if tag not in VOID:
+      assert self.open.pop() == tag
+
+  def handle_data(self, text):
+    self.text.append(text)
+
+
+def read(workdir):
+  """The page's HTML, its visible text, and its data."""
+  page = pathlib.Path(write_report(workdir)).read_text(encoding="utf-8")
+  parser = Balanced()
+  parser.feed(page)
+  assert parser.open == []
+  match = re.search(r'id="data">(.*?)</script>', page)
+  return page, " ".join(parser.text), json.loads(match[1])
+
+
+def test_it_tells_of_an_ended_search(workdir):
+  page, text, data = read(workdir)
+  assert "a <search>" in text
+  assert "search finished" in text
+  assert "98.70 %" in text
+  assert "The search was too short: noise had a part." in text
+  assert "The target of the cost 'hardware' was not met." in text
+  assert "1m05s" in text and "512 MB" in text
+  assert "lower than" in text and "of the 30 random paths" in text
+  assert "block01" in text
+  titles = [chart["title"] for chart in data["charts"]]
+  assert titles[:5] == [
+    *("Loss", "Accuracy of drawn paths", "Entropy of the gates"),
+    *("Cost: hardware", "Multiplier of hardware"),
+  ]
+  # The figure is part of the page, which loads nothing.
+  assert page.count("<svg") == 1
+  assert not re.search(r'(src|href)="(?!#|data:)', page)
+
+
+def test_the_timeline_has_the_probabilities(workdir):
+  _, _, data = read(workdir)
+  timeline = data["timeline"]
+  assert timeline["steps"] == list(range(1, STEPS + 1))
+  assert timeline["ops"] == ["mbconv1_k3", "mbconv1_k5", "zero"]
+  assert [edge["ops"] for edge in timeline["edges"]] == [[0, 1, 2]] * 2
+  assert {len(frame) for frame in timeline["frames"]} == {12}
+  # At the first step alpha is (0, 0.5, 1) on both edges.
+  assert timeline["frames"][0] == "304e81" * 2
+
+
+def test_it_says_where_an_unfinished_search_stands(tmp_path):
+  write_search(tmp_path, steps=3)
+  _, text, data = read(tmp_path)
+  assert f"unfinished: search at step 3 of {STEPS}" in text
+  assert "The found network" not in text
+  assert len(data["timeline"]["frames"]) == 3
+
+
+def test_a_tree_is_shown_by_blocks(tmp_path):
+  space = widening_tree_space()
+  write_end(tmp_path, write_search(tmp_path, space))
+  _, text, data = read(tmp_path)
+  assert (
+    not set(re.findall(r"block\d+", text))
+    - {"block01", "block02"}
+    - {"block03"}
+  )
+  groups = [edge["group"] for edge in data["timeline"]["edges"]]
+  assert sorted(set(groups)) == ["block01", "block02", "block03"]
+  assert alpha_at(space, 1).shape[0] == len(groups)
+
+
+def test_a_workdir_of_an_earlier_version(tmp_path):
+  (tmp_path / "config.json").write_text('{"job": "search"}')
+  lines = [{"stage": "search", "step": 5, "loss": "nan"}]
+  (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[0]) + "\n")
+  _, text, data = read(tmp_path)
+  assert "no record of alpha" in text
+  assert data == {"charts": [], "timeline": None}
+
+
+def test_without_plotly_it_says_how_to_get_charts(workdir, monkeypatch):
+  monkeypatch.setattr(document, "packed_plotly", lambda: None)
+  _, text, _ = read(workdir)
+  assert "pip install plotly" in text
+  assert "98.70 %" in text
+
+
+def test_a_reader_never_sees_half_a_file(workdir, monkeypatch):
+  path = pathlib.Path(write_report(workdir))
+  before = path.read_text()
+  monkeypatch.setattr(document, "render", lambda contents: "new")
+
+  def killed(*_):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+      write_report(workdir)
+  assert path.read_text() == before
+
+
+def test_the_command(workdir, tmp_path):
+  command = [sys.executable, "-m", "proxyless_jax.report"]
+  done = subprocess.run(
+    [*command, str(workdir)], capture_output=True, text=True, check=False
+  )
+  assert done.stdout.strip() == str(workdir / "report.html"), done.stderr
+  done = subprocess.run(
+    [*command, str(tmp_path)], capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 1
+  assert "expected the folder of a run" in done.stderr
+  assert len(done.stderr.splitlines()) == 1
