@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -111,9 +112,11 @@ def _picture(network: Network) -> np.ndarray:
   """u8[h, w, 3]."""
   from PIL import Image
 
-  png = io.BytesIO()
-  draw_architecture(network, io.BytesIO(), png)
-  return np.asarray(Image.open(png).convert("RGB"))
+  with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, "architecture")
+    draw_architecture(network, f"{path}.svg", f"{path}.png")
+    with Image.open(f"{path}.png") as image:
+      return np.asarray(image.convert("RGB"))
 
 
 def write_result_text(

@@ -99,10 +99,10 @@ class _Compiling:
     self.seconds = 0.0
     jax.monitoring.register_event_duration_secs_listener(self._add)
 
-  def _add(self, event: str, seconds: float, **kwargs: Any) -> None:
+  def _add(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
     del kwargs
     if event == COMPILED:
-      self.seconds += seconds
+      self.seconds += duration_secs
 
 
 _compiling = _Compiling()

@@ -37,6 +37,12 @@ class Balanced(html.parser.HTMLParser):
     self.text.append(text)
 
 
+@pytest.fixture(autouse=True)
+def plotly(monkeypatch):
+  """These tests do without the library."""
+  monkeypatch.setattr(document, "packed_plotly", lambda: "packed")
+
+
 def read(workdir):
   """The page's HTML, its visible text, and its data."""
   page = pathlib.Path(write_report(workdir)).read_text(encoding="utf-8")
@@ -111,9 +117,11 @@ def test_a_workdir_of_an_earlier_version(tmp_path):
 
 def test_without_plotly_it_says_how_to_get_charts(workdir, monkeypatch):
   monkeypatch.setattr(document, "packed_plotly", lambda: None)
-  _, text, _ = read(workdir)
+  page, text, data = read(workdir)
   assert "pip install plotly" in text
   assert "98.70 %" in text
+  assert "of the 30 random paths" in text
+  assert data["charts"] == [] and "<figure>" not in page
 
 
 def test_a_reader_never_sees_half_a_file(workdir, monkeypatch):

@@ -123,7 +123,7 @@ def outcome():
     result = json.loads((workdir / "result.json").read_text())
     files = {
       name: (workdir / name).read_bytes()
-      for name in ("architecture.json", "metrics.jsonl")
+      for name in ("architecture.json", "metrics.jsonl", "alpha.jsonl")
     }
     steady = {
       name: value

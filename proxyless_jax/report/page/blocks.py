@@ -68,7 +68,7 @@ def zoo_table(contents: Contents) -> str:
   if not near:
     return ""
   rows = [("this network", own, parameters(network))]
-  rows += [row for _, *row in near]
+  rows += [(name, count, size) for _, name, count, size in near]
   body = "".join(
     f"<tr><td>{escape(name)}</td><td>{count:,}</td><td>{size:,}</td></tr>"
     for name, count, size in rows

@@ -81,7 +81,7 @@ def sampled_chart(contents: Contents) -> Chart | None:
       symbol="star",
     ),
   ]
-  layout = {
+  layout: dict[str, Any] = {
     "xaxis": {"title": {"text": f"{sampled.cost} [{sampled.unit}]"}},
     "yaxis": {"title": {"text": "loss of the supernet"}},
   }

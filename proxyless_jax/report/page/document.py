@@ -85,32 +85,31 @@ def write_report(workdir: str | os.PathLike) -> str:
 
 def render(contents: Contents) -> str:
   """The page as text."""
-  charts: list[Chart] = []
-  moved = timeline(contents)
+  plotly, moved = packed_plotly(), timeline(contents)
+  page = _Page(draws=plotly is not None)
   sections = [
     header(contents, datetime.datetime.now()),
     warning_list(contents),
     tiles(contents),
     _found(contents),
     _moved(contents, moved),
-    _charts("The search", search_charts(contents), charts),
-    _sampled(contents, charts),
-    _charts("The training", train_charts(contents), charts),
+    page.charts("The search", search_charts(contents)),
+    _sampled(contents, page),
+    page.charts("The training", train_charts(contents)),
     _section("What it cost", ledger_table(contents)),
     _config(contents),
   ]
-  plotly = packed_plotly() if charts else ""
-  if plotly is None:
+  if page.left_out:
     hint = HINT.format(workdir=escape(contents.workdir))
     sections.insert(2, f'<p class="note" id="hint">{hint}</p>')
-  data = {"charts": charts, "timeline": moved}
+  data = {"charts": page.drawn, "timeline": moved}
   return PAGE.format(
     title=escape(f"{_name(contents)} · proxyless_jax"),
     css=_asset("page.css"),
     body="\n".join(section for section in sections if section),
     # In a script, only this could end it.
     data=json.dumps(data, separators=(",", ":")).replace("</", "<\\/"),
-    plotly=plotly or "",
+    plotly=(plotly or "") if page.drawn else "",
     js=_asset("page.js"),
   )
 
@@ -189,22 +188,38 @@ def _moved(contents: Contents, moved: dict[str, Any] | None) -> str:
   )
 
 
-def _charts(title: str, found: Sequence[Chart], charts: list[Chart]) -> str:
-  """A section of charts, which are appended to those of the page."""
-  figures = "".join(_figure(chart, charts) for chart in found)
-  return _section(title, figures and f'<div class="charts">{figures}</div>')
+class _Page:
+  """The charts of a page, numbered as they are placed.
+
+  Attributes:
+    drawn: charts that were placed.
+    left_out: whether some were not, since nothing can draw them.
+  """
+
+  def __init__(self, draws: bool) -> None:
+    """Begins without charts; `draws`: whether there is a library for them."""
+    self._draws, self.left_out = draws, False
+    self.drawn: list[Chart] = []
+
+  def figure(self, chart: Chart) -> str:
+    """The HTML of a chart; '' where it is left out."""
+    if not self._draws:
+      self.left_out = True
+      return ""
+    self.drawn.append(chart)
+    title = f"<figcaption>{escape(chart['title'])}</figcaption>"
+    return (
+      f"<figure>{title if chart['title'] else ''}"
+      f'<div class="chart" data-chart="{len(self.drawn) - 1}"></div></figure>'
+    )
+
+  def charts(self, title: str, charts: Sequence[Chart]) -> str:
+    """The HTML of a section of charts."""
+    figures = "".join(map(self.figure, charts))
+    return _section(title, figures and f'<div class="charts">{figures}</div>')
 
 
-def _figure(chart: Chart, charts: list[Chart]) -> str:
-  title = f"<figcaption>{escape(chart['title'])}</figcaption>"
-  charts.append(chart)
-  return (
-    f"<figure>{title if chart['title'] else ''}"
-    f'<div class="chart" data-chart="{len(charts) - 1}"></div></figure>'
-  )
-
-
-def _sampled(contents: Contents, charts: list[Chart]) -> str:
+def _sampled(contents: Contents, page: _Page) -> str:
   """The found network among other paths of the supernet."""
   sampled, chart = sampled_paths(contents), sampled_chart(contents)
   title = "Among other networks of the space"
@@ -218,7 +233,7 @@ def _sampled(contents: Contents, charts: list[Chart]) -> str:
       "<code>'evolution'</code> does so.</p>",
     )
   return _section(
-    title, f"<p>{escape(sampled.sentence)}</p>{_figure(chart, charts)}"
+    title, f"<p>{escape(sampled.sentence)}</p>{page.figure(chart)}"
   )
 
 

@@ -96,8 +96,9 @@ def _cost_tile(name: str, cost: dict, result: dict) -> tuple[str, str, str]:
   unit = result.get(f"unit_{name}", "")
   note = ""
   if "target" in cost:
-    met = {True: ", met", False: ", missed"}.get(result.get(f"met_{name}"), "")
-    note = f"target {format_value(cost['target'], unit)}{met}"
+    note = f"target {format_value(cost['target'], unit)}"
+    if f"met_{name}" in result:
+      note += ", met" if result[f"met_{name}"] else ", missed"
   return f"Cost: {name}", format_value(result[f"cost_{name}"], unit), note
 
 
