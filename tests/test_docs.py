@@ -143,7 +143,9 @@ def test_extending(checked_search, quick_compilation):
   parse(names["config"])
 
 
-@pytest.mark.parametrize("page", ["docs/hardware.md", "docs/resume.md"])
+@pytest.mark.parametrize(
+  "page", ["docs/hardware.md", "docs/report.md", "docs/resume.md"]
+)
 def test_python_of_other_pages(page, checked_search):
   names = {"__name__": "__main__"}
   for block in blocks(page):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
+
 from proxyless_jax.report.alpha import probabilities
 from proxyless_jax.report.page.charts import thinned
 from proxyless_jax.report.page.contents import Contents
@@ -41,6 +43,13 @@ def timeline(contents: Contents) -> dict[str, Any] | None:
     ],
     "frames": [_frame(line["alpha"]) for line in lines],
   }
+
+
+def decoded(moved: dict[str, Any], frame: int) -> list[np.ndarray]:
+  """The probabilities of a frame of a timeline: f64[candidates] by edge."""
+  values = np.frombuffer(bytes.fromhex(moved["frames"][frame]), np.uint8) / 255
+  ends = np.cumsum([len(edge["ops"]) for edge in moved["edges"]])
+  return np.split(values, ends[:-1])
 
 
 def group(name: str) -> str:
