@@ -21,8 +21,10 @@ def get_config(variant: str = "") -> ConfigDict:
   # Alike blocks compile once: three programs for the seven blocks.
   config.space.update(stem_width=16, first_width=0, head_width=128)
   config.space.update(widths=(16, 40), depths=(3, 4), strides=(1, 2))
-  config.search.update(batch=64, lr_batch=64, warmup_epochs=3.0, epochs=9.0)
-  config.search.lr = 0.05
+  # Weights alone, then the additive model: docs/searching.md says why.
+  config.search.update(batch=64, lr_batch=64, warmup_epochs=12.0, epochs=0.0)
+  config.search.update(lr=0.05, paths=4)
+  config.derive.update(method="additive", paths=200, images=250)
   config.search.arch.update(lr=0.03, mode="two", every=2, batch=64)
   config.search.costs.hardware = base.cost(
     "macs", "2.5 M MACs", form="at_most", weight=0.05, exponent=0.0

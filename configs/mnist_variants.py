@@ -1,12 +1,19 @@
-"""Variants of the config `mnist`: a tree, REINFORCE, and a quick run."""
+"""Variants of `mnist`: the published method, a tree, REINFORCE, a quick run."""
 
 from ml_collections import ConfigDict
 
 from proxyless_jax.configs import base
 
 
+def published(config: ConfigDict) -> None:
+  """Trains alpha by gradient, and derives the most probable network."""
+  config.search.update(warmup_epochs=3.0, epochs=9.0, paths=1)
+  config.derive.method = "argmax"
+
+
 def tree(config: ConfigDict) -> None:
   """Searches a small member of the CIFAR-10 space's family."""
+  published(config)
   config.data.update(image_size=16, crop_padding=1)  # Enough for two blocks.
   config.space = base.space("tree", depths=(1, 1), alpha=8)
   config.search.update(warmup_epochs=3.0, epochs=5.0)
@@ -17,6 +24,7 @@ def tree(config: ConfigDict) -> None:
 
 def reinforce(config: ConfigDict) -> None:
   """Searches by REINFORCE, in a space of half as many blocks."""
+  published(config)
   config.space.update(widths=(16, 24), depths=(2, 2))
   config.search.update(warmup_epochs=2.0, epochs=5.0)
   config.search.arch.update(algorithm="reinforce", lr=0.05, every=4)
@@ -29,12 +37,18 @@ def reinforce(config: ConfigDict) -> None:
 def quick(config: ConfigDict) -> None:
   """Runs all stages in a few dozen steps each."""
   config.space.update(widths=(16,), depths=(2,), strides=(1,))
-  config.search.update(warmup_epochs=0.2, epochs=0.6)
+  config.search.warmup_epochs = 2.0
   config.search.arch.after_epochs = 0.0
   config.search.costs.hardware.reference = "1 M MACs"
-  config.train.update(epochs=0.8, lr_warmup_epochs=0.0)
+  config.derive.update(paths=40, images=200)
+  config.train.update(epochs=3.0, lr_warmup_epochs=0.0)
   config.measure.update(calibration=6, held_out=3, max_rounds=20)
   config.run.update(log_every=10, checkpoint_every=20)
 
 
-CHANGES = {"tree": tree, "reinforce": reinforce, "quick": quick}
+CHANGES = {
+  "published": published,
+  "tree": tree,
+  "reinforce": reinforce,
+  "quick": quick,
+}

@@ -299,6 +299,42 @@ def summary(searches: list[dict]) -> str:
   return "\n".join(lines)
 
 
+def totals(searches: list[dict]) -> dict[str, dict]:
+  """How many searches of each algorithm were good, and their median regret."""
+  found: dict[str, list[dict]] = {}
+  for entry in searches:
+    found.setdefault(entry["algorithm"], []).append(entry["found"])
+  return {
+    algorithm: {
+      "searches": len(entries),
+      "in_best_5_percent": sum(e["rank"] <= 0.05 * e["of"] for e in entries),
+      "in_best_1_percent": sum(e["rank"] <= 0.01 * e["of"] for e in entries),
+      "median_regret": float(np.median([e["regret"] for e in entries])),
+    }
+    for algorithm, entries in sorted(found.items())
+  }
+
+
+def of_random(table: benchmark.Benchmark) -> list[dict]:
+  """What a random network of 90 to 100 % of each target is worth."""
+  found = []
+  for target in TARGETS:
+    macs = table.macs / training.MACS
+    within = table.accuracy[macs <= target]
+    near = table.accuracy[(macs <= target) & (macs >= 0.9 * target)]
+    better = np.array([np.mean(within > accuracy) for accuracy in near])
+    found.append(
+      {
+        "target": target,
+        "networks": len(near),
+        "median_regret": float(within.max() - np.median(near)),
+        "median_rank": float(np.median(better)),
+        "in_best_5_percent": float(np.mean(better <= 0.05)),
+      }
+    )
+  return found
+
+
 def parser() -> argparse.ArgumentParser:
   """The command line."""
   parser = argparse.ArgumentParser(
@@ -349,11 +385,17 @@ def main() -> None:
         experiment.search(of_seed, seed, algorithm, target)
   searches = read_journal(out / "searches.jsonl")
   supernets = read_journal(out / "supernets.jsonl")
-  everything = {"supernets": supernets, "searches": searches}
+  everything = {
+    "totals": totals(searches),
+    "random": of_random(experiment.table),
+    "supernets": supernets,
+    "searches": searches,
+  }
   path = out / "nas_bench_macro.json"
   path.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
   draw(experiment.table, searches, path.with_suffix(".png"))
   print(summary(searches))
+  print(json.dumps(everything["totals"], indent=1))
 
 
 if __name__ == "__main__":

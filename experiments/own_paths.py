@@ -133,7 +133,7 @@ def parse_arguments() -> argparse.Namespace:
 def main():
   """Measures and prints."""
   args = parse_arguments()
-  options = parse(mnist.get_config())
+  options = parse(mnist.get_config("published"))
   dataset = load(options.data)
   module, valid, mesh, current = prepare(options, dataset, args.epochs)
   result = {

@@ -34,7 +34,7 @@ _reading = threading.Lock()
 
 def get_config():
   """The search; the folder of the data is named on the command line."""
-  config = mnist.get_config()
+  config = mnist.get_config("published")
   config.data.update(source="folder", path="given", image_size=12)
   config.data.update(crop_padding=1)
   config.space.update(

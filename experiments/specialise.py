@@ -42,7 +42,7 @@ TEST_IMAGES = 1000
 
 def config_of(seed: int):
   """The search's config, of no target yet."""
-  config = mnist.get_config()
+  config = mnist.get_config("published")
   config.seed = seed
   config.search.update(warmup_epochs=1.0, epochs=4.0)
   config.search.arch.update(lr=0.05, every=1, after_epochs=0.5)

@@ -26,7 +26,7 @@ FORMS = ("at_most", "exactly")
 
 def config_of(form: str, seed: int):
   """The short search."""
-  config = mnist.get_config()
+  config = mnist.get_config("published")
   config.seed = seed
   config.space.update(widths=(16,), depths=(4,), strides=(2,), head_width=64)
   config.search.update(batch=128, warmup_epochs=0.5, epochs=3.0)

@@ -79,6 +79,15 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   return jobs.evaluate(config, workdir)
 
 
+def random_networks(
+  config: Mapping[str, Any], workdir: str | os.PathLike
+) -> dict:
+  """Trains random networks: see `run.random_networks.random_networks`."""
+  from proxyless_jax.run import random_networks
+
+  return random_networks.random_networks(config, workdir)
+
+
 def measure(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   """Measures a table of costs and checks it: see `run.jobs.measure`."""
   from proxyless_jax.run import jobs

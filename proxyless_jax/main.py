@@ -48,7 +48,11 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "The folder of the run.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show where an error arose.")
 
 JOBS = {
-  job: getattr(pj, job) for job in ("search", "train", "evaluate", "measure")
+  "search": pj.search,
+  "train": pj.train,
+  "evaluate": pj.evaluate,
+  "random": pj.random_networks,
+  "measure": pj.measure,
 }
 # What a user can cause: bad input, a missing extra, a folder, a diverging run.
 USER_ERRORS = (ValueError, ImportError, OSError, FloatingPointError)

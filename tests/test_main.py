@@ -79,6 +79,7 @@ def test_jobs_are_the_public_functions():
     "search": pj.search,
     "train": pj.train,
     "evaluate": pj.evaluate,
+    "random": pj.random_networks,
     "measure": pj.measure,
   } == main.JOBS
 
@@ -255,7 +256,10 @@ def test_a_workdir_that_cannot_be(start, jobs):
 @pytest.mark.parametrize(
   "field, message",
   [
-    ("foo=1", "config has no such field; its fields are ['data', 'dtype', '"),
+    (
+      "foo=1",
+      "config has no such field; its fields are ['data', 'derive', 'dtype', '",
+    ),
     ("search.foo=1", "config.search has no such field; its fields are ['"),
     ("search.batchh=3", "no such field; did you mean --config.search.batch?"),
     (

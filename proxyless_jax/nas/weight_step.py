@@ -98,16 +98,13 @@ def weight_step(
   )
   network, own = module.network, path_per_device and mesh is not None
   if paths > 1 or own:
-    gradients = functools.partial(
-      _mean_gradients,
-      **dict(valid=valid, draw=draw, paths=paths, network=network, learn=learn),
-    )
+    several = dict(valid=valid, draw=draw, paths=paths, network=network)
+    gradients = functools.partial(_mean_gradients, learn=learn, **several)
     return _several_paths(state, batch, gradients, tx, mesh, own)
   key = state.step_key(WEIGHT_STREAM)
   # Drawn before the devices part: of a sharded state the rows alone travel.
   gates = lax.stop_gradient(draw(key, state.arch, valid, "full"))
-  index = drawn_rows(network, gates.index)
-  path = Path(get_path(state.params, index), index, gates)
+  path = _path(network, state.params, gates)
 
   def on_shard(replicated: tuple, batch: dict) -> tuple[dict, dict, Metrics]:
     path, batch_stats, key = replicated
@@ -121,6 +118,11 @@ def weight_step(
     tx, grads, state.opt_state, state.params, path.drawn
   )
   return _next(state, params, batch_stats, opt_state), metrics
+
+
+def _path(network, params, gates) -> Path:
+  drawn = drawn_rows(network, gates.index)
+  return Path(get_path(params, drawn), drawn, gates)
 
 
 def path_gradients(
@@ -235,12 +237,11 @@ def _mean_gradients(
   ) -> tuple[tuple[dict, dict], tuple[tuple, Metrics]]:
     batch_stats, number = carry
     gates = jax.tree.map(lambda leaf: leaf[number], several)
-    index = drawn_rows(network, gates.index)
-    path = Path(get_path(params, index), index, gates)
+    path = _path(network, params, gates)
     grads, batch_stats, metrics = learn(path, batch_stats, key, part)
-    grads = dict(psum_gradients(grads, network, index))
+    grads = dict(psum_gradients(grads, network, path.drawn))
     drawn = {}
-    for name, of_edges in index.items():
+    for name, of_edges in path.drawn.items():
       nothing = jnp.zeros_like(params[name])
       grads[name] = select_rows(of_edges, grads[name], nothing)
       drawn[name] = jax.nn.one_hot(of_edges, nothing.shape[1])

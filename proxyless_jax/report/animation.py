@@ -132,9 +132,9 @@ def _compact(axes: Axes, moved: dict) -> tuple[float, float, Show]:
   image = axes.imshow(np.ones((*shape, 3)))
   axes.set_axis_off()
   rows, columns = shape
-  lines = {"color": "white", "linewidth": 1.2}
-  axes.hlines(np.arange(rows - 1) + 0.5, -0.5, columns - 0.5, **lines)
-  axes.vlines(np.arange(columns - 1) + 0.5, -0.5, rows - 0.5, **lines)
+  between = np.arange(max(shape) - 1) + 0.5
+  axes.hlines(between[: rows - 1], -0.5, columns - 0.5, colors="white")
+  axes.vlines(between[: columns - 1], -0.5, rows - 0.5, colors="white")
   patches = [Patch(color=color, label=op) for color, op in zip(colors, ops)]
   axes.legend(
     handles=patches,

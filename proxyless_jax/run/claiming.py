@@ -27,10 +27,14 @@ from proxyless_jax.run.train_stage import train_steps
 # Fields that may change between two starts on one workdir: always; before an
 # architecture is derived by steps of its own, or trained; before the first step
 # of the training; and after it.
-MAY_DIFFER = ("job", "run", "data.path", "data.workers", "evaluate")
+MAY_DIFFER = (
+  *("job", "run", "data.path", "data.workers", "evaluate"),
+  "random.count",
+)
 BEFORE_DERIVING = ("derive",)
 BEFORE_TRAINING = ("train", "data.cutout")
 IN_TRAINING = ("train.epochs",)
+RANDOM = "random"  # Folder of trainings of random networks.
 
 
 def claim_run(
@@ -87,7 +91,9 @@ def _claim(workdir, options: Options, dataset: Dataset, own) -> list[str]:
   may_differ: tuple[str, ...] = MAY_DIFFER
   if not {"derive", "train"} & set(reached(workdir)):
     may_differ += BEFORE_DERIVING
-  may_differ += BEFORE_TRAINING if step is None else IN_TRAINING
+  if not os.path.exists(os.path.join(workdir, RANDOM)):
+    may_differ += ("random",)
+    may_differ += BEFORE_TRAINING if step is None else IN_TRAINING
   if evaluates and not options.weights:
     may_differ += ("weights",)  # It evaluates what was trained from them.
   claimed = functools.partial(claim, workdir, as_json(options), may_differ)
@@ -117,7 +123,8 @@ def _claim(workdir, options: Options, dataset: Dataset, own) -> list[str]:
 
 def _stages(job: str, trains: bool) -> list[str]:
   """The stages that a job runs; `trains`: a search goes on to a training."""
-  stages = {"search": ["search"], "train": ["train"], "evaluate": []}
+  stages = {"search": ["search"], "train": ["train"]}
+  stages |= {"random": ["train"], "evaluate": []}
   return stages[job] + (["train"] if job == "search" and trains else [])
 
 

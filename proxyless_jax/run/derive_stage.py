@@ -62,33 +62,16 @@ def derive_stage(
     variables: {'params', 'batch_stats'} of the space's supernet.
   """
   mesh, valid = make_mesh(), gates.valid_candidates(space)
-  batch, batches = _batches(options, held_out, mesh)
-  evaluate = functools.partial(
-    evaluate_path,
-    module=build(space, dtype=options.compute_dtype),
-    valid=jnp.asarray(valid),
-    label_smoothing=0.0,
-    grad_accum=1,
-  )
-
-  def on_shard(replicated: tuple, images: dict) -> Metrics:
-    variables, path, key = replicated
-    return psum(evaluate(path, variables, images, key))
-
-  of_batch = jax.jit(over_devices(on_shard, mesh))
+  images, batches = _batches(options, held_out, mesh)
+  evaluate = _evaluation(options, space, variables, batches, mesh)
   evolves = options.derive.method == "evolution"
-  placed, key = place(dict(variables), mesh), jax.random.key(0)
 
   def advance(state: dict, step: int) -> tuple[dict, Metrics]:
     if evolves and step % GENERATION == 0:
       new = _generation(options, valid, costs, state, step)
-      state = {
-        **state,
-        "paths": state["paths"].at[step : step + len(new)].set(new),
-      }
-    path = state["paths"][step]
-    found = [of_batch((placed, path, key), images) for images in batches()]
-    metrics = functools.reduce(merge, found)
+      paths = state["paths"].at[step : step + len(new)].set(new)
+      state = {**state, "paths": paths}
+    metrics = evaluate(state["paths"][step])
     scores = {
       name: state[name].at[step].set(metrics[name].total / metrics[name].count)
       for name in ("loss", "top1")
@@ -98,12 +81,38 @@ def derive_stage(
   return Stage(
     name="derive",
     steps=options.derive.paths,
-    batch=batch,
+    batch=images,
     init=lambda: _first_state(options, valid),
     iterators={},
     metrics=METRICS,
     advance=advance,
   )
+
+
+def _evaluation(
+  options: Options, space: Network, variables: Mapping, batches, mesh
+) -> Callable[[jax.Array], Metrics]:
+  """A function from a path i32[e] to its metrics on all images."""
+  evaluate = functools.partial(
+    evaluate_path,
+    module=build(space, dtype=options.compute_dtype),
+    valid=jnp.asarray(gates.valid_candidates(space)),
+    label_smoothing=0.0,
+    grad_accum=1,
+  )
+
+  def on_shard(replicated: tuple, images: dict) -> Metrics:
+    variables, path, key = replicated
+    return psum(evaluate(path, variables, images, key))
+
+  of_batch = jax.jit(over_devices(on_shard, mesh))
+  placed, key = place(dict(variables), mesh), jax.random.key(0)
+
+  def of_path(path: jax.Array) -> Metrics:
+    found = [of_batch((placed, path, key), images) for images in batches()]
+    return functools.reduce(merge, found)
+
+  return of_path
 
 
 def _first_state(options: Options, valid: np.ndarray) -> dict:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from proxyless_jax.run.config.sections import AUTO, SearchOptions
+from proxyless_jax.run.config.sections import SearchOptions
 
 UPDATES = 2000
 TRAVEL = 20.0
@@ -46,15 +46,16 @@ def search_lengths(
     ValueError: no step would train the architecture.
   """
   epoch = images / search.batch
-  if search.warmup_epochs == AUTO:
+  if isinstance(search.warmup_epochs, str):  # 'auto'.
     warmup = math.ceil(UPDATES * candidates / search.paths)
   else:
     warmup = round(search.warmup_epochs * epoch)
-  if search.epochs == 0.0 or (search.epochs == AUTO and derives != "argmax"):
+  automatic = isinstance(search.epochs, str)
+  if search.epochs == 0.0 or (automatic and derives != "argmax"):
     steps = max(1, warmup)
     return Lengths(steps, steps, steps)
   begin = warmup + math.ceil(search.arch.after_epochs * epoch)
-  if search.epochs == AUTO:
+  if isinstance(search.epochs, str):
     end = begin + math.ceil(TRAVEL / search.arch.lr) * search.arch.every
   else:
     end = warmup + max(1, round(search.epochs * epoch))

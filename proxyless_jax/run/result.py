@@ -58,6 +58,18 @@ def write_result(
   return result
 
 
+def add_to_result(workdir: str | os.PathLike, entries: dict) -> dict:
+  """Adds entries to the result in a workdir, and returns all of it.
+
+  Args:
+    workdir: folder of the run, with a result of another job or without one.
+    entries: fields of `result.json`.
+  """
+  result = (read_result(workdir) or environment()) | entries
+  write_json(os.path.join(workdir, FILE), result)
+  return result
+
+
 def environment() -> dict:
   """The environment of a result: device, memory, versions."""
   return {
@@ -89,11 +101,28 @@ def summary(result: dict, workdir: str) -> str:
       f"{result['spearman']:.4f} on {result['held_out']} networks that the "
       f"table was not fitted to; see {workdir}/table.json and predicted.png"
     )
+  if result.get("job") == "random":
+    return _of_random(result, workdir)
   return (
     f"test accuracy {100 * result['top1']:.2f} % on {result['images']} images, "
     f"{result['parameters']:,} parameters, {result['macs']:,} MACs; see "
     f"{workdir}/result.json and architecture.png"
   )
+
+
+def _of_random(result: dict, workdir: str) -> str:
+  """The sentence for random networks."""
+  said = (
+    f"test accuracy {100 * result['random_top1_mean']:.2f} % as the mean of "
+    f"{result['random_count']} random networks, with a standard deviation of "
+    f"{100 * result['random_top1_std']:.2f} points"
+  )
+  if "random_z" in result:
+    said += (
+      f"; that of the found network, {100 * result['top1']:.2f} %, is "
+      f"{result['random_z']:.1f} standard deviations above their mean"
+    )
+  return f"{said}; see {workdir}/random.json"
 
 
 def _peak_memory_mb() -> float:

@@ -90,6 +90,7 @@ def search_stage(
   warmup, begin, end = search_lengths(
     search, len(weights), valid.shape[1], options.derive.method
   )
+  _check_trained(begin < end, terms, arch_tx)
   _check_own(draw, terms, tx, arch_tx, module, valid, arch.mode)
   # Of a warm-up alone, the schedule after it has no step.
   tx = tx or _optimizer(search, warmup, max(1, end - warmup))
@@ -113,13 +114,31 @@ def search_stage(
     metrics=_metrics(costs),
     advance=_advance(of_weights, of_arch, iterators, mesh, begin, arch.every),
     units=_units(costs),
-    searched=Searched(space, functools.partial(_alpha, mesh=mesh)),
+    # Without a step that trains alpha, there is nothing to record.
+    searched=(
+      Searched(space, functools.partial(_alpha, mesh=mesh))
+      if begin < end
+      else None
+    ),
   )
 
 
 def _alpha(state, mesh) -> np.ndarray:
-  # Of several hosts, each may have a part of a sharded state.
-  return np.asarray(jax.device_get(place(state.arch, mesh)))
+  arch = state.arch
+  # Of several hosts, each has a part of a sharded state.
+  if not arch.is_fully_replicated:
+    arch = place(arch, mesh)
+  return np.asarray(arch)
+
+
+def _check_trained(trains: bool, terms, arch_tx) -> None:
+  """Raises a ValueError for what only architecture steps use, without them."""
+  for name, own in (("terms", terms), ("arch_tx", arch_tx)):
+    if own and not trains:
+      raise ValueError(
+        f"{name}: expected none with this search.epochs and derive.method, "
+        "since no step trains the architecture: set search.epochs above 0"
+      )
 
 
 def _check_own(draw, terms, tx, arch_tx, module, valid, mode: str) -> None:

@@ -84,6 +84,19 @@ def test_the_timeline_has_the_probabilities(workdir):
   assert timeline["frames"][0] == "304e81" * 2
 
 
+def test_values_of_the_additive_model_replace_the_timeline(tmp_path):
+  write_end(tmp_path, write_search(tmp_path))
+  (tmp_path / "alpha.jsonl").unlink()
+  page, text, data = read(tmp_path)
+  assert data["timeline"] is None
+  assert "What each candidate adds" in text
+  assert "How the probabilities moved" not in text
+  # Of 0.1 each, and the last candidate was chosen on both edges.
+  assert re.findall(r"<td( class=.best.)? style=[^>]*>(\d+)<", page) == 2 * [
+    *(("", "100"), ("", "100"), (' class="best"', "100"))
+  ]
+
+
 def test_it_says_where_an_unfinished_search_stands(tmp_path):
   write_search(tmp_path, steps=3)
   _, text, data = read(tmp_path)
@@ -112,6 +125,7 @@ def test_a_workdir_of_an_earlier_version(tmp_path):
   (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[0]) + "\n")
   _, text, data = read(tmp_path)
   assert "no record of alpha" in text
+  assert "What each candidate adds" not in text
   assert data == {"charts": [], "timeline": None}
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from proxyless_jax import load_network
@@ -153,6 +154,17 @@ def test_a_search_that_has_ended_may_be_derived_anew(
     jobs.search({**other, "derive": {**other["derive"], "paths": 7}}, tmp_path)
 
 
+def test_what_only_architecture_steps_use_is_refused(additive, tmp_path):
+  for own in (dict(terms=[jnp.sum]), dict(arch_tx=optax.sgd(0.1))):
+    with pytest.raises(ValueError, match="expected none with this search"):
+      jobs.search(additive, tmp_path, **own)
+  cost = dict(kind=len, form="at_most", reference="1 ms")
+  additive["search"]["arch"]["algorithm"] = "reinforce"
+  additive["search"]["costs"] = dict(own=cost)
+  with pytest.raises(ValueError, match=r"own\.kind = .*expected a table"):
+    parse(additive, "search")
+
+
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
@@ -166,6 +178,10 @@ def test_a_search_that_has_ended_may_be_derived_anew(
       "expected one of them above 0",
     ),
     (dict(derive=dict(method="additiv")), "did you mean 'additive'"),
+    (
+      dict(derive=dict(method="additive"), search__costs__hardware__form="log"),
+      "form = 'log': expected 'at_most' or 'exactly' with derive.method",
+    ),
     (dict(derive=dict(paths=0)), "derive.paths = 0: expected a positive"),
     (dict(search__paths=5), "search.paths = 5: .* divides search.batch = 16"),
   ],

@@ -81,6 +81,40 @@ def zoo_table(contents: Contents) -> str:
   )
 
 
+def values_table(contents: Contents) -> str:
+  """HTML: by how much each candidate lowers the loss, by the additive model."""
+  values, edges = contents.paths.get("values"), contents.search.get("edges")
+  chosen = contents.chosen()
+  if not values or not edges or chosen is None:
+    return ""
+  largest = max(abs(value) for row in values for value in row) or 1.0
+  ops = list(dict.fromkeys(op for edge in edges for op in edge["ops"]))
+  head = "".join(f'<th scope="col">{escape(op)}</th>' for op in ops)
+  rows = []
+  for edge, row, index in zip(edges, values, chosen):
+    cells = dict.fromkeys(ops, '<td class="none"></td>')
+    for i, (op, value) in enumerate(zip(edge["ops"], row)):
+      best = ' class="best"' if i == index else ""
+      share = 75 * abs(value) / largest
+      color = f"var({'--c0' if value > 0 else '--c1'}) {share:.0f}%"
+      style = f"background:color-mix(in srgb, {color}, var(--card))"
+      cells[op] = f'<td{best} style="{style}">{1000 * value:.0f}</td>'
+    name = f'<th scope="row">{escape(edge["name"])}</th>'
+    rows.append(f"<tr>{name}{''.join(cells.values())}</tr>")
+  table = (
+    '<div class="scroll"><table class="alpha"><thead><tr>'
+    f'<td class="none"></td>{head}</tr></thead><tbody>'
+    f"{''.join(rows)}</tbody></table></div>"
+  )
+  if len(rows) > LONGEST:
+    table = f"<details><summary>All edges</summary>{table}</details>"
+  return (
+    "<p>By how much each candidate lowers the loss of the supernet's paths, in "
+    "thousandths. The network is the best within the targets by these values; "
+    "its candidates are framed.</p>" + table
+  )
+
+
 @functools.cache
 def _published(
   image_size: Size, channels: int, classes: int

@@ -12,7 +12,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from proxyless_jax.report.page.blocks import block_table, zoo_table
+from proxyless_jax.report.page.blocks import (
+  block_table,
+  values_table,
+  zoo_table,
+)
 from proxyless_jax.report.page.charts import (
   Chart,
   sampled_chart,
@@ -53,6 +57,7 @@ PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+MOVED = "How the probabilities moved"
 HINT = (
   "The charts of this report need Plotly, which is not installed: "
   "<code>pip install plotly</code>, then "
@@ -162,30 +167,31 @@ def _sized(svg: str) -> str:
 
 
 def _moved(contents: Contents, moved: dict[str, Any] | None) -> str:
-  """The timeline of the probabilities."""
-  title = "How the probabilities moved"
+  """The timeline of the probabilities, and the values of an additive model."""
+  values = _section("What each candidate adds", values_table(contents))
   if moved is None:
-    if contents.config.get("job") != "search" or not contents.metrics:
-      return ""
-    return _section(
-      title,
-      '<p class="note">This run has no record of alpha (alpha.jsonl): it is of '
-      "an earlier version, or has not logged yet.</p>",
-    )
-  frozen = len({tuple(frame) for frame in moved["frames"]}) == 1
-  note = (
-    "<p>The search has not trained alpha: the network comes from the "
-    "losses of paths, or the warm-up is not over.</p>"
-    if frozen
-    else ""
-  )
-  return _section(
-    title,
-    f'{note}<div class="controls"><button id="play" type="button">Play</button>'
+    return values or _not_moved(contents)
+  return values + _section(
+    MOVED,
+    '<div class="controls"><button id="play" type="button">Play</button>'
     '<input id="slider" type="range" min="0" step="1" '
     'aria-label="step of the search"><output id="step"></output></div>'
     '<div class="scroll" id="moved"></div><div id="legend"></div>',
   )
+
+
+def _not_moved(contents: Contents) -> str:
+  """Why there is no timeline."""
+  if contents.config.get("job") != "search" or not contents.metrics:
+    return ""
+  method = contents.config.get("derive", {}).get("method", "argmax")
+  text = "This run has no record of alpha (alpha.jsonl)."
+  if method != "argmax":
+    text = (
+      "This search trains no alpha: its network comes from the losses of paths "
+      f"(derive.method = {method!r})."
+    )
+  return _section(MOVED, f'<p class="note">{escape(text)}</p>')
 
 
 class _Page:

@@ -3,7 +3,7 @@
 A config may leave out sections and fields, which then have their defaults; a
 name that is not known is an error. The sections are `data`
 (`proxyless_jax.data.DataOptions`), `space`, `search`, `derive`, `train`,
-`evaluate`, `measure` and `run`.
+`evaluate`, `random`, `measure` and `run`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from proxyless_jax.data import DataOptions
 from proxyless_jax.run.config import fields
 from proxyless_jax.run.config.measure_options import MeasureOptions
 from proxyless_jax.run.config.sections import (
+  CostOptions,
   DeriveOptions,
   EvaluateOptions,
+  RandomOptions,
   RunOptions,
   SearchOptions,
   TrainOptions,
@@ -32,7 +34,7 @@ from proxyless_jax.run.config.sections import (
 from proxyless_jax.run.config.space import Space, make_space, read_space
 from proxyless_jax.space import Network, Op
 
-JOBS = ("search", "train", "evaluate", "measure")
+JOBS = ("search", "train", "evaluate", "random", "measure")
 DTYPES = ("auto", "float32", "bfloat16")
 # The streams of a run are seeded by the numbers from the seed on, below 2**32.
 MAX_SEED = 2**32 - 16
@@ -43,7 +45,7 @@ class Options:
   """A whole config.
 
   Attributes:
-    job: 'search', 'train', 'evaluate' or 'measure'.
+    job: 'search', 'train', 'evaluate', 'random' or 'measure'.
     seed: seed of everything random but the split of the data.
     dtype: type of activations, 'float32' or 'bfloat16'; 'auto' is bfloat16 on
       accelerators, float32 on a CPU.
@@ -62,6 +64,7 @@ class Options:
     derive: derivation of the architecture at the end of a search.
     train: training of the architecture.
     evaluate: evaluation of the architecture.
+    random: random networks, with which the architecture is compared.
     measure: measurement of a table of costs.
     run: logs, checkpoints and placement of a run.
   """
@@ -77,6 +80,7 @@ class Options:
   derive: DeriveOptions = field(default_factory=DeriveOptions)
   train: TrainOptions = field(default_factory=TrainOptions)
   evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
+  random: RandomOptions = field(default_factory=RandomOptions)
   measure: MeasureOptions = field(default_factory=MeasureOptions)
   run: RunOptions = field(default_factory=RunOptions)
 
@@ -104,6 +108,24 @@ class Options:
         "above 0, else no step trains the weights"
       )
 
+    if self.derive.method != "argmax":
+      for name, cost in self.search.costs.items():
+        self._check_derived(f"search.costs.{name}", cost)
+
+  def _check_derived(self, where: str, cost: CostOptions) -> None:
+    """Raises a ValueError for a cost that the derivation would not see."""
+    method = f"derive.method = {self.derive.method!r}"
+    if callable(cost.kind):
+      raise ValueError(
+        f"{where}.kind = {cost.kind!r}: expected a table with {method}, which "
+        "does not use what the search learned of a function: use 'argmax'"
+      )
+    if cost.form not in ("at_most", "exactly"):
+      raise ValueError(
+        f"{where}.form = {cost.form!r}: expected 'at_most' or 'exactly' with "
+        f"{method}, which takes the best network within the targets"
+      )
+
   def _check_training(self) -> None:
     """Raises a ValueError for a way of training that the job has not."""
     if self.job == "train" and self.train.inherit:
@@ -111,8 +133,14 @@ class Options:
         "train.inherit = True: expected False for job 'train', since weights "
         "are inherited from a search: use job 'search' with train.enabled"
       )
+    if self.job == "random" and self.train.inherit:
+      raise ValueError(
+        "train.inherit = True: expected False for job 'random', whose networks "
+        "are trained from scratch, as the found one must be for a comparison"
+      )
     if self.train.freeze and (
-      self.job == "search" or (self.job == "train" and not self.weights)
+      self.job in ("search", "random")
+      or (self.job == "train" and not self.weights)
     ):
       raise ValueError(
         f"train.freeze = True: expected False for job {self.job!r} with "
@@ -122,12 +150,13 @@ class Options:
 
   def _check_network(self) -> None:
     """Raises a ValueError for what the job does not read."""
-    if self.job == "search" and self.network:
+    if self.job in ("search", "random") and self.network:
       raise ValueError(
-        f"network = {self.network!r}: expected '' for job 'search', which "
-        "finds one: to train it, use job 'train', the variant :train of configs"
+        f"network = {self.network!r}: expected '' for job {self.job!r}, which "
+        "finds its own: to train this one, use job 'train', the variant :train "
+        "of configs"
       )
-    if self.weights and (self.job == "search" or not self.network):
+    if self.weights and (self.job in ("search", "random") or not self.network):
       raise ValueError(
         f"weights = {self.weights!r}: expected '' for job {self.job!r} with "
         f"network = {self.network!r}: weights are of a network that is named, "

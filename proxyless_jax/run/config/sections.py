@@ -24,7 +24,6 @@ FORMS = {
 
 
 DERIVE = ("argmax", "additive", "evolution")
-AUTO = fields.AUTO
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -354,6 +353,24 @@ class EvaluateOptions:
   def __post_init__(self) -> None:
     for field in ("batch", "recalibration_batches"):
       fields.positive(f"evaluate.{field}", getattr(self, field))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomOptions:
+  """Random networks, the baseline of a search.
+
+  Attributes:
+    count: number of networks; more may be asked for later.
+    near: least cost of a network, as a part of the target: the found network
+      should not win by its size.
+  """
+
+  count: int = 10
+  near: float = 0.9
+
+  def __post_init__(self) -> None:
+    fields.positive("random.count", self.count)
+    fields.fraction("random.near", self.near)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

