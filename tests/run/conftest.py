@@ -124,6 +124,8 @@ def outcome():
     files = {
       name: (workdir / name).read_bytes()
       for name in ("architecture.json", "metrics.jsonl", "alpha.jsonl")
+      # A search that trains no alpha has no record of it.
+      if (workdir / name).exists()
     }
     steady = {
       name: value

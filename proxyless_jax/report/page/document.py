@@ -112,8 +112,8 @@ def render(contents: Contents) -> str:
     title=escape(f"{_name(contents)} · proxyless_jax"),
     css=_asset("page.css"),
     body="\n".join(section for section in sections if section),
-    # In a script, only this could end it.
-    data=json.dumps(data, separators=(",", ":")).replace("</", "<\\/"),
+    # A name could end the script, or begin a comment in it.
+    data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
     plotly=(plotly or "") if page.drawn else "",
     js=_asset("page.js"),
   )
