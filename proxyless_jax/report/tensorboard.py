@@ -110,22 +110,27 @@ class AlphaEvents:
 
 def _picture(network: Network) -> np.ndarray:
   """u8[h, w, 3]."""
-  from PIL import Image
-
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, "architecture")
     draw_architecture(network, f"{path}.svg", f"{path}.png")
-    with Image.open(f"{path}.png") as image:
-      return np.asarray(image.convert("RGB"))
+    return _read_png(f"{path}.png")
 
 
-def write_result_text(
+def _read_png(path: str) -> np.ndarray:
+  """u8[h, w, 3]."""
+  from PIL import Image
+
+  with Image.open(path) as image:
+    return np.asarray(image.convert("RGB"))
+
+
+def write_result_events(
   workdir: str | os.PathLike, result: Mapping[str, Any]
 ) -> None:
-  """Writes a result as a table of text to `tensorboard/result`.
+  """Writes a result to `tensorboard/result`: a table, and the architecture.
 
   Args:
-    workdir: folder of the run.
+    workdir: folder of the run, with the architecture.png of its network.
     result: contents of `result.json`; they replace an earlier text.
   """
   # TensorBoard purges texts by no step, so that the file must go.
@@ -135,4 +140,7 @@ def write_result_text(
   events.add_text(
     "result", "\n".join(["| field | value |", "|---|---|", *rows])
   )
+  path = os.path.join(workdir, "architecture.png")
+  if os.path.exists(path):
+    events.add_image("architecture", _read_png(path), dataformats="HWC")
   close_events(events)

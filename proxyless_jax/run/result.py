@@ -10,7 +10,7 @@ import sys
 
 import jax
 
-from proxyless_jax.report.tensorboard import write_result_text
+from proxyless_jax.report.tensorboard import write_result_events
 from proxyless_jax.run.reporting import keep_report
 from proxyless_jax.run.storage.json_files import read_fields, write_json
 from proxyless_jax.space import Network, macs, parameters
@@ -53,7 +53,7 @@ def write_result(
     # The fields of a search in this workdir stay, such as costs and seconds.
     result = (read_result(workdir) or {}) | result
   write_json(os.path.join(workdir, FILE), result)
-  write_result_text(workdir, result)
+  write_result_events(workdir, result)
   keep_report(workdir)
   return result
 

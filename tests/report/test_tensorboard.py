@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from proxyless_jax.report import MetricsWriter
-from proxyless_jax.report.tensorboard import write_result_text
+from proxyless_jax.report.tensorboard import write_result_events
 from tests.spaces import small_space
 
 
@@ -52,10 +53,13 @@ def test_pictures_are_drawn_seldom(tmp_path):
   assert image.width > image.height > 100
 
 
-def test_the_text_is_of_the_last_result(tmp_path):
-  write_result_text(tmp_path, {"job": "search", "top1": 0.5})
-  write_result_text(tmp_path, {"job": "evaluate", "top1": 0.75})
+def test_the_last_result_replaces_an_earlier_one(tmp_path):
+  Image.new("RGB", (30, 20)).save(tmp_path / "architecture.png")
+  write_result_events(tmp_path, {"job": "search", "top1": 0.5})
+  write_result_events(tmp_path, {"job": "evaluate", "top1": 0.75})
   found = accumulated(tmp_path / "tensorboard" / "result")
+  (image,) = found.Images("architecture")
+  assert (image.width, image.height) == (30, 20)
   (event,) = found.Tensors("result/text_summary")
   text = event.tensor_proto.string_val[0].decode()
   assert text.splitlines()[2:] == ["| job | evaluate |", "| top1 | 0.75 |"]
