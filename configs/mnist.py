@@ -24,7 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
   # Weights alone, then the additive model: docs/searching.md says why.
   config.search.update(batch=64, lr_batch=64, warmup_epochs=12.0, epochs=0.0)
   config.search.update(lr=0.05, paths=4)
-  config.derive.update(method="additive", paths=200, images=250)
+  config.derive.update(method="additive", paths=200, images=250, compare=50)
   config.search.arch.update(lr=0.03, mode="two", every=2, batch=64)
   config.search.costs.hardware = base.cost(
     "macs", "2.5 M MACs", form="at_most", weight=0.05, exponent=0.0

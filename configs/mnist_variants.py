@@ -1,37 +1,8 @@
-"""Variants of `mnist`: the published method, a tree, REINFORCE, a quick run."""
+"""Variants of the config `mnist`: a quick run, those of `mnist_published`."""
 
 from ml_collections import ConfigDict
 
-from proxyless_jax.configs import base
-
-
-def published(config: ConfigDict) -> None:
-  """Trains alpha by gradient, and derives the most probable network."""
-  config.search.update(warmup_epochs=3.0, epochs=9.0, paths=1)
-  config.derive.method = "argmax"
-
-
-def tree(config: ConfigDict) -> None:
-  """Searches a small member of the CIFAR-10 space's family."""
-  published(config)
-  config.data.update(image_size=16, crop_padding=1)  # Enough for two blocks.
-  config.space = base.space("tree", depths=(1, 1), alpha=8)
-  config.search.update(warmup_epochs=3.0, epochs=5.0)
-  # So short a search prefers what needs no training: not "at_most".
-  config.search.costs.hardware.update(form="exactly", reference="4.5 M MACs")
-  config.train.update(epochs=12.0, dropout=0.0, drop_path=0.1)
-
-
-def reinforce(config: ConfigDict) -> None:
-  """Searches by REINFORCE, in a space of half as many blocks."""
-  published(config)
-  config.space.update(widths=(16, 24), depths=(2, 2))
-  config.search.update(warmup_epochs=2.0, epochs=5.0)
-  config.search.arch.update(algorithm="reinforce", lr=0.05, every=4)
-  # In units of accuracy: 1 % off the target costs 0.3 %.
-  hardware = config.search.costs.hardware
-  hardware.update(form="absolute", reference="1.5 M MACs", weight=0.3)
-  config.train.epochs = 8.0
+from proxyless_jax.configs import mnist_published
 
 
 def quick(config: ConfigDict) -> None:
@@ -40,15 +11,10 @@ def quick(config: ConfigDict) -> None:
   config.search.warmup_epochs = 2.0
   config.search.arch.after_epochs = 0.0
   config.search.costs.hardware.reference = "1 M MACs"
-  config.derive.update(paths=40, images=200)
+  config.derive.update(paths=40, images=200, compare=10)
   config.train.update(epochs=3.0, lr_warmup_epochs=0.0)
   config.measure.update(calibration=6, held_out=3, max_rounds=20)
   config.run.update(log_every=10, checkpoint_every=20)
 
 
-CHANGES = {
-  "published": published,
-  "tree": tree,
-  "reinforce": reinforce,
-  "quick": quick,
-}
+CHANGES = {"quick": quick, **mnist_published.CHANGES}

@@ -5,10 +5,12 @@ The rooms are subpackages: `space`, `parallel`, `nn`, `training`, `nas`,
 them.
 """
 
+from __future__ import annotations
+
 import importlib
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import optax
 
@@ -33,6 +35,9 @@ from proxyless_jax.space import (
   tree_space,
 )
 from proxyless_jax.space.zoo import list_networks, zoo
+
+if TYPE_CHECKING:
+  from proxyless_jax.run.finished import Run
 
 __version__ = "0.1.0"
 
@@ -77,6 +82,20 @@ def evaluate(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   from proxyless_jax.run import jobs
 
   return jobs.evaluate(config, workdir)
+
+
+def predict(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
+  """Classifies image files into a CSV: see `run.predicting.predict`."""
+  from proxyless_jax.run import predicting
+
+  return predicting.predict(config, workdir)
+
+
+def load_run(workdir: str | os.PathLike, ops: Iterable[Op] = ()) -> Run:
+  """Loads a run that has ended: see `run.finished.load_run`."""
+  from proxyless_jax.run import finished
+
+  return finished.load_run(workdir, ops)
 
 
 def random_networks(

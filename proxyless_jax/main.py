@@ -51,6 +51,7 @@ JOBS = {
   "search": pj.search,
   "train": pj.train,
   "evaluate": pj.evaluate,
+  "predict": pj.predict,
   "random": pj.random_networks,
   "measure": pj.measure,
 }

@@ -2,6 +2,7 @@
 
 import collections
 import importlib
+import json
 import pathlib
 import re
 import runpy
@@ -9,9 +10,11 @@ import runpy
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import proxyless_jax as pj
-from proxyless_jax.run.config.options import parse
+from proxyless_jax.run.config.options import as_json, parse
+from proxyless_jax.run.storage.variables import keep_variables, on_host
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = sorted(
@@ -156,6 +159,38 @@ def test_python_of_other_pages(page, checked_search):
   names = {"__name__": "__main__"}
   for block in blocks(page):
     run(block, names)
+
+
+@pytest.fixture
+def ended_run(tmp_path, monkeypatch):
+  """What an evaluation leaves in runs/mnist; the weights are not trained."""
+  workdir = tmp_path / "runs" / "mnist"
+  workdir.mkdir(parents=True)
+  options = parse(pj.configs.mnist.get_config("quick"))
+  network = options.make_space(classes=10).choose([0, 0])
+  variables = pj.init(pj.build(network), jax.random.key(0))
+  scores = dict(top1=0.1, loss=2.3, images=1000)
+  network.to_json(workdir / "architecture.json")
+  keep_variables(workdir, network, on_host(variables), scores)
+  for name, content in {
+    "config": as_json(options),
+    "classes": list("0123456789"),
+    "result": scores,
+  }.items():
+    (workdir / f"{name}.json").write_text(json.dumps(content))
+  for name in ("photo.jpg", "scan.png"):
+    Image.new("RGB", (40, 30)).save(tmp_path / name)
+  monkeypatch.chdir(tmp_path)
+
+
+def test_using(ended_run, quick_compilation, capsys):
+  names = {}
+  for block in blocks("docs/using.md"):
+    run(block, names)
+  printed = capsys.readouterr().out.splitlines()
+  assert len(printed) == 2 and printed[0][0] in "0123456789"
+  assert names["logits"].shape == (1, 10)
+  assert names["kernel"].shape == (3, 3, 1, 16)
 
 
 def test_why_banks(capsys):

@@ -79,6 +79,7 @@ def test_jobs_are_the_public_functions():
     "search": pj.search,
     "train": pj.train,
     "evaluate": pj.evaluate,
+    "predict": pj.predict,
     "random": pj.random_networks,
     "measure": pj.measure,
   } == main.JOBS
@@ -177,6 +178,14 @@ def test_what_a_measurement_prints(start, monkeypatch):
     "mean error 1.23 % and Spearman 0.9900 on 30 networks that the table was "
     "not fitted to; see w/table.json and predicted.png\n"
   )
+
+
+def test_what_a_prediction_prints(start, monkeypatch):
+  found = {"job": "predict", "images": 3, "file": "w/predictions.csv"}
+  monkeypatch.setitem(main.JOBS, "predict", lambda config, workdir: found)
+  code, out = start(CONFIG + ":predict", "--workdir=w")
+  assert code is None
+  assert out.out == "3 images classified; see w/predictions.csv\n"
 
 
 def test_help_is_the_same_however_the_program_starts(start, monkeypatch):

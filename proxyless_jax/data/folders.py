@@ -171,7 +171,8 @@ def _images(part, notes):
   """{class: paths of its images} of a part; skipped files become a note."""
   skipped = collections.Counter()
   images = {
-    name: _below(folder, skipped) for name, folder in _folders(part).items()
+    name: images_below(folder, skipped)
+    for name, folder in _folders(part).items()
   }
   if not images:
     raise ValueError(
@@ -191,12 +192,19 @@ def _images(part, notes):
   return images
 
 
-def _below(folder, skipped):
-  """The paths of the images below a folder, sorted; counts other files."""
+def images_below(
+  folder: str | os.PathLike, skipped: collections.Counter[str]
+) -> list[str]:
+  """The paths of the images below a folder, at any depth, sorted.
+
+  Args:
+    folder: the folder; links to folders are followed, each folder once.
+    skipped: numbers of other files by kind, to which those found are added.
+  """
   # A link to a folder above would bring in all the classes.
   above = pathlib.Path(folder).resolve()
   seen = {_identity(os.stat(path)) for path in (above, *above.parents)}
-  found, waiting = [], [folder]
+  found, waiting = [], [os.fspath(folder)]
   while waiting:
     for entry in _entries(waiting.pop()):
       if _is_folder(entry):

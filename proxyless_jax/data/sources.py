@@ -173,7 +173,7 @@ class FolderSource:
       decoding: whether to decode every image; otherwise it looks only for files
         of 0 bytes, which takes 6 to 8 seconds for a million on a local disk.
     """
-    find, threads = (_undecodable, None) if decoding else (_empty, THREADS)
+    find, threads = (undecodable, None) if decoding else (_empty, THREADS)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
       reasons = pool.map(
         lambda paths: [find(path, self.channels) for path in paths],
@@ -184,8 +184,13 @@ class FolderSource:
           yield path, why
 
 
-def _undecodable(path, channels):
-  """Why a file cannot be decoded, or None."""
+def undecodable(path: str | os.PathLike, channels: int) -> str | None:
+  """Why an image file cannot be decoded, or None.
+
+  Args:
+    path: path of the file.
+    channels: channels that the image is converted to, 1 or 3.
+  """
   try:
     data = pathlib.Path(path).read_bytes()
   except OSError as error:

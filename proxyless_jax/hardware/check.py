@@ -8,6 +8,13 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import stats
 
+# Fewer networks than this say nothing of a table.
+FEWEST = 10
+# Errors up to this do not hurt a search, whatever the noise.
+HARMLESS = 0.05
+# Times the noise that an error may be.
+FAR = 3.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Check:
@@ -44,6 +51,28 @@ class Check:
       "noise_max": float(np.max(np.abs(two / one - 1.0))),
       "noise_spearman": _spearman(one, two),
     }
+
+  def warnings(self) -> list[str]:
+    """Reasons why the figures of `summary` are worth little; mostly none."""
+    figures, found = self.summary(), []
+    count, error = len(self.predicted), figures["error_mean"]
+    noise = figures["noise_mean"]
+    if count < FEWEST:
+      found.append(
+        f"{count} networks are too few to judge the table: expected "
+        f"{FEWEST} or more (measure.held_out)"
+      )
+    if noise > HARMLESS:
+      found.append(
+        f"two measurements of a network differ by {100 * noise:.0f} % on "
+        "average: the device is too busy or too noisy for a table"
+      )
+    elif error > max(HARMLESS, FAR * noise):
+      found.append(
+        f"the mean error of {100 * error:.0f} % is far above the noise of "
+        f"{100 * noise:.1f} %: the table does not describe this device"
+      )
+    return found
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:

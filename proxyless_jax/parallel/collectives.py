@@ -65,6 +65,11 @@ def psum(tree: Any) -> Any:
   return lax.psum(tree, DATA) if num_shards() > 1 else tree
 
 
+def all_gather(x: jax.Array) -> jax.Array:
+  """The arrays f[b, ...] of all shares of a batch as one, in their order."""
+  return lax.all_gather(x, DATA, tiled=True) if num_shards() > 1 else x
+
+
 @jax.custom_vjp
 def psum_forward(x: jax.Array) -> jax.Array:
   """`psum` of an array, whose cotangent goes back to each share unchanged.

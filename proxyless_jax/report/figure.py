@@ -1,286 +1,107 @@
-"""Figures of architectures, in the manner of those in the paper.
+"""Figures of architectures and spaces: title and legend above a picture.
 
-Cai, Zhu, Han, ProxylessNAS, ICLR 2019. Blocks run from left to right, in rows;
-colour shows the kernel, height the expansion, a taper a stride, a dashed
-outline a block that the search dropped, and grey what was not searched. Blocks
-with trees look different: `tree_figure`. All lengths are in inches.
-
-`drawing` is a `functools.singledispatch` on the family of the network.
+`drawing` is a `functools.singledispatch` on the family of the network, which
+makes the picture: `chain_figure`, `tree_figure`, `cell_figure`. All lengths are
+in inches.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import os
-import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from proxyless_jax.report.cell_figure import draw_cells
+from proxyless_jax.report.chain_figure import draw_chain
 from proxyless_jax.report.progress import format_value
 from proxyless_jax.report.shapes import (
-  BANDS,
-  FAINT,
-  FIXED,
   HEADER,
-  INK,
-  KERNEL_COLORS,
+  LEGEND_ROW,
   MARGIN,
-  NO_KERNEL,
-  OTHER_KERNEL,
   RC,
-  TAPER,
   Drawing,
-  Legend,
-  corners,
   draw_legend,
+  legend_rows,
   legend_width,
-  polygon,
-  runs,
   write,
 )
 from proxyless_jax.report.tree_figure import draw_trees
-from proxyless_jax.space import Edge, Network, Op, Tree, macs, parameters
+from proxyless_jax.space import CellNetwork, Network, Tree, macs, parameters
 
 if TYPE_CHECKING:
-  from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
-PITCH, BOX = 0.84, 0.68  # From box to box, and a box's width.
-TALLEST = 1.0
-ROW = 2.0
-SIZE_AT, WIDTH_AT = TALLEST / 2 + 0.18, -TALLEST / 2 - 0.36  # Of labels.
-INPUT, OUTPUT = 0.85, 0.35
-
-
-@dataclasses.dataclass(frozen=True)
-class Box:
-  """An edge as it is drawn."""
-
-  edge: Edge
-  text: str
-  color: str
-  height: float
-  skipped: bool
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+NARROWEST = 6.5  # Of the rows of a legend.
 
 
 def draw_architecture(
   network: Network, path_svg: str | os.PathLike, path_png: str | os.PathLike
 ) -> None:
-  """Draws an architecture of any family, as SVG and as PNG.
+  """Draws an architecture, or a search space, of any family, as SVG and PNG.
 
   Args:
-    network: network with one candidate per edge.
+    network: network with one candidate per edge, or a space: the boxes of its
+      edges have a row for each candidate.
     path_svg, path_png: paths of the files to write; equal networks give equal
       files.
-
-  Raises:
-    ValueError: an edge still has several candidates.
   """
   # Imported here, and without pyplot: that holds global state and windows.
   import matplotlib
 
   with matplotlib.rc_context(RC):
-    figure = _figure(network)
+    figure = make_figure(network)
     figure.savefig(path_svg, format="svg", metadata={"Date": None})
     figure.savefig(path_png, format="png", dpi=160)
 
 
-def _figure(network: Network) -> Figure:
+def make_figure(network: Network) -> Figure:
+  """The figure of a network; the caller sets matplotlib's `RC`."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
   contents, legend, content, height, draw = drawing(network)
-  title = "  ·  ".join(
-    [
-      contents,
-      format_value(parameters(network), "parameters"),
-      format_value(macs(network), "MACs"),
-    ]
-  )
-  content = max(content, legend_width(legend), 0.12 * len(title))
-  width, height = 2 * MARGIN + content, HEADER + height
+  title = "  ·  ".join([contents, *_counts(network)])
+  content = max(content, 0.12 * len(title))
+  rows = legend_rows(legend, max(content, NARROWEST))
+  content = max(content, *map(legend_width, rows))
+  header = HEADER + (len(rows) - 1) * LEGEND_ROW
+  width, height = 2 * MARGIN + content, header + height
   figure = Figure(figsize=(width, height), facecolor="white")
   FigureCanvasAgg(figure)
   axes = figure.add_axes((0, 0, 1, 1))
   axes.set(xlim=(0, width), ylim=(0, height))
   axes.set_axis_off()
   write(axes, MARGIN, height - 0.3, title, 12, ha="left", weight="bold")
-  draw_legend(axes, legend, height - 0.68)
-  draw(axes, height - HEADER)
+  for i, row in enumerate(rows):
+    draw_legend(axes, row, height - 0.68 - i * LEGEND_ROW)
+  draw(axes, height - header)
   return figure
+
+
+def _counts(network: Network) -> list[str]:
+  if not network.is_architecture:
+    size = math.prod(len(edge.ops) for edge in network.edges)
+    if size < 10**9:
+      return [f"{size:,} architectures"]
+    power = str(round(network.log10_size)).translate(RAISED)
+    return [f"about 10{power} architectures"]
+  return [
+    format_value(parameters(network), "parameters"),
+    format_value(macs(network), "MACs"),
+  ]
 
 
 @functools.singledispatch
 def drawing(network: Network) -> Drawing:
-  """The drawing of an architecture; register families of your own.
+  """The drawing of a network; register families of your own.
 
   Of a family that is not registered, every edge is a box, in the order of
   `network.layers`.
   """
-  boxes = _boxes(network)
-  rows = _rows(boxes)
-
-  def draw(axes: Axes, top: float) -> None:
-    for i, row in enumerate(rows):
-      middle = top - i * ROW - 0.36 - TALLEST / 2
-      _draw_row(axes, row, middle, is_first=i == 0)
-
-  names = [edge.op.name for edge in network.edges]
-  contents = "1 block" if len(names) == 1 else f"{len(names)} blocks"
-  if skipped := names.count("zero"):
-    contents += f", {skipped} skipped"
-  width = INPUT + max(len(row) for row in rows) * PITCH + OUTPUT
-  height = len(rows) * ROW
-  return Drawing(contents, _legend(boxes), width, height, draw)
+  return draw_chain(network)
 
 
 drawing.register(Tree, draw_trees)
-
-
-def _boxes(network: Network) -> list[Box]:
-  searched = {edge.name for edge in network.edges}
-  expands = [getattr(edge.op, "expand", None) or 0 for edge in network.layers]
-  largest = max([6, *expands])
-  boxes = []
-  for edge, expand in zip(network.layers, expands):
-    kernel = _kernel(edge.op)
-    if edge.name not in searched:
-      color = FIXED
-    elif kernel is None:
-      color = NO_KERNEL
-    else:
-      color = KERNEL_COLORS.get(kernel, OTHER_KERNEL)
-    # An operation without an expansion is as high as one of 2.
-    height = TALLEST * (0.28 + 0.72 * (expand or 2) / largest)
-    skipped = edge.op.name == "zero"
-    boxes.append(Box(edge, _label(edge.op), color, height, skipped))
-  return boxes
-
-
-def _kernel(op: Op) -> int | None:
-  """The kernel's size, from the attribute or the end of the name."""
-  if kernel := getattr(op, "kernel", None):
-    return kernel
-  match = re.search(r"_k?(\d+)$", op.name)
-  return int(match[1]) if match else None
-
-
-def _label(op: Op) -> str:
-  """'MB6' over '5×5' for mbconv6_k5; other names much as they are."""
-  if op.name == "zero":
-    return "skip"
-  name = re.sub(r"_k?\d+$", "", op.name)
-  name = name.replace("mbconv", "MB").replace("_", " ")
-  kernel = _kernel(op)
-  return name if kernel is None else f"{name}\n{kernel}×{kernel}"
-
-
-def _rows(boxes: Sequence[Box]) -> list[Sequence[Box]]:
-  """Rows of about equal length, broken between stages where one is near."""
-  longest = max(14, round(math.sqrt(3 * len(boxes))))
-  rows = []
-  while len(boxes) > longest:
-    even = math.ceil(len(boxes) / math.ceil(len(boxes) / longest))
-    near = range(max(1, even - 3), min(longest, even + 3) + 1)
-    # False sorts first: a break between stages, then the nearest.
-    cut = min(
-      near,
-      key=lambda i: (_shape(boxes[i - 1]) == _shape(boxes[i]), abs(i - even)),
-    )
-    rows.append(boxes[:cut])
-    boxes = boxes[cut:]
-  return [*rows, boxes]
-
-
-def _shape(box: Box) -> tuple[int, int, int]:
-  return box.edge.shape_out
-
-
-def _draw_row(
-  axes: Axes, row: Sequence[Box], middle: float, is_first: bool
-) -> None:
-  left = MARGIN + INPUT
-  end = left + len(row) * PITCH + OUTPUT
-  _draw_bands(axes, row, left, middle)
-  _draw_widths(axes, row, left, middle)
-  arrow = {"arrowstyle": "-|>", "color": FAINT, "lw": 1.1, "shrinkA": 0}
-  tail, tip = (left - 0.24, middle), (end, middle)
-  axes.annotate("", tip, tail, arrowprops=arrow, zorder=1)
-  if is_first:
-    height, width, features = row[0].edge.shape_in
-    text = f"input\n{height}×{width}\n{features}"
-    write(axes, MARGIN + 0.25, middle, text, 8.5, color=FAINT)
-    for y, text in ((SIZE_AT, "size"), (WIDTH_AT, "width")):
-      write(axes, MARGIN + 0.25, middle + y, text, 8.5, color=FAINT)
-  for i, box in enumerate(row):
-    _draw_box(axes, box, left + (i + 0.5) * PITCH, middle)
-
-
-def _draw_box(axes: Axes, box: Box, x: float, middle: float) -> None:
-  if box.skipped:
-    points = corners(x, middle, BOX, box.height)
-    polygon(axes, points, edgecolor=FAINT, linestyle=(0, (3, 2.5)))
-    # Above the line that runs through.
-    write(axes, x, middle + 0.12, box.text, 8.5, color=FAINT, style="italic")
-    return
-  taper = TAPER if box.edge.stride > 1 else 0
-  points = corners(x, middle, BOX, box.height, taper)
-  polygon(axes, points, facecolor=box.color, edgecolor=INK)
-  longest = max(len(line) for line in box.text.split("\n"))
-  # Letters are about 0.62 of the size wide; 72 points are an inch.
-  size = min(9.5, 72 * BOX * 0.94 / (0.62 * longest))
-  write(axes, x, middle, box.text, size, linespacing=1.35)
-
-
-def _draw_bands(
-  axes: Axes, row: Sequence[Box], left: float, middle: float
-) -> None:
-  """A band behind the boxes of one resolution, named above."""
-  low, high = middle - TALLEST / 2 - 0.1, middle + SIZE_AT + 0.14
-  bands = runs(row, lambda box: box.edge.size_out)
-  for i, (first, last, box) in enumerate(bands):
-    x0, x1 = left + first * PITCH, left + (last + 1) * PITCH
-    points = [(x0, low), (x1, low), (x1, high), (x0, high)]
-    polygon(axes, points, facecolor=BANDS[i % 2], zorder=0)
-    height, width, _ = box.edge.shape_out
-    text = f"{height}×{width}"
-    write(axes, (x0 + x1) / 2, middle + SIZE_AT, text, 8.5, color=FAINT)
-
-
-def _draw_widths(
-  axes: Axes, row: Sequence[Box], left: float, middle: float
-) -> None:
-  """A bracket below the boxes of one width, with the width."""
-  y = middle + WIDTH_AT + 0.14
-  inset = (PITCH - BOX) / 2
-  for first, last, box in runs(row, _shape):
-    x0 = left + first * PITCH + inset
-    x1 = left + (last + 1) * PITCH - inset
-    up = y + 0.05
-    axes.plot([x0, x0, x1, x1], [up, y, y, up], color=FAINT, lw=0.9)
-    write(axes, (x0 + x1) / 2, middle + WIDTH_AT, f"{box.edge.features_out}", 9)
-
-
-def _legend(boxes: Sequence[Box]) -> Legend:
-  """Text, and the sample's look, of what occurs among the boxes."""
-  drawn = [box for box in boxes if not box.skipped]
-  searched = [box for box in drawn if box.color != FIXED]
-  kernels = {_kernel(box.edge.op): box.color for box in searched}
-  kernels.pop(None, None)
-  entries: Legend = [
-    (f"{kernel}×{kernel}", {"facecolor": color})
-    for kernel, color in sorted(kernels.items())
-  ]
-  if len(searched) < len(drawn):
-    entries.append(("not searched", {"facecolor": FIXED}))
-  if len(drawn) < len(boxes):
-    dashed = {"edgecolor": FAINT, "linestyle": (0, (2, 1.5))}
-    entries.append(("skipped", dashed))
-  if strides := {box.edge.stride for box in drawn} - {1}:
-    text = "stride " + ", ".join(map(str, sorted(strides)))
-    entries.append((text, {"taper": TAPER}))
-  if len({box.height for box in searched}) > 1:
-    entries.append(("height: expansion", {"height": 0.1}))
-  return entries
+drawing.register(CellNetwork, draw_cells)

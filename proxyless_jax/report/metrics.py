@@ -28,7 +28,7 @@ if TYPE_CHECKING:
   from proxyless_jax.space import Network
 
 FILE = "metrics.jsonl"
-STAGES = ("search", "derive", "train")
+STAGES = ("search", "derive", "compare", "train")
 
 
 class MetricsWriter:

@@ -5,6 +5,7 @@ All lengths are in inches.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -21,7 +22,9 @@ BANDS = ("#f1f4f7", "#e5eaef")
 INK, FAINT = "#1d2733", "#5d6b7a"
 
 MARGIN = 0.3
-HEADER = 0.95  # Title and legend.
+WIDE = 18.6  # Of rows of diagrams, about.
+HEADER = 0.95  # Title and one row of a legend.
+LEGEND_ROW, LEGEND_SIZE, SAMPLE = 0.3, 8.5, 0.32
 TAPER = 0.4  # Of the height of a box with a stride.
 
 RC: dict[RcKeyType, Any] = {
@@ -37,8 +40,8 @@ RC: dict[RcKeyType, Any] = {
 
 
 # Text and look of each sample: a look has matplotlib's style of a polygon, and
-# 'height' and 'taper' of the sample.
-Legend = list[tuple[str, dict[str, Any]]]
+# 'height' and 'taper' of the sample. None: a text without a sample.
+Legend = list[tuple[str, dict[str, Any] | None]]
 
 Item = TypeVar("Item")
 
@@ -48,7 +51,7 @@ class Drawing(NamedTuple):
 
   Attributes:
     contents: beginning of the title, such as '21 blocks'.
-    legend: entries for `draw_legend`.
+    legend: entries for `legend_rows`.
     width, height: size of the picture below title and legend.
     draw: function that draws it: (axes, y of the upper end) -> None; it begins
       at x = MARGIN.
@@ -61,30 +64,56 @@ class Drawing(NamedTuple):
   draw: Callable[[Axes, float], None]
 
 
-def legend_width(entries: Legend) -> float:
-  """Width of a legend with these entries, see `draw_legend`."""
-  return sum(_entry_width(label) for label, _ in entries)
+def legend_rows(entries: Legend, width: float) -> list[Legend]:
+  """The entries of a legend in rows of at most `width`, see `draw_legend`."""
+  rows: list[Legend] = [[]]
+  for entry in entries:
+    if rows[-1] and legend_width([*rows[-1], entry]) > width:
+      rows.append([])
+    rows[-1].append(entry)
+  return rows
 
 
-def _entry_width(label: str) -> float:
-  return 0.47 + 0.067 * len(label)
+def legend_width(row: Legend) -> float:
+  """Width of a row of a legend."""
+  return sum(_entry_width(*entry) for entry in row)
 
 
-def draw_legend(axes: Axes, entries: Legend, y: float) -> None:
+def _entry_width(label: str, look: dict[str, Any] | None) -> float:
+  sample = SAMPLE if look is not None else 0
+  return sample + text_width(label, LEGEND_SIZE) + 0.22
+
+
+def draw_legend(axes: Axes, row: Legend, y: float) -> None:
   """Draws a row of samples with their texts.
 
   Args:
     axes: where to draw.
-    entries: text and look of each sample.
+    row: text and look of each sample.
     y: middle of the row.
   """
   x = MARGIN
-  for label, look in entries:
-    look = {"facecolor": "none", "edgecolor": INK, **look}
-    height, taper = look.pop("height", 0.19), look.pop("taper", 0)
-    polygon(axes, corners(x + 0.12, y, 0.24, height, taper), **look)
-    write(axes, x + 0.32, y, label, 8.5, ha="left")
-    x += _entry_width(label)
+  for label, look in row:
+    right = x + _entry_width(label, look)
+    if look is not None:
+      look = {"facecolor": "none", "edgecolor": INK, **look}
+      height, taper = look.pop("height", 0.19), look.pop("taper", 0)
+      polygon(axes, corners(x + 0.12, y, 0.24, height, taper), **look)
+      x += SAMPLE
+    write(axes, x, y, label, LEGEND_SIZE, ha="left")
+    x = right
+
+
+@functools.lru_cache(maxsize=4096)
+def text_width(line: str, size: float, bold: bool = False) -> float:
+  """Width of a line of text of `size` points, in inches."""
+  from matplotlib.font_manager import FontProperties
+  from matplotlib.textpath import text_to_path
+
+  weight = "bold" if bold else "normal"
+  font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
+  width, _, _ = text_to_path.get_text_width_height_descent(line, font, False)
+  return width / 72
 
 
 def corners(

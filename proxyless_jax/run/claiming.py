@@ -28,7 +28,7 @@ from proxyless_jax.run.train_stage import train_steps
 # architecture is derived by steps of its own, or trained; before the first step
 # of the training; and after it.
 MAY_DIFFER = (
-  *("job", "run", "data.path", "data.workers", "evaluate"),
+  *("job", "run", "evaluate", "predict", "data.path", "data.workers"),
   "random.count",
 )
 BEFORE_DERIVING = ("derive",)
@@ -89,7 +89,7 @@ def _claim(workdir, options: Options, dataset: Dataset, own) -> list[str]:
   evaluates = options.job == "evaluate"
   step = reached(workdir).get("train")
   may_differ: tuple[str, ...] = MAY_DIFFER
-  if not {"derive", "train"} & set(reached(workdir)):
+  if not {"derive", "compare", "train"} & set(reached(workdir)):
     may_differ += BEFORE_DERIVING
   if not os.path.exists(os.path.join(workdir, RANDOM)):
     may_differ += ("random",)

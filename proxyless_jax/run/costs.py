@@ -186,6 +186,24 @@ def constraints(costs: Sequence[objective.Cost]) -> list[derive.Constraint]:
   ]
 
 
+def near_targets(
+  costs: Sequence[objective.Cost], near: float
+) -> list[derive.Constraint]:
+  """The targets as `constraints`, for networks that cost nearly as much.
+
+  Args:
+    costs: costs of the search.
+    near: least cost, as a part of the target; without effect where every
+      network of the space costs less than that.
+  """
+  return [
+    limit
+    if near * limit.high > limit.table.max_cost
+    else limit._replace(low=max(limit.low, near * limit.high))
+    for limit in constraints(costs)
+  ]
+
+
 def missed_targets(
   costs: Sequence[objective.Cost], space: Network, index: np.ndarray
 ) -> str:

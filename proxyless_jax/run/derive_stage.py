@@ -1,4 +1,4 @@
-"""Paths of a supernet, evaluated as a stage of a run: a step for each path."""
+"""Paths of a supernet, evaluated in stages of a run: a step for each path."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from proxyless_jax.data import eval_batches
 from proxyless_jax.data.dataset import Subset
 from proxyless_jax.nas import gates, objective
 from proxyless_jax.nas.additive import fit_additive, spread_paths
-from proxyless_jax.nas.baselines import GENERATION, next_generation
+from proxyless_jax.nas.baselines import (
+  GENERATION,
+  next_generation,
+  random_path,
+)
 from proxyless_jax.nas.evaluate import evaluate_path
 from proxyless_jax.nn import build
 from proxyless_jax.parallel.collectives import over_devices, psum
@@ -28,7 +32,7 @@ from proxyless_jax.parallel.mesh import (
   to_devices,
 )
 from proxyless_jax.run.config.options import Options
-from proxyless_jax.run.costs import constraints
+from proxyless_jax.run.costs import constraints, near_targets
 from proxyless_jax.run.loop import Stage
 from proxyless_jax.run.storage.json_files import write_json
 from proxyless_jax.space import Network
@@ -47,10 +51,8 @@ def derive_stage(
   costs: Sequence[objective.Cost],
   variables: Mapping,
 ) -> Stage:
-  """The stage that evaluates paths of a supernet, one in each step.
+  """The stage that evaluates the paths from which a network is derived.
 
-  All paths see the same images, so that their losses differ by the paths alone.
-  Its state has the paths i32[n, e], their losses f32[n] and accuracies f32[n].
   Those of the additive model are known from the start; evolution draws a
   generation when it has evaluated the one before.
 
@@ -61,16 +63,78 @@ def derive_stage(
     costs: the costs with their tables; evolution keeps to their targets.
     variables: {'params', 'batch_stats'} of the space's supernet.
   """
-  mesh, valid = make_mesh(), gates.valid_candidates(space)
+  valid, count = gates.valid_candidates(space), options.derive.paths
+  paths = np.zeros((count, len(valid)), np.int32)
+  if options.derive.method == "additive":
+    rng = np.random.default_rng([options.seed, STREAM])
+    return _stage(
+      "derive",
+      spread_paths(rng, valid, count),
+      *(options, held_out, space, variables),
+    )
+  generation = functools.partial(
+    _generation, options, valid, constraints(costs)
+  )
+  return _stage(
+    "derive", paths, options, held_out, space, variables, generation
+  )
+
+
+def compare_stage(
+  options: Options,
+  held_out: Subset,
+  space: Network,
+  costs: Sequence[objective.Cost],
+  variables: Mapping,
+  found: np.ndarray,
+) -> Stage:
+  """The stage that compares a path with random ones near the targets.
+
+  Args:
+    options, held_out, space, costs, variables: as for `derive_stage`.
+    found: i64[e], the path; it is the last one of the stage.
+  """
+  rng = np.random.default_rng([options.seed, STREAM, 2])
+  valid = gates.valid_candidates(space)
+  limits = near_targets(costs, options.random.near)
+  random = [
+    random_path(rng, valid, limits) for _ in range(options.derive.compare)
+  ]
+  return _stage(
+    "compare", [*random, found], options, held_out, space, variables
+  )
+
+
+def _stage(
+  name: str,
+  paths: Sequence | np.ndarray,
+  options: Options,
+  held_out: Subset,
+  space: Network,
+  variables: Mapping,
+  generation: Callable[[dict, int], np.ndarray] | None = None,
+) -> Stage:
+  """A step for each path: its loss and accuracy, as the state keeps them.
+
+  All paths see the same images, so that their losses differ by the paths alone.
+  The state has the paths i32[n, e], their losses f32[n] and accuracies f32[n].
+
+  Args:
+    name: name of the stage.
+    paths: i[n, e]; with `generation`, they will be replaced.
+    options, held_out, space, variables: as for `derive_stage`.
+    generation: function from the state and the step to the paths of this and
+      the following steps.
+  """
+  mesh, count = make_mesh(), len(paths)
   images, batches = _batches(options, held_out, mesh)
   evaluate = _evaluation(options, space, variables, batches, mesh)
-  evolves = options.derive.method == "evolution"
 
   def advance(state: dict, step: int) -> tuple[dict, Metrics]:
-    if evolves and step % GENERATION == 0:
-      new = _generation(options, valid, costs, state, step)
-      paths = state["paths"].at[step : step + len(new)].set(new)
-      state = {**state, "paths": paths}
+    if generation and step % GENERATION == 0:
+      new = generation(state, step)
+      now = state["paths"].at[step : step + len(new)].set(new)
+      state = {**state, "paths": now}
     metrics = evaluate(state["paths"][step])
     scores = {
       name: state[name].at[step].set(metrics[name].total / metrics[name].count)
@@ -79,10 +143,14 @@ def derive_stage(
     return {**state, **scores}, metrics
 
   return Stage(
-    name="derive",
-    steps=options.derive.paths,
+    name=name,
+    steps=count,
     batch=images,
-    init=lambda: _first_state(options, valid),
+    init=lambda: {
+      "paths": jnp.asarray(np.array(paths), jnp.int32),
+      "loss": jnp.zeros(count),
+      "top1": jnp.zeros(count),
+    },
     iterators={},
     metrics=METRICS,
     advance=advance,
@@ -115,30 +183,37 @@ def _evaluation(
   return of_path
 
 
-def _first_state(options: Options, valid: np.ndarray) -> dict:
-  """No path was evaluated; those of the additive model are drawn."""
-  count = options.derive.paths
-  paths = np.zeros((count, len(valid)), np.int32)
-  if options.derive.method == "additive":
-    rng = np.random.default_rng([options.seed, STREAM])
-    paths = spread_paths(rng, valid, count)
-  return {
-    "paths": jnp.asarray(paths, jnp.int32),
-    "loss": jnp.zeros(count),
-    "top1": jnp.zeros(count),
-  }
-
-
-def _generation(options: Options, valid, costs, state: dict, step: int):
+def _generation(options: Options, valid, limits, state: dict, step: int):
   """The paths that evolution evaluates from a step on: i32[n, e]."""
   return next_generation(
     np.random.default_rng([options.seed, STREAM, step]),
     np.asarray(state["paths"][:step], np.int64),
     np.asarray(state["loss"][:step]),
     valid,
-    constraints(costs),
+    limits,
     min(GENERATION, options.derive.paths - step),
   ).astype(np.int32)
+
+
+def of_comparison(scores: Mapping[str, Any]) -> dict:
+  """Entries of the result: how the found path compares with random ones.
+
+  Args:
+    scores: the last state of `compare_stage`.
+
+  Returns:
+    'compared', the number of random paths; 'compared_better', how many of them
+    have a lower loss than the found path; 'compared_z', by how many standard
+    deviations its loss is below their mean.
+  """
+  *random, found = np.asarray(scores["loss"], np.float64)
+  spread = float(np.std(random, ddof=1)) if len(random) > 1 else 0.0
+  z = (float(np.mean(random)) - found) / spread if spread else 0.0
+  return {
+    "compared": len(random),
+    "compared_better": int(np.sum(np.array(random) < found)),
+    "compared_z": z,
+  }
 
 
 def keep_paths(

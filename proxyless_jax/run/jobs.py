@@ -36,7 +36,12 @@ from proxyless_jax.run.config.sections import RunOptions, TrainOptions
 from proxyless_jax.run.config.space import check_searched, own_ops
 from proxyless_jax.run.costs import check_targets, keep_tables, make_costs
 from proxyless_jax.run.derivation import derive_path, describe_network
-from proxyless_jax.run.derive_stage import derive_stage, keep_paths
+from proxyless_jax.run.derive_stage import (
+  compare_stage,
+  derive_stage,
+  keep_paths,
+  of_comparison,
+)
 from proxyless_jax.run.ends import describe_end
 from proxyless_jax.run.evaluation import evaluate_network, recalibrate
 from proxyless_jax.run.hosts import hosts
@@ -47,6 +52,7 @@ from proxyless_jax.run.reporting import keep_search
 from proxyless_jax.run.result import write_result
 from proxyless_jax.run.search_stage import search_stage
 from proxyless_jax.run.storage.compilation import keep_compiled
+from proxyless_jax.run.storage.variables import keep_variables, on_host
 from proxyless_jax.run.storage.workdir import checked
 from proxyless_jax.run.train_stage import (
   train_images,
@@ -223,13 +229,15 @@ def _derive(
     i64[e], and entries of the result.
   """
   arch, top1 = np.asarray(state.arch), None
+  variables = {"params": state.params, "batch_stats": state.batch_stats}
+  assert dataset.arch is not None  # A search has all parts.
+  common = options, dataset.arch, space, costs, variables
   if options.derive.method == "argmax":
     index, found = derive_path(arch, space, costs)
   else:
-    assert dataset.arch is not None  # A search has all parts.
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    stage = derive_stage(options, dataset.arch, space, costs, variables)
-    scores, seconds["derive"] = run_stage(stage, workdir, options.run)
+    scores, seconds["derive"] = run_stage(
+      derive_stage(*common), workdir, options.run
+    )
     scores = jax.device_get(scores)
     values = hosts.on_first(lambda: keep_paths(options, space, scores, workdir))
     top1 = float(np.mean(scores["top1"]))
@@ -237,6 +245,10 @@ def _derive(
       index, found = scores["paths"][np.argmin(scores["loss"])], {}
     else:
       index, found = derive_path(np.array(values), space, costs)
+  if options.derive.compare:
+    stage = compare_stage(*common, index)
+    scores, seconds["compare"] = run_stage(stage, workdir, options.run)
+    found |= of_comparison(jax.device_get(scores))
   valid = gates.valid_candidates(space)
   end = hosts.on_first(
     lambda: describe_end(
@@ -295,7 +307,7 @@ def _finish(
   seconds: Mapping[str, float],
   more: Mapping[str, Any] | None = None,
 ) -> dict:
-  """Evaluates a network, and writes and returns the result of the job."""
+  """Evaluates a network; keeps its weights; writes and returns the result."""
   start = time.perf_counter()
   scores = evaluate_network(
     network,
@@ -306,6 +318,8 @@ def _finish(
     dtype=options.compute_dtype,
   )
   seconds = {**seconds, "evaluate": time.perf_counter() - start}
+  arrays = on_host(variables)
+  hosts.on_first(lambda: keep_variables(workdir, network, arrays, scores))
   return hosts.on_first(
     lambda: write_result(
       workdir,

@@ -6,7 +6,7 @@ that it also tells where a run that was stopped stands.
 
 from __future__ import annotations
 
-import contextlib
+import math
 import os
 import time
 from typing import Any
@@ -26,7 +26,7 @@ SHARE = 0.01
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
-class Ledger(contextlib.AbstractContextManager):
+class Ledger:
   """Keeps the entry of one stage; of several hosts, one keeps it.
 
   The entry is what all starts of the stage took together: a run that was killed
@@ -34,22 +34,31 @@ class Ledger(contextlib.AbstractContextManager):
   """
 
   def __init__(
-    self, workdir: str | os.PathLike, stage: str, *, steps: int, batch: int
+    self,
+    workdir: str | os.PathLike,
+    stage: str,
+    start_step: int,
+    *,
+    steps: int,
+    batch: int,
   ) -> None:
     """Begins or continues the entry.
 
     Args:
       workdir: folder of the run, which exists.
       stage: name of the stage.
+      start_step: step of the checkpoint that was restored; at 0 the entry
+        begins anew.
       steps: number of steps of the whole stage.
       batch: images per step.
     """
     self._workdir, self._stage = workdir, stage
     self._entry: dict[str, Any] = {"step": 0, "steps": steps, "batch": batch}
-    earlier = read_ledger(workdir)["stages"].get(stage, {})
+    stages = read_ledger(workdir)["stages"] if start_step else {}
+    earlier = stages.get(stage, {})
     self._compiled = earlier.get("seconds_compiling", 0.0) - _compiling.seconds
     self._peak = earlier.get("peak_memory_mb", 0.0)
-    self._next = 0.0
+    self._next = -math.inf
 
   def log(self, step: int, seconds: float) -> None:
     """Writes the entry and the report, unless it is too soon.
@@ -79,9 +88,6 @@ class Ledger(contextlib.AbstractContextManager):
     keep_report(self._workdir)
     took = time.perf_counter() - start
     self._next = start + took + max(PAUSE, took / SHARE)
-
-  def __exit__(self, *exception: object) -> None:
-    pass
 
 
 def read_ledger(workdir: str | os.PathLike) -> dict[str, Any]:

@@ -152,8 +152,8 @@ def take_steps(
     deferred() as stop_asked,
     _progress(stage, step, checkpoints.moved) as progress,
     _writer(stage, step, workdir) as writer,
-    _ledger(stage, workdir) as ledger,
   ):
+    ledger = _ledger(stage, step, workdir)
     _start_prefetch(stage)
     while step < stage.steps and not stop:
       state, new = stage.advance(state, step)
@@ -254,11 +254,11 @@ def _writer(stage: Stage, step: int, workdir):
   return MetricsWriter(workdir, stage.name, step, space=space)
 
 
-def _ledger(stage: Stage, workdir):
+def _ledger(stage: Stage, step: int, workdir):
   """Writes what the stage costs, and the report, on the first host."""
   if not hosts.first():
     return _Quiet()
-  return Ledger(workdir, stage.name, steps=stage.steps, batch=stage.batch)
+  return Ledger(workdir, stage.name, step, steps=stage.steps, batch=stage.batch)
 
 
 class _Quiet(contextlib.AbstractContextManager):

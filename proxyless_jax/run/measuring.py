@@ -78,6 +78,8 @@ def measure_space(
   # JSON of a table may have NaN, which `write_json` would refuse.
   write_json(os.path.join(workdir, TABLE), json.loads(table.to_json()))
   draw_check(check, runtime, os.path.join(workdir, PICTURE))
+  for warning in check.warnings():
+    print(f"measure: warning: {warning}", file=sys.stderr, flush=True)
   # The result of a search in this workdir stays.
   result = (read_result(workdir) or {}) | result_of(table, check)
   write_json(os.path.join(workdir, FILE), result)
@@ -146,7 +148,7 @@ def draw_check(check: Check, runtime: Runtime, path: str) -> None:
     f"Spearman {figures['spearman']:.3f}\n"
     f"measured again: mean difference {100 * figures['noise_mean']:.1f} %"
   )
-  # The full names would not fit into the picture.
+  # The full names are long.
   known = {n.replace(f" {TAKEN_OVER}", "*"): c for n, c in check.known.items()}
   if any(name.endswith("*") for name in known):
     note += f"\n* {TAKEN_OVER.strip('()')}"
@@ -159,6 +161,7 @@ def draw_check(check: Check, runtime: Runtime, path: str) -> None:
     unit=check.unit,
     known=known,
     note=note,
+    warnings=check.warnings(),
   )
 
 

@@ -18,12 +18,11 @@ import numpy as np
 from proxyless_jax.data.dataset import Dataset
 from proxyless_jax.nas import gates, objective
 from proxyless_jax.nas.baselines import random_path
-from proxyless_jax.nas.derive import Constraint
 from proxyless_jax.run.architecture import check_drop_path
 from proxyless_jax.run.claiming import RANDOM, claim_run
 from proxyless_jax.run.config.options import Options
 from proxyless_jax.run.config.space import check_searched
-from proxyless_jax.run.costs import check_targets, constraints, make_costs
+from proxyless_jax.run.costs import check_targets, make_costs, near_targets
 from proxyless_jax.run.evaluation import evaluate_network
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.loop import run_stage
@@ -90,19 +89,9 @@ def drawn_networks(
   """
   rng = np.random.default_rng([options.seed, STREAM])
   valid = gates.valid_candidates(space)
-  limits = [
-    _near(limit, options.random.near * limit.high)
-    for limit in constraints(costs)
-  ]
+  limits = near_targets(costs, options.random.near)
   drawn = (random_path(rng, valid, limits) for _ in range(options.random.count))
   return [space.choose(path.tolist()) for path in drawn]
-
-
-def _near(limit: Constraint, low: float) -> Constraint:
-  """With a lower limit, unless all paths cost more or it has a higher one."""
-  if low > limit.table.max_cost:
-    return limit
-  return limit._replace(low=max(limit.low, low))
 
 
 def _train(

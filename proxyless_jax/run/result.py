@@ -101,12 +101,21 @@ def summary(result: dict, workdir: str) -> str:
       f"{result['spearman']:.4f} on {result['held_out']} networks that the "
       f"table was not fitted to; see {workdir}/table.json and predicted.png"
     )
+  if result.get("job") == "predict":
+    return f"{result['images']} images classified; see {result['file']}"
   if result.get("job") == "random":
     return _of_random(result, workdir)
+  compared = ""
+  if result.get("compared"):
+    compared = (
+      "; with the weights of the search, it has a lower loss than "
+      f"{result['compared'] - result['compared_better']} of "
+      f"{result['compared']} random networks near the target"
+    )
   return (
     f"test accuracy {100 * result['top1']:.2f} % on {result['images']} images, "
-    f"{result['parameters']:,} parameters, {result['macs']:,} MACs; see "
-    f"{workdir}/result.json and architecture.png"
+    f"{result['parameters']:,} parameters, {result['macs']:,} MACs{compared}; "
+    f"see {workdir}/result.json and architecture.png"
   )
 
 

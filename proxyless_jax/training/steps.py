@@ -2,6 +2,7 @@
 
     train_step        train an architecture
     eval_step         count what an architecture gets right
+    predict_step      the probabilities of the classes
     batch_statistics  the batch-norm statistics of a batch
 
 Bind what is static with `functools.partial` and jit at the edge; every step
@@ -24,7 +25,7 @@ import optax
 from jax.sharding import Mesh
 
 from proxyless_jax.nn.networks.train_pass import forward, psum_gradients
-from proxyless_jax.parallel.collectives import over_devices, psum
+from proxyless_jax.parallel.collectives import all_gather, over_devices, psum
 from proxyless_jax.training.metrics import (
   Metrics,
   classification,
@@ -171,6 +172,25 @@ def eval_step(
     logits: Any = module.apply(variables, batch["image"], train=False)
     loss = cross_entropy(logits, batch, 0.0)
     return psum(classification(logits, batch, loss))
+
+  return over_devices(on_shard, mesh)(variables, batch)
+
+
+def predict_step(
+  variables: dict, batch: dict, *, module: nn.Module, mesh: Mesh | None = None
+) -> jax.Array:
+  """The probabilities of the classes, f32[b, classes]: softmax of the logits.
+
+  Args:
+    variables: {'params', 'batch_stats'} of the module.
+    batch: images.
+    module: module of the architecture.
+    mesh: devices that share the batch; None for one device.
+  """
+
+  def on_shard(variables: dict, batch: dict) -> jax.Array:
+    logits: Any = module.apply(variables, batch["image"], train=False)
+    return all_gather(jax.nn.softmax(logits.astype(jnp.float32)))
 
   return over_devices(on_shard, mesh)(variables, batch)
 

@@ -28,7 +28,12 @@ from proxyless_jax.parallel.collectives import (
 )
 from proxyless_jax.parallel.mesh import jit_step, place, to_devices
 from proxyless_jax.training.state import split_edges, train_state
-from proxyless_jax.training.steps import batch_statistics, eval_step, train_step
+from proxyless_jax.training.steps import (
+  batch_statistics,
+  eval_step,
+  predict_step,
+  train_step,
+)
 
 # Of float32 sums in another order, over two steps.
 close = functools.partial(assert_allclose, rtol=1e-5, atol=2e-6)
@@ -69,7 +74,7 @@ def test_training_and_evaluation_of_an_architecture(search, mesh):
   for sharded in (False, True):
     check(search, mesh, train_step, sharded, **settings)
   variables = {"params": state.params, "batch_stats": state.batch_stats}
-  for step in (eval_step, batch_statistics):
+  for step in (eval_step, predict_step, batch_statistics):
     one, many = (
       jax.jit(functools.partial(step, module=module, mesh=m))(
         place(variables, m), to_devices(search.batch(0), m)

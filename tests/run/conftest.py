@@ -77,6 +77,7 @@ CONFIG = dict(
     ema_decay=0.9,
   ),
   evaluate=dict(batch=50, recalibration_batches=2),
+  predict=dict(),
   measure=dict(
     classes=0, calibration=4, held_out=2, tolerance=0.05, max_rounds=3
   ),

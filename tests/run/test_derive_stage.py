@@ -15,10 +15,12 @@ from proxyless_jax.nas.additive import fit_additive
 from proxyless_jax.nas.derive import Constraint, derive
 from proxyless_jax.nas.gates import valid_candidates
 from proxyless_jax.nn import build, inherit, init
+from proxyless_jax.report import read_metrics
 from proxyless_jax.run import derive_stage as derive_stage_module
 from proxyless_jax.run import jobs
 from proxyless_jax.run.config.options import parse
-from proxyless_jax.run.derive_stage import derive_stage
+from proxyless_jax.run.derive_stage import derive_stage, of_comparison
+from proxyless_jax.run.result import summary
 from proxyless_jax.run.storage.json_files import read_json
 from proxyless_jax.run.storage.workdir import reached
 
@@ -137,6 +139,34 @@ def test_evolution_keeps_the_best_path_within_the_target(
   found = load_network(tmp_path / "architecture.json")
   assert found == space.choose(best.tolist())
   assert result["met_hardware"]
+
+
+def test_the_result_is_compared_with_random_paths_near_the_target(
+  additive, tmp_path
+):
+  additive["derive"]["compare"] = 3
+  additive["random"] = dict(near=0.5)
+  result = jobs.search(additive, tmp_path)
+  assert reached(tmp_path) == {"search": 4, "derive": PATHS, "compare": 4}
+  losses = [
+    line["loss"]
+    for line in read_metrics(tmp_path)
+    if line["stage"] == "compare"
+  ]
+  assert len(losses) == 1 and result["compared"] == 3
+  assert 0 <= result["compared_better"] <= 3
+  assert f"{3 - result['compared_better']} of 3 random networks" in summary(
+    result, "run"
+  )
+
+
+def test_comparison_by_hand():
+  scores = {"loss": np.array([1.0, 2.0, 3.0, 1.5], np.float32)}
+  assert of_comparison(scores) == {
+    "compared": 3,
+    "compared_better": 1,
+    "compared_z": 0.5,
+  }
 
 
 def test_a_search_that_has_ended_may_be_derived_anew(

@@ -15,15 +15,14 @@ def config(tmp_path):
 
 def test_an_entry_is_what_all_starts_took(tmp_path, monkeypatch):
   monkeypatch.setattr(ledger._compiling, "seconds", 10.0)
-  with Ledger(tmp_path, "search", steps=8, batch=4) as first:
-    ledger._compiling.seconds += 2.0
-    first.end(3, 30.0)
-    ledger._compiling.seconds += 1.0  # Lost: not written before the kill.
-  with Ledger(tmp_path, "search", steps=8, batch=4) as second:
-    ledger._compiling.seconds += 0.5
-    second.end(8, 70.0)
-  with Ledger(tmp_path, "train", steps=5, batch=2) as other:
-    other.end(5, 9.0)
+  first = Ledger(tmp_path, "search", 0, steps=8, batch=4)
+  ledger._compiling.seconds += 2.0
+  first.end(3, 30.0)
+  ledger._compiling.seconds += 1.0  # Lost: not written before the kill.
+  second = Ledger(tmp_path, "search", 3, steps=8, batch=4)
+  ledger._compiling.seconds += 0.5
+  second.end(8, 70.0)
+  Ledger(tmp_path, "train", 0, steps=5, batch=2).end(5, 9.0)
   found = json.loads((tmp_path / "ledger.json").read_text())
   entry = found["stages"]["search"]
   assert entry.pop("peak_memory_mb") > 1.0
@@ -36,15 +35,24 @@ def test_an_entry_is_what_all_starts_took(tmp_path, monkeypatch):
   assert "search at step" not in (tmp_path / "report.html").read_text()
 
 
+def test_a_stage_that_starts_afresh_has_a_new_entry(tmp_path, monkeypatch):
+  monkeypatch.setattr(ledger._compiling, "seconds", 0.0)
+  first = Ledger(tmp_path, "search", 0, steps=8, batch=4)
+  ledger._compiling.seconds += 2.0
+  first.end(3, 30.0)
+  Ledger(tmp_path, "search", 0, steps=8, batch=4).end(1, 10.0)
+  entry = read_ledger(tmp_path)["stages"]["search"]
+  assert entry["seconds_compiling"] == 0.0
+
+
 def test_logs_that_come_fast_are_not_all_written(tmp_path, monkeypatch):
   now = 100.0
   clock = types.SimpleNamespace(perf_counter=lambda: now)
   monkeypatch.setattr(ledger, "time", clock)
-  with Ledger(tmp_path, "search", steps=8, batch=4) as written:
-    steps = []
-    for step, now in enumerate((100.0, 104.9, 105.1), start=1):  # noqa: B007
-      written.log(step, 1.0)
-      steps.append(read_ledger(tmp_path)["stages"]["search"]["step"])
+  written, steps = Ledger(tmp_path, "search", 0, steps=8, batch=4), []
+  for step, now in enumerate((100.0, 104.9, 105.1), start=1):  # noqa: B007
+    written.log(step, 1.0)
+    steps.append(read_ledger(tmp_path)["stages"]["search"]["step"])
   assert steps == [1, 1, 3]
 
 

@@ -53,3 +53,5 @@ def test_own_operation_in_a_config(make_config, tmp_path):
   again = pj.evaluate({**config, "job": "evaluate"}, tmp_path)
   assert again["top1"] == result["top1"]
   assert again["edges_off_argmax"] == result["edges_off_argmax"]
+  run = pj.load_run(tmp_path, ops=[Pointwise()])
+  assert run.network == network and run.predict([]).shape == (0, 10)

@@ -3,7 +3,7 @@
 A config may leave out sections and fields, which then have their defaults; a
 name that is not known is an error. The sections are `data`
 (`proxyless_jax.data.DataOptions`), `space`, `search`, `derive`, `train`,
-`evaluate`, `random`, `measure` and `run`.
+`evaluate`, `predict`, `random`, `measure` and `run`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from proxyless_jax.data import DataOptions
 from proxyless_jax.run.config import fields
 from proxyless_jax.run.config.measure_options import MeasureOptions
+from proxyless_jax.run.config.predict_options import PredictOptions
 from proxyless_jax.run.config.sections import (
   CostOptions,
   DeriveOptions,
@@ -34,7 +35,7 @@ from proxyless_jax.run.config.sections import (
 from proxyless_jax.run.config.space import Space, make_space, read_space
 from proxyless_jax.space import Network, Op
 
-JOBS = ("search", "train", "evaluate", "random", "measure")
+JOBS = ("search", "train", "evaluate", "predict", "random", "measure")
 DTYPES = ("auto", "float32", "bfloat16")
 # The streams of a run are seeded by the numbers from the seed on, below 2**32.
 MAX_SEED = 2**32 - 16
@@ -45,7 +46,7 @@ class Options:
   """A whole config.
 
   Attributes:
-    job: 'search', 'train', 'evaluate', 'random' or 'measure'.
+    job: 'search', 'train', 'evaluate', 'predict', 'random' or 'measure'.
     seed: seed of everything random but the split of the data.
     dtype: type of activations, 'float32' or 'bfloat16'; 'auto' is bfloat16 on
       accelerators, float32 on a CPU.
@@ -64,6 +65,7 @@ class Options:
     derive: derivation of the architecture at the end of a search.
     train: training of the architecture.
     evaluate: evaluation of the architecture.
+    predict: classification of images by the network of a run that has ended.
     random: random networks, with which the architecture is compared.
     measure: measurement of a table of costs.
     run: logs, checkpoints and placement of a run.
@@ -80,6 +82,7 @@ class Options:
   derive: DeriveOptions = field(default_factory=DeriveOptions)
   train: TrainOptions = field(default_factory=TrainOptions)
   evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
+  predict: PredictOptions = field(default_factory=PredictOptions)
   random: RandomOptions = field(default_factory=RandomOptions)
   measure: MeasureOptions = field(default_factory=MeasureOptions)
   run: RunOptions = field(default_factory=RunOptions)
@@ -216,6 +219,9 @@ def _expanded(options: Options) -> Options:
     weights=home(options.weights),
     data=dataclasses.replace(options.data, path=home(options.data.path)),
     search=dataclasses.replace(options.search, costs=costs),
+    predict=PredictOptions(
+      images=home(options.predict.images), out=home(options.predict.out)
+    ),
   )
 
 

@@ -274,17 +274,21 @@ class DeriveOptions:
       that paths have with the weights of the search, see `nas.additive`; or
       'evolution', the best path that evolution meets, see `nas.baselines`.
     paths: number of paths that the last two evaluate.
-    images: number of held-out images that they evaluate them on, at most.
+    images: number of held-out images that paths are evaluated on, at most.
+    compare: number of random paths near the targets with which the result is
+      compared, by their losses with the weights of the search; 0 for none.
   """
 
   method: str = "argmax"
   paths: int = 400
   images: int = 500
+  compare: int = 0
 
   def __post_init__(self) -> None:
     fields.one_of("derive.method", self.method, DERIVE)
     for field in ("paths", "images"):
       fields.positive(f"derive.{field}", getattr(self, field))
+    fields.not_negative("derive.compare", self.compare)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from proxyless_jax.run.storage.whole import whole_file
+
 
 def write_json(path: str | os.PathLike, obj: Any) -> None:
   """Writes `obj` as JSON; a kill leaves the old file or the new one.
@@ -22,12 +24,8 @@ def write_json(path: str | os.PathLike, obj: Any) -> None:
   """
   path = os.fspath(path)
   text = json.dumps(plain(obj, os.path.basename(path)), indent=2)
-  temporary = path + ".tmp"
-  with open(temporary, "w", encoding="utf-8") as file:
+  with whole_file(path, encoding="utf-8") as file:
     file.write(text + "\n")
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
 
 
 def read_json(path: str | os.PathLike) -> Any:

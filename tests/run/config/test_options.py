@@ -96,7 +96,7 @@ def test_what_a_config_leaves_out_has_its_default(make_config):
     ({"search__lr": "fast"}, "search.lr = 'fast': expected float"),
     ({"search__lr": 0.0}, "search.lr = 0.0: expected a positive number"),
     ({"search__lr": math.inf}, "search.lr = inf: expected a finite number"),
-    ({"search__epochs": math.nan}, "search.epochs = nan: expected a finite"),
+    ({"search__epochs": math.nan}, "search.epochs = nan: expected 0 or more"),
     ({"search__warmup_lr": -1}, "search.warmup_lr = -1.0: expected 0 or more"),
     ({"search__nesterov": 1}, "search.nesterov = 1: expected bool"),
     (

@@ -1,5 +1,6 @@
 """Several hosts: processes of this machine, which gloo connects."""
 
+import functools
 import json
 import os
 import pathlib
@@ -11,9 +12,12 @@ import subprocess
 import sys
 import time
 
+import jax
+import numpy as np
 import pytest
 
 from proxyless_jax.run import jobs
+from proxyless_jax.run.finished import load_run
 from proxyless_jax.run.hosts import hosts
 
 ROOT = pathlib.Path(hosts.__file__).parents[3]
@@ -268,6 +272,9 @@ def test_two_hosts_search_as_one(two_hosts, make_config, unbroken, tmp_path):
       assert found[name] == pytest.approx(value, rel=TOLERANCE), name
   for name in ("architecture.json", "tables.json"):
     assert (workdir / name).read_text() == (alone / name).read_text()
+  loaded = [load_run(folder).variables for folder in (workdir, alone)]
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+  jax.tree.map(close, *loaded)
 
 
 def test_a_killed_search_goes_on_to_the_same_end(
