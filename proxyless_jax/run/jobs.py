@@ -39,6 +39,7 @@ from proxyless_jax.run.derivation import derive_path, describe_network
 from proxyless_jax.run.derive_stage import (
   compare_stage,
   derive_stage,
+  keep_compared,
   keep_paths,
   of_comparison,
 )
@@ -248,7 +249,9 @@ def _derive(
   if options.derive.compare:
     stage = compare_stage(*common, index)
     scores, seconds["compare"] = run_stage(stage, workdir, options.run)
-    found |= of_comparison(jax.device_get(scores))
+    scores = jax.device_get(scores)
+    hosts.on_first(lambda: keep_compared(scores, workdir))
+    found |= of_comparison(scores)
   valid = gates.valid_candidates(space)
   end = hosts.on_first(
     lambda: describe_end(

@@ -67,6 +67,7 @@ def add_to_result(workdir: str | os.PathLike, entries: dict) -> dict:
   """
   result = (read_result(workdir) or environment()) | entries
   write_json(os.path.join(workdir, FILE), result)
+  keep_report(workdir)
   return result
 
 

@@ -61,7 +61,7 @@ def test_it_tells_of_an_ended_search(workdir):
   assert "The search was too short: noise had a part." in text
   assert "The target of the cost 'hardware' was not met." in text
   assert "1m05s" in text and "512 MB" in text
-  assert "lower than" in text and "of the 30 random paths" in text
+  assert "lower than" in text and "of 30 random paths" in text
   assert "block01" in text
   titles = [chart["title"] for chart in data["charts"]]
   assert titles[:5] == [
@@ -95,6 +95,25 @@ def test_values_of_the_additive_model_replace_the_timeline(tmp_path):
   assert re.findall(r"<td( class=.best.)? style=[^>]*>(\d+)<", page) == 2 * [
     *(("", "100"), ("", "100"), (' class="best"', "100"))
   ]
+
+
+def test_the_found_network_is_compared_with_random_ones(tmp_path):
+  space = write_search(tmp_path)
+  write_end(tmp_path, space)
+  chosen = [len(edge.ops) - 1 for edge in space.edges]
+  compared = {"paths": [[0, 0], [0, 1], chosen], "loss": [0.9, 0.5, 0.7]}
+  (tmp_path / "compared.json").write_text(json.dumps(compared))
+  random = [{"top1": 0.98}, {"top1": 0.99}]
+  (tmp_path / "random.json").write_text(json.dumps(random))
+  _, text, data = read(tmp_path)
+  assert "has a loss of 0.700 on held-out images" in text
+  assert "than 1 of 2 random ones near the target." in text
+  assert "2 random networks near the target reach 98.50 %" in text
+  assert "the found one has 98.70 %, more than 1 of them" in text
+  (chart,) = [chart for chart in data["charts"] if not chart["title"]]
+  names = [trace["name"] for trace in chart["traces"]]
+  assert names == ["random paths", "random ones near the target", "found"]
+  assert chart["traces"][-1]["y"] == [0.7]
 
 
 def test_it_says_where_an_unfinished_search_stands(tmp_path):
@@ -134,7 +153,7 @@ def test_without_plotly_it_says_how_to_get_charts(workdir, monkeypatch):
   page, text, data = read(workdir)
   assert "pip install plotly" in text
   assert "98.70 %" in text
-  assert "of the 30 random paths" in text
+  assert "of 30 random paths" in text
   assert data["charts"] == [] and "<figure>" not in page
 
 

@@ -73,14 +73,14 @@ def sampled_chart(contents: Contents) -> Chart | None:
   if sampled is None:
     return None
   traces = [
-    _markers(sampled.label, sampled.costs, sampled.losses, symbol="circle"),
     _markers(
-      "found (predicted)" if sampled.predicted else "found",
-      [sampled.found_cost],
-      [sampled.found_loss],
-      symbol="star",
-    ),
+      group.label, group.costs.tolist(), group.losses.tolist(), symbol="circle"
+    )
+    for group in sampled.groups
   ]
+  name = "found (predicted)" if sampled.predicted else "found"
+  own = [sampled.found_cost], [sampled.found_loss]
+  traces.append(_markers(name, *own, symbol="star"))
   layout: dict[str, Any] = {
     "xaxis": {"title": {"text": f"{sampled.cost} [{sampled.unit}]"}},
     "yaxis": {"title": {"text": "loss of the supernet"}},

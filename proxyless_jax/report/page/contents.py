@@ -22,7 +22,8 @@ class Contents:
 
   Attributes:
     workdir: path of the folder.
-    config, search, ledger, paths, result: contents of JSON files.
+    config, search, ledger, paths, compared, result: contents of JSON files.
+    random: entries of random.json.
     architecture: contents of architecture.json.
     network: the same as a network; None without one, or where it has operations
       that this process does not know.
@@ -35,8 +36,10 @@ class Contents:
   search: dict[str, Any]
   ledger: dict[str, Any]
   paths: dict[str, Any]
+  compared: dict[str, Any]
   result: dict[str, Any]
   architecture: dict[str, Any]
+  random: list[dict]
   network: Network | None
   svg: str
   metrics: list[dict]
@@ -98,11 +101,15 @@ def read_contents(workdir: str | os.PathLike) -> Contents:
       f"workdir = {workdir}: expected the folder of a run, with a config.json: "
       "name the one that --workdir named"
     )
-  names = ("config", "search", "ledger", "paths", "result", "architecture")
-  files = {name: _read_json(workdir, f"{name}.json") for name in names}
+  names = ("config", "search", "ledger", "paths", "compared", "result")
+  files = {
+    name: _read_json(workdir, f"{name}.json") or {}
+    for name in (*names, "architecture")
+  }
   svg = os.path.join(workdir, "architecture.svg")
   return Contents(
     workdir=workdir,
+    random=_read_json(workdir, "random.json") or [],
     network=_network(workdir),
     svg=_text(svg),
     metrics=read_metrics(workdir),
@@ -135,16 +142,16 @@ def _network(workdir: str) -> Network | None:
     return None
 
 
-def _read_json(workdir: str, name: str) -> dict[str, Any]:
+def _read_json(workdir: str, name: str) -> Any:
+  """The contents of a file; None where it is not there."""
   text = _text(os.path.join(workdir, name))
   try:
-    found = json.loads(text) if text else {}
+    return json.loads(text) if text else None
   except ValueError as error:
     raise ValueError(
       f"{os.path.join(workdir, name)}: expected JSON ({error}); restore the "
       "file, or move it away"
     ) from error
-  return found if isinstance(found, dict) else {}
 
 
 def _text(path: str) -> str:

@@ -25,7 +25,7 @@ from proxyless_jax.report.page.charts import (
 )
 from proxyless_jax.report.page.contents import Contents, read_contents
 from proxyless_jax.report.page.plotly import packed_plotly
-from proxyless_jax.report.page.sampled import sampled_paths
+from proxyless_jax.report.page.sampled import sampled_paths, trained_sentence
 from proxyless_jax.report.page.summary import (
   header,
   ledger_table,
@@ -226,21 +226,20 @@ class _Page:
 
 
 def _sampled(contents: Contents, page: _Page) -> str:
-  """The found network among other paths of the supernet."""
+  """The found network among others of its space."""
   sampled, chart = sampled_paths(contents), sampled_chart(contents)
-  title = "Among other networks of the space"
-  if sampled is None or chart is None:
-    if not contents.finished or contents.config.get("job") != "search":
-      return ""
-    return _section(
-      title,
+  trained = trained_sentence(contents)
+  body = f"<p>{escape(trained)}</p>" if trained else ""
+  if sampled is not None and chart is not None:
+    body += f"<p>{escape(sampled.sentence)}</p>{page.figure(chart)}"
+  of_search = contents.finished and contents.config.get("job") == "search"
+  if not body and of_search:
+    body = (
       '<p class="note">No other networks were evaluated: '
-      "<code>config.derive.method = 'additive'</code> or "
-      "<code>'evolution'</code> does so.</p>",
+      "<code>config.derive.compare</code> compares the found one with random "
+      "ones, and job <code>random</code> trains some.</p>"
     )
-  return _section(
-    title, f"<p>{escape(sampled.sentence)}</p>{page.figure(chart)}"
-  )
+  return _section("Among other networks of the space", body)
 
 
 def _config(contents: Contents) -> str:

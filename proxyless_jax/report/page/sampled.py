@@ -1,11 +1,14 @@
-"""The found network among the paths of the supernet that were evaluated.
+"""The found network among others of its space.
 
-A run with `derive.method = 'additive'` or `'evolution'` leaves paths.json.
+With the weights of the supernet: those that a derivation evaluated (paths.json)
+and random ones near the target (compared.json). Trained as it was: the networks
+of job 'random' (random.json).
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -16,24 +19,35 @@ NEAR = 20
 
 
 @dataclasses.dataclass(frozen=True)
+class Group:
+  """Some paths of the supernet.
+
+  Attributes:
+    label: what they are.
+    costs, losses: f[n], of each path, on held-out images.
+  """
+
+  label: str
+  costs: np.ndarray
+  losses: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Sampled:
   """Paths, and the found network among them.
 
   Attributes:
-    label: what the paths are.
     cost, unit: name of the cost on which the found network is compared.
     target: target of that cost, or None.
-    costs, losses: of each path, in `unit` and on held-out images.
+    groups: the paths.
     found_cost, found_loss: those of the found network.
     predicted: whether `found_loss` is the additive model's.
   """
 
-  label: str
   cost: str
   unit: str
   target: float | None
-  costs: list[float]
-  losses: list[float]
+  groups: tuple[Group, ...]
   found_cost: float
   found_loss: float
   predicted: bool
@@ -41,66 +55,110 @@ class Sampled:
   @property
   def sentence(self) -> str:
     """The rank of the found network, in words."""
-    losses, costs = np.asarray(self.losses), np.asarray(self.costs)
-    near = np.argsort(np.abs(costs - self.found_cost), kind="stable")[:NEAR]
-    beaten = losses > self.found_loss
     has = "should have by the additive model" if self.predicted else "has"
-    text = (
+    better = [
+      f"{np.sum(group.losses > self.found_loss)} of {len(group.losses)} "
+      f"{group.label}"
+      for group in self.groups
+    ]
+    if self.predicted:
+      (group,) = self.groups
+      far = np.abs(group.costs - self.found_cost)
+      near = group.losses[np.argsort(far, kind="stable")[:NEAR]]
+      count = np.sum(near > self.found_loss)
+      better.append(f"{count} of the {len(near)} nearest to it in cost")
+    return (
       f"With the weights of the supernet, the found network {has} a loss of "
-      f"{self.found_loss:.3f} on held-out images: lower than {beaten.sum()} of "
-      f"the {len(losses)} {self.label}, and than {beaten[near].sum()} of the "
-      f"{len(near)} that are nearest to it in cost"
+      f"{self.found_loss:.3f} on held-out images: lower than "
+      f"{', and than '.join(better)}."
     )
-    return f"{text}."
 
 
 def sampled_paths(contents: Contents) -> Sampled | None:
   """The paths of a workdir; None where it has none, or no cost has a table."""
-  chosen, paths = contents.chosen(), np.asarray(contents.paths.get("paths", []))
+  chosen = contents.chosen()
   tables = {
     name: cost
     for name, cost in contents.search.get("costs", {}).items()
     if "table" in cost
   }
-  if not chosen or not tables or paths.shape[1:] != (len(chosen),):
+  if not chosen or not tables:
     return None
   # The cost that has a target, or the first one.
   name = next(
     (n for n, c in tables.items() if "target" in c), next(iter(tables))
   )
-  cost, losses = tables[name], np.asarray(contents.paths["loss"])
-  values, found_loss = contents.paths.get("values"), None
-  if values is not None:
-    found_loss = _predicted(np.asarray(values), paths, losses, chosen)
-  elif len(same := np.flatnonzero((paths == chosen).all(axis=1))):
-    found_loss = float(losses[same[0]])
-  if found_loss is None:
+  cost, groups, loss, predicted = tables[name], [], None, False
+  if len(evaluated := _paths(contents.paths, chosen)):
+    losses = np.asarray(contents.paths["loss"])
+    values = contents.paths.get("values")
+    label = "random paths" if values else "paths of the evolution"
+    groups.append(Group(label, _costs(cost, evaluated), losses))
+    loss, predicted = _loss(values, evaluated, losses, chosen), bool(values)
+  compared = _paths(contents.compared, chosen)
+  if len(compared) and compared[-1].tolist() == chosen:
+    *losses, loss = contents.compared["loss"]
+    label, predicted = "random ones near the target", False
+    costs = _costs(cost, compared[:-1])
+    groups.append(Group(label, costs, np.asarray(losses)))
+  if loss is None:
     return None
   return Sampled(
-    label="random paths" if values is not None else "paths of the evolution",
     cost=name,
     unit=cost["unit"],
     target=cost.get("target"),
-    costs=_costs(cost, paths),
-    losses=losses.tolist(),
-    found_cost=_costs(cost, np.asarray([chosen]))[0],
-    found_loss=found_loss,
-    predicted=values is not None,
+    groups=tuple(groups),
+    found_cost=float(_costs(cost, np.asarray([chosen]))[0]),
+    found_loss=float(loss),
+    predicted=predicted,
   )
 
 
-def _predicted(
-  values: np.ndarray, paths: np.ndarray, losses: np.ndarray, chosen: list[int]
-) -> float:
-  """The additive model's loss: its constant makes the means equal."""
-  edges = np.arange(len(values))
-  of_paths = values[edges, paths].sum(axis=1)
-  return float(losses.mean() - (values[edges, chosen].sum() - of_paths.mean()))
+def trained_sentence(contents: Contents) -> str:
+  """How the found network compares with trained random ones; or ''."""
+  result, count = contents.result, len(contents.random)
+  if not count:
+    return ""
+  accuracies = 100 * np.array([entry["top1"] for entry in contents.random])
+  text = (
+    f"Trained by the same recipe, {count} random networks near the target "
+    f"reach {accuracies.mean():.2f} %"
+  )
+  if count > 1:
+    text += f" with a standard deviation of {accuracies.std(ddof=1):.2f} %"
+  if "top1" in result:
+    own = 100 * result["top1"]
+    better = int(np.sum(accuracies < own))
+    text += f"; the found one has {own:.2f} %, more than {better} of them"
+  return f"{text}."
 
 
-def _costs(cost: dict, paths: np.ndarray) -> list[float]:
+def _paths(found: dict[str, Any], chosen: list[int]) -> np.ndarray:
+  """i64[n, e]; none where they are of another space."""
+  paths = np.asarray(found.get("paths", []), int)
+  fits = paths.ndim == 2 and paths.shape[1] == len(chosen)
+  return paths if fits else np.empty((0, len(chosen)), int)
+
+
+def _loss(
+  values: list[list[float]] | None,
+  paths: np.ndarray,
+  losses: np.ndarray,
+  chosen: list[int],
+) -> float | None:
+  """The loss of the found path: the additive model's, or the evaluated one."""
+  if values is None:
+    same = np.flatnonzero((paths == chosen).all(axis=1))
+    return float(losses[same[0]]) if len(same) else None
+  table, edges = np.asarray(values), np.arange(len(values))
+  # The constant of the model makes the means equal.
+  of_paths = table[edges, paths].sum(axis=1).mean()
+  return float(losses.mean() - (table[edges, chosen].sum() - of_paths))
+
+
+def _costs(cost: dict, paths: np.ndarray) -> np.ndarray:
   table = np.asarray(cost["table"])
   picked = table[np.arange(len(table)), paths]
   if cost["combine"] == "max":
-    return picked.max(axis=1, initial=cost["fixed"]).tolist()
-  return (cost["fixed"] + picked.sum(axis=1)).tolist()
+    return picked.max(axis=1, initial=cost["fixed"])
+  return cost["fixed"] + picked.sum(axis=1)
