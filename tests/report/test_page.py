@@ -101,18 +101,19 @@ def test_the_found_network_is_compared_with_random_ones(tmp_path):
   space = write_search(tmp_path)
   write_end(tmp_path, space)
   chosen = [len(edge.ops) - 1 for edge in space.edges]
-  compared = {"paths": [[0, 0], [0, 1], chosen], "loss": [0.9, 0.5, 0.7]}
+  compared = {"paths": [[0, 0], [0, 1], chosen, chosen]}
+  compared["loss"] = [0.9, 0.5, 0.7, 0.7]
   (tmp_path / "compared.json").write_text(json.dumps(compared))
   random = [{"top1": 0.98}, {"top1": 0.99}]
   (tmp_path / "random.json").write_text(json.dumps(random))
   _, text, data = read(tmp_path)
   assert "has a loss of 0.700 on held-out images" in text
-  assert "than 1 of 2 random ones near the target." in text
+  assert "than 1 of 2 others near the target." in text
   assert "2 random networks near the target reach 98.50 %" in text
   assert "the found one has 98.70 %, more than 1 of them" in text
   (chart,) = [chart for chart in data["charts"] if not chart["title"]]
   names = [trace["name"] for trace in chart["traces"]]
-  assert names == ["random paths", "random ones near the target", "found"]
+  assert names == ["random paths", "others near the target", "found"]
   assert chart["traces"][-1]["y"] == [0.7]
 
 

@@ -70,6 +70,11 @@ class Contents:
     return late[-1] if late else None
 
   @property
+  def searched(self) -> bool:
+    """Whether the run is, or has been, a search; later jobs leave its files."""
+    return bool(self.search) or self.config.get("job") == "search"
+
+  @property
   def finished(self) -> bool:
     """Whether the run has a result, and takes no steps since."""
     return bool(self.result) and self.unfinished is None

@@ -149,8 +149,7 @@ def _found(contents: Contents) -> str:
   many = "</tbody>" in table and table.count("<tr") > 26
   if many:
     table = f"<details><summary>Block by block</summary>{table}</details>"
-  searched = contents.config.get("job") == "search"
-  title = "The found network" if searched else "The network"
+  title = "The found network" if contents.searched else "The network"
   return _section(title, figure + table + zoo_table(contents))
 
 
@@ -182,7 +181,7 @@ def _moved(contents: Contents, moved: dict[str, Any] | None) -> str:
 
 def _not_moved(contents: Contents) -> str:
   """Why there is no timeline."""
-  if contents.config.get("job") != "search" or not contents.metrics:
+  if not contents.searched or not contents.metrics:
     return ""
   method = contents.config.get("derive", {}).get("method", "argmax")
   text = "This run has no record of alpha (alpha.jsonl)."
@@ -232,8 +231,7 @@ def _sampled(contents: Contents, page: _Page) -> str:
   body = f"<p>{escape(trained)}</p>" if trained else ""
   if sampled is not None and chart is not None:
     body += f"<p>{escape(sampled.sentence)}</p>{page.figure(chart)}"
-  of_search = contents.finished and contents.config.get("job") == "search"
-  if not body and of_search:
+  if not body and contents.finished and contents.searched:
     body = (
       '<p class="note">No other networks were evaluated: '
       "<code>config.derive.compare</code> compares the found one with random "

@@ -97,10 +97,12 @@ def sampled_paths(contents: Contents) -> Sampled | None:
     loss, predicted = _loss(values, evaluated, losses, chosen), bool(values)
   compared = _paths(contents.compared, chosen)
   if len(compared) and compared[-1].tolist() == chosen:
-    *losses, loss = contents.compared["loss"]
-    label, predicted = "random ones near the target", False
-    costs = _costs(cost, compared[:-1])
-    groups.append(Group(label, costs, np.asarray(losses)))
+    losses = np.asarray(contents.compared["loss"])
+    loss, predicted = losses[-1], False
+    # Near the target of a small space the found one is drawn as well.
+    others = (compared != chosen).any(axis=1)
+    label, costs = "others near the target", _costs(cost, compared[others])
+    groups.append(Group(label, costs, losses[others]))
   if loss is None:
     return None
   return Sampled(
