@@ -143,7 +143,13 @@ def test_extending(checked_search, quick_compilation):
 
 
 @pytest.mark.parametrize(
-  "page", ["docs/hardware.md", "docs/resume.md", "docs/searching.md"]
+  "page",
+  [
+    "docs/hardware.md",
+    "docs/report.md",
+    "docs/resume.md",
+    "docs/searching.md",
+  ],
 )
 def test_python_of_other_pages(page, checked_search):
   names = {"__name__": "__main__"}

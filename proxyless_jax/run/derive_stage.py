@@ -38,7 +38,7 @@ from proxyless_jax.run.storage.json_files import write_json
 from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Metrics, merge
 
-FILE = "paths.json"
+FILE, COMPARED = "paths.json", "compared.json"
 # Streams of a run are seeded from its seed on; the evaluation has the fourth.
 STREAM = 4
 METRICS = ("loss", "top1", "top5")
@@ -214,6 +214,22 @@ def of_comparison(scores: Mapping[str, Any]) -> dict:
     "compared_better": int(np.sum(np.array(random) < found)),
     "compared_z": z,
   }
+
+
+def keep_compared(
+  scores: Mapping[str, Any], workdir: str | os.PathLike
+) -> None:
+  """Writes compared.json: paths, losses and accuracies; the last is the found.
+
+  Of several hosts, one calls.
+
+  Args:
+    scores: the last state of `compare_stage`.
+    workdir: folder of the run.
+  """
+  names = ("paths", "loss", "top1")
+  found = {name: np.asarray(scores[name]).tolist() for name in names}
+  write_json(os.path.join(workdir, COMPARED), found)
 
 
 def keep_paths(
