@@ -24,7 +24,7 @@ NEAREST, FAR = 5, 4.0
 
 
 def block_table(contents: Contents) -> str:
-  """HTML: a row for each block, with parameters, MACs and searched costs."""
+  """HTML: a row for each block, with its MACs and its searched costs."""
   network = contents.network
   if network is None:
     return ""
@@ -47,8 +47,8 @@ def block_table(contents: Contents) -> str:
   head = "".join(f"<th>{escape(title)}</th>" for title in titles)
   body = "".join(_row(*row, largest) for row in rows)
   return (
-    '<table class="blocks"><thead><tr><th>Block</th><th>Shape</th>'
-    f"{head}</tr></thead><tbody>{body}</tbody></table>"
+    '<div class="scroll"><table class="blocks"><thead><tr><th>Block</th><th>Shape</th>'
+    f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
     f"{_fixed(contents)}"
   )
 
@@ -59,6 +59,8 @@ def zoo_table(contents: Contents) -> str:
   if network is None:
     return ""
   own = macs(network)
+  if not own:
+    return ""
   published = _published(network.image_size, network.channels, network.classes)
   near = [
     (abs(math.log(count / own)), name, count, size)
