@@ -47,7 +47,8 @@ def block_table(contents: Contents) -> str:
   head = "".join(f"<th>{escape(title)}</th>" for title in titles)
   body = "".join(_row(*row, largest) for row in rows)
   return (
-    '<div class="scroll"><table class="blocks"><thead><tr><th>Block</th><th>Shape</th>'
+    '<div class="scroll"><table class="blocks"><thead><tr>'
+    "<th>Block</th><th>Shape</th>"
     f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
     f"{_fixed(contents)}"
   )
