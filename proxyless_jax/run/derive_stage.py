@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -42,6 +43,7 @@ FILE, COMPARED = "paths.json", "compared.json"
 # Streams of a run are seeded from its seed on; the evaluation has the fourth.
 STREAM = 4
 METRICS = ("loss", "top1", "top5")
+TRIES = 10  # Draws for each path of a comparison.
 
 
 def derive_stage(
@@ -97,12 +99,12 @@ def compare_stage(
   rng = np.random.default_rng([options.seed, STREAM, 2])
   valid = gates.valid_candidates(space)
   limits = near_targets(costs, options.random.near)
-  random = [
-    random_path(rng, valid, limits) for _ in range(options.derive.compare)
-  ]
-  return _stage(
-    "compare", [*random, found], options, held_out, space, variables
-  )
+  count = options.derive.compare
+  drawn = (random_path(rng, valid, limits) for _ in range(TRIES * count))
+  # Not with itself: in a small space it is drawn, too.
+  others = (path for path in drawn if (path != found).any())
+  paths = [*itertools.islice(others, count), found]
+  return _stage("compare", paths, options, held_out, space, variables)
 
 
 def _stage(
