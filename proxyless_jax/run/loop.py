@@ -26,9 +26,11 @@ from proxyless_jax.run.config.options import RunOptions
 from proxyless_jax.run.finite import check_finite, probes
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.hosts.preemption import deferred, shielded
+from proxyless_jax.run.ledger import Ledger
 from proxyless_jax.run.storage.checkpoint import Checkpoints
 from proxyless_jax.run.storage.disk import explained
 from proxyless_jax.run.storage.workdir import checkpoint_folder, locked
+from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Mean, Metrics, merge
 
 # What a checkpoint holds besides the positions of the data: "state", any
@@ -36,6 +38,20 @@ from proxyless_jax.training.metrics import Mean, Metrics, merge
 Carry = dict[str, Any]
 
 _add = jax.jit(merge)
+
+
+@dataclasses.dataclass(frozen=True)
+class Searched:
+  """What a stage searches, for the record of how it went.
+
+  Attributes:
+    space: the search space.
+    alpha: function from the state to the logits of its candidates, f[e, k], on
+      every host.
+  """
+
+  space: Network
+  alpha: Callable[[Any], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +69,7 @@ class Stage:
       0, to the next state and the metrics of the step.
     units: units of metrics, for people.
     longer: steps that do more than the others, or None.
+    searched: space and alpha that are recorded at each log, or None.
 
   To look only for the newest state (`newest_state`), the iterators and
   `advance` may be None.
@@ -67,6 +84,7 @@ class Stage:
   advance: Callable[[Any, int], tuple[Any, Metrics]] | None
   units: Mapping[str, str] = dataclasses.field(default_factory=dict)
   longer: Longer | None = None
+  searched: Searched | None = None
 
 
 def run_stage(
@@ -140,6 +158,7 @@ def take_steps(
     _progress(stage, step, checkpoints.moved) as progress,
     _writer(stage, step, workdir) as writer,
   ):
+    ledger = _ledger(stage, step, workdir)
     _start_prefetch(stage)
     while step < stage.steps and not stop:
       progress.begin(step)
@@ -152,7 +171,11 @@ def take_steps(
         values = _means(metrics)
         check_finite(stage.name, values, good, step, saved)
         progress.log(step, values)
-        writer.write(step, values)
+        with progress.pause():
+          writer.write(step, values)
+          if stage.searched:
+            writer.write_alpha(step, stage.searched.alpha(state))
+          ledger.log(step, time.perf_counter() - start)
         metrics, good = _no_metrics(stage), step
       if step % options.checkpoint_every == 0 or step == stage.steps or stop:
         with progress.pause():
@@ -162,6 +185,7 @@ def take_steps(
           checkpoints.save(step, carry, stage.iterators)  # In the background.
           saved = good = step
     checkpoints.wait()
+    ledger.end(step, time.perf_counter() - start)
   return carry
 
 
@@ -239,16 +263,24 @@ def _writer(stage: Stage, step: int, workdir):
   """Writes metrics on the first host."""
   if not hosts.first():
     return _Quiet()
-  return MetricsWriter(workdir, stage.name, step)
+  space = stage.searched.space if stage.searched else None
+  return MetricsWriter(workdir, stage.name, step, space=space)
+
+
+def _ledger(stage: Stage, step: int, workdir):
+  """Writes what the stage costs, and the report, on the first host."""
+  if not hosts.first():
+    return _Quiet()
+  return Ledger(workdir, stage.name, step, steps=stage.steps, batch=stage.batch)
 
 
 class _Quiet(contextlib.AbstractContextManager):
-  """The progress and the writer of a host that neither shows nor writes."""
+  """Progress, writer and ledger of a host that neither shows nor writes."""
 
   def update(self, *args) -> None:
     pass
 
-  begin = log = message = write = update
+  begin = log = message = write = write_alpha = end = update
 
   def pause(self) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
