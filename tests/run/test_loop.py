@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from proxyless_jax.report import read_metrics
+from proxyless_jax.report import Longer, read_metrics
 from proxyless_jax.run.config.options import RunOptions
 from proxyless_jax.run.hosts.preemption import Preempted
 from proxyless_jax.run.loop import Searched, Stage, newest_state, run_stage
@@ -143,6 +143,23 @@ def test_what_has_ended_takes_no_step_again(tmp_path):
   assert float(again["sum"]) == float(state["sum"])
   assert seconds_again == seconds
   assert len(read_metrics(tmp_path)) == 3
+
+
+def test_steps_that_do_more_are_announced_in_the_middle(tmp_path, capsys):
+  stage = dataclasses.replace(
+    make_stage(), longer=Longer("that is odd", range(5, STEPS, 2))
+  )
+  run_stage(stage, tmp_path, OPTIONS)
+  said = [
+    line.partition("  ")[0] for line in capsys.readouterr().err.split("\n")
+  ]
+  where = said.index("search: compiling the first step that is odd ...")
+  assert said[where - 1] == "search 4/10"
+  assert said[where + 1].startswith("search: first step that is odd took ")
+  assert said[where + 2] == "search 8/10"
+  run_stage(stage, tmp_path, OPTIONS)
+  said = capsys.readouterr().err
+  assert said == "search: all 10 steps were taken before\n"
 
 
 def test_how_it_is_watched_may_change(tmp_path):
