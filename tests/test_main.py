@@ -101,8 +101,8 @@ def test_a_job_gets_config_and_workdir(start, jobs):
     "  test accuracy  50.00 % on 103 images\n"
     "  network        12,345 parameters, 67,890 MACs\n"
     "  see            w/result.json\n"
-    "  next           --config.job=predict --config.predict.images=FOLDER "
-    "classifies images\n"
+    "  next           the same command with --config.job=predict "
+    "--config.predict.images=FOLDER: classifies images\n"
   )
 
 

@@ -14,10 +14,12 @@ from proxyless_jax.space import Network, macs, parameters
 # Where to look, where these files exist.
 FILES = ("result.json", "architecture.png", "report.html")
 UNFINISHED = "the search was too short: 'unfinished' in result.json says why"
-TRAIN = "--config.job=train trains this network"
-RANDOM = "--config.job=random trains random networks to compare it with"
+# What to add to the command of a job that has ended, and what it then does.
+TRAIN = "--config.job=train", "trains this network"
+RANDOM = "--config.job=random", "trains random networks, as a baseline"
 PREDICT = (
-  "--config.job=predict --config.predict.images=FOLDER classifies images"
+  "--config.job=predict --config.predict.images=FOLDER",
+  "classifies images",
 )
 
 
@@ -144,4 +146,7 @@ def _next(result: Mapping[str, Any]) -> Rows:
     advice.append(TRAIN)
   if searched and "random_count" not in result:
     advice.append(RANDOM)
-  return [("next", text) for text in [*advice, PREDICT]]
+  return [
+    ("next", f"the same command with {flags}: {does}")
+    for flags, does in [*advice, PREDICT]
+  ]

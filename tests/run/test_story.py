@@ -110,7 +110,7 @@ def test_a_target_that_is_not_met_and_a_short_search():
 def test_jobs_that_may_follow():
   untrained = {k: v for k, v in SEARCHED.items() if k != "seconds_train"}
   said = story.summary(untrained, "w").splitlines()
-  advice = [line.split()[1] for line in said if "next" in line]
+  advice = [line.split()[5].strip(":") for line in said if "next" in line]
   assert advice == [f"--config.job={j}" for j in ("train", "random", "predict")]
 
 
