@@ -240,7 +240,9 @@ def _start_prefetch(stage: Stage) -> None:
       iterator.start_prefetch()
 
 
-def show_progress(stage: str, steps: int, start_step: int = 0, **more: Any):
+def show_progress(
+  stage: str, steps: int, start_step: int = 0, **more: Any
+) -> Progress | _Quiet:
   """A `Progress`, which only the first host shows.
 
   Args:
