@@ -36,6 +36,7 @@ from proxyless_jax.run.result import summary
 from proxyless_jax.run.storage.json_files import read_fields, write_json
 from proxyless_jax.run.storage.whole import whole_file
 from proxyless_jax.run.storage.workdir import checked
+from proxyless_jax.space.checks import expect
 
 FILE = "export.json"
 # Largest difference of logits, over the largest of them.
@@ -81,6 +82,7 @@ def export(
       differ by more than 1e-4: nothing is written.
     ImportError: an extra that writing needs is not installed.
   """
+  expect(isinstance(run, Run), "run", run, "what pj.load_run(workdir) gives")
   result = _export(run, "path", path, preprocess=preprocess, quantize=quantize)
   print(summary(result, ""))
   return result
@@ -106,9 +108,9 @@ def export_job(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:
   run = load_run(workdir, own_ops(options.space))
   fields = dataclasses.asdict(options.export)
   path = os.path.join(workdir, fields.pop("path"))
-  result = _export(run, "export.path", path, **fields)
   index = os.path.join(workdir, FILE)
   known = read_fields(index) if os.path.exists(index) else {}
+  result = _export(run, "export.path", path, **fields)
   name = os.path.relpath(path, workdir)
   write_json(index, {**known, name: result})
   return result

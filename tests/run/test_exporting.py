@@ -197,7 +197,11 @@ def test_bad_input(
   assert not (workdir / "export.json").exists()
 
 
-def test_only_a_path_is_a_path(run):
+def test_wrong_arguments(run):
+  with pytest.raises(
+    ValueError, match=r"run = 'runs/mnist': expected what pj\.lo"
+  ):
+    pj.export("runs/mnist", "net.onnx")
   with pytest.raises(
     ValueError, match="path = None: expected the path of a fi"
   ):
