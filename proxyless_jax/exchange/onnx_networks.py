@@ -101,10 +101,10 @@ def _(network: CellNetwork, graph: Graph, x: str, run: Run) -> str:
 
 
 def _cell(graph: Graph, before: list[str], cell: Cell, run: Run) -> str:
-  def path(path: Path, states: list[str]) -> str:
+  def output(path: Path, states: list[str]) -> str:
     return functools.reduce(run, path.edges, states[path.source])
 
-  states = [path(one, before) for one in cell.inputs]
+  states = [output(path, before) for path in cell.inputs]
   for paths in cell.nodes:
-    states.append(graph.sum([path(one, states) for one in paths]))
-  return graph.concatenate([path(one, states) for one in cell.outputs])
+    states.append(graph.sum([output(path, states) for path in paths]))
+  return graph.concatenate([output(path, states) for path in cell.outputs])
