@@ -34,12 +34,9 @@ TESTS = re.compile(r"\btests/[\w/]+(?:\.py)?")
 NAME = re.compile(r"\b(?:pj|proxyless_jax)\.(\w+(?:\.\w+)*)")
 
 
-def blocks(page: str, heading: str | None = None) -> list[str]:
-  """The Python blocks of a page, or of the part under one heading."""
+def blocks(page: str) -> list[str]:
+  """The Python blocks of a page."""
   text = (ROOT / page).read_text()
-  if heading:
-    _, text = text.split(f"\n## {heading}\n")
-    text = re.split(r"^## ", text, flags=re.MULTILINE)[0]
   return [code for kind, code in FENCE.findall(text) if kind == "python"]
 
 
@@ -124,13 +121,12 @@ def checked_search(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
 
 
-def test_readme_in_python(checked_search, quick_compilation):
+def test_the_package_in_python(checked_search, quick_compilation):
   names = {}
-  for block in blocks("README.md", "In Python"):
+  for block in blocks("docs/python.md"):
     run(block, names)
   assert names["logits"].shape == (1, 1000)
   assert names["network"] == pj.load_network("network.json")
-  assert "plain_k3" in [op.name for op in names["space"].edges[1].ops]
 
 
 def test_extending(checked_search, quick_compilation):
@@ -147,7 +143,13 @@ def test_extending(checked_search, quick_compilation):
 
 
 @pytest.mark.parametrize(
-  "page", ["docs/hardware.md", "docs/resume.md", "docs/searching.md"]
+  "page",
+  [
+    "docs/hardware.md",
+    "docs/report.md",
+    "docs/resume.md",
+    "docs/searching.md",
+  ],
 )
 def test_python_of_other_pages(page, checked_search):
   names = {"__name__": "__main__"}
@@ -175,6 +177,12 @@ def ended_run(tmp_path, monkeypatch):
   for name in ("photo.jpg", "scan.png"):
     Image.new("RGB", (40, 30)).save(tmp_path / name)
   monkeypatch.chdir(tmp_path)
+
+
+def test_readme(ended_run, quick_compilation, capsys):
+  (block,) = blocks("README.md")
+  run(block, {})
+  assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_using(ended_run, quick_compilation, capsys):

@@ -1,4 +1,4 @@
-"""SEEING it: metrics on disk, progress on the terminal, figures.
+"""SEEING it: metrics on disk, progress on the terminal, figures, report.html.
 
 matplotlib and tensorboardX are imported where they are used, so that
 importing the package stays cheap.

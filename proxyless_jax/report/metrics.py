@@ -1,17 +1,13 @@
 """Metrics on disk: `metrics.jsonl`, and the same scalars for TensorBoard.
 
 `metrics.jsonl` has one flat JSON object per line: `stage`, `step`, then
-scalars. A run may be killed at any moment and started again from its last
-checkpoint. The file then has lines of steps that will be run a second time, and
-perhaps half a line; a writer drops those as it opens. So an interrupted run
-leaves the same file as an uninterrupted one, timings aside.
+scalars. An interrupted run leaves the same file as an uninterrupted one,
+timings aside: see `lines`. A search also writes alpha, see `alpha`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -19,9 +15,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-  from tensorboardX import SummaryWriter
+from proxyless_jax.report.alpha import FILE as ALPHA_FILE
+from proxyless_jax.report.alpha import plain_alpha
+from proxyless_jax.report.lines import open_lines, read_lines, write_line
+from proxyless_jax.report.tensorboard import (
+  AlphaEvents,
+  close_events,
+  open_events,
+)
 
+if TYPE_CHECKING:
+  from proxyless_jax.space import Network
+
+FILE = "metrics.jsonl"
 STAGES = ("search", "derive", "compare", "train")
 
 
@@ -31,10 +37,6 @@ class MetricsWriter:
   Metrics that should survive a resume from a checkpoint have to be written
   before that checkpoint is saved. Open a stage only if it has steps left to
   run: opening it drops the lines of those steps. Of several hosts, one writes.
-
-  TensorBoard events go to `tensorboard/STAGE`, one folder per stage, because
-  TensorBoard purges by step only: resuming one stage would hide the steps of
-  another in the same folder.
   """
 
   def __init__(
@@ -43,6 +45,7 @@ class MetricsWriter:
     stage: str,
     start_step: int = 0,
     *,
+    space: Network | None = None,
     stages: Sequence[str] = STAGES,
   ) -> None:
     """Opens the files, and drops the lines that will be written again.
@@ -52,6 +55,7 @@ class MetricsWriter:
       stage: one of `stages`.
       start_step: step of the checkpoint that was restored: later lines of
         `stage` are dropped; 0 for a fresh stage: all of its lines are.
+      space: the search space of a stage that trains alpha.
       stages: all stages of the run, in the order in which they run.
 
     Raises:
@@ -65,11 +69,15 @@ class MetricsWriter:
     self._stage, self._step = stage, start_step
     workdir = os.fspath(workdir)
     os.makedirs(workdir, exist_ok=True)
-    path = os.path.join(workdir, "metrics.jsonl")
-    _drop_lines_to_come(path, stage, start_step)
-    self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
-    folder = os.path.join(workdir, "tensorboard", stage)
-    self._tensorboard = _tensorboard_writer(folder, start_step)
+    path = os.path.join(workdir, FILE)
+    self._file = open_lines(path, stage, start_step)
+    self._events = open_events(workdir, stage, start_step)
+    self._counts: list[int] = []
+    if space is not None:
+      self._counts = [len(edge.ops) for edge in space.edges]
+      path = os.path.join(workdir, ALPHA_FILE)
+      self._alpha_file = open_lines(path, stage, start_step)
+      self._alpha_events = AlphaEvents(self._events, stage, space)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Writes one whole line, and the same scalars for TensorBoard.
@@ -93,17 +101,34 @@ class MetricsWriter:
     self._step = int(step)
     line = {"stage": self._stage, "step": self._step}
     line |= {name: _to_json(value) for name, value in scalars.items()}
-    self._file.write(json.dumps(line, allow_nan=False) + "\n")
-    self._file.flush()
+    write_line(self._file, line)
     for name, value in scalars.items():
-      self._tensorboard.add_scalar(f"{self._stage}/{name}", value, self._step)
+      self._events.add_scalar(f"{self._stage}/{name}", value, self._step)
+
+  def write_alpha(self, step: int, alpha: np.ndarray) -> None:
+    """Writes alpha to `alpha.jsonl`, and its histograms for TensorBoard.
+
+    Args:
+      step: number of steps done.
+      alpha: f[e, k], logits of the space's candidates, padded. Where one is
+        not finite nothing is written, since JSON has no such numbers, and a
+        run does not go on with it.
+    """
+    if not np.isfinite(alpha).all():
+      return
+    logits = plain_alpha(alpha, self._counts)
+    line = {"stage": self._stage, "step": int(step), "alpha": logits}
+    write_line(self._alpha_file, line)
+    self._alpha_events.write(int(step), logits)
 
   def close(self) -> None:
     """Closes all files."""
     # Each of them, even if closing the other fails.
     with contextlib.ExitStack() as stack:
-      stack.callback(_close, self._tensorboard)
+      stack.callback(close_events, self._events)
       stack.callback(self._file.close)
+      if self._counts:
+        stack.callback(self._alpha_file.close)
 
   def __enter__(self) -> MetricsWriter:
     return self
@@ -122,88 +147,7 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict]:
   Raises:
     ValueError: a line is not a JSON object with a stage and a step.
   """
-  path = os.path.join(os.path.expanduser(workdir), "metrics.jsonl")
-  return [line for line, _ in _read(path)]
-
-
-def _read(path: str) -> list[tuple[dict, bytes]]:
-  """Each whole line of the file at `path`, parsed and as its bytes."""
-  if not os.path.exists(path):
-    return []
-  with open(path, "rb") as file:
-    # After the last newline there is nothing, or a line that a kill has cut.
-    rows = file.read().split(b"\n")[:-1]
-  return [
-    (_parse(row, f"{path}, line {number}"), row + b"\n")
-    for number, row in enumerate(rows, start=1)
-  ]
-
-
-def _parse(row: bytes, where: str) -> dict:
-  try:
-    line = json.loads(row)
-  except ValueError:
-    line = None
-  if not isinstance(line, dict) or not {"stage", "step"} <= line.keys():
-    raise ValueError(
-      f"{where}: expected a JSON object with 'stage' and 'step', got "
-      f"{row[:60]!r}; delete the line, or move the file away"
-    )
-  return line
-
-
-def _drop_lines_to_come(path: str, stage: str, step: int) -> None:
-  """Keeps the lines that the run had written at `step` of `stage`.
-
-  Lines of other stages are kept too: a stage that has ended would not write
-  them again.
-  """
-
-  def is_past(line: dict) -> bool:
-    # At step 0 nothing is restored: its metrics will be written again too.
-    return line["stage"] != stage or 0 < line["step"] <= step
-
-  kept = b"".join(row for line, row in _read(path) if is_past(line))
-  if not os.path.exists(path) or os.path.getsize(path) == len(kept):
-    return
-  with open(path + ".tmp", "wb") as file:
-    file.write(kept)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(path + ".tmp", path)
-
-
-def _tensorboard_writer(folder: str, start_step: int) -> SummaryWriter:
-  # Imported here: it takes a while, and only a run needs it.
-  from tensorboardX import SummaryWriter
-
-  earlier = len(os.listdir(folder)) if os.path.isdir(folder) else 0
-  return SummaryWriter(
-    # In a relative path, a part before a colon would be read as a protocol.
-    os.path.abspath(folder),
-    purge_step=start_step + 1 if start_step else 0,
-    # A killed run loses events that are not flushed.
-    flush_secs=5,
-    # The file's name has whole seconds only; an existing file would be lost.
-    filename_suffix=f".{earlier:04d}",
-  )
-
-
-def _close(tensorboard: SummaryWriter) -> None:
-  """Closes a writer of events, for good.
-
-  After a failure, as on a full disk, the writer would try again at the exit of
-  the program, with tracebacks after the error that explains them.
-  """
-  try:
-    tensorboard.close()
-  except OSError:
-    files = tensorboard.file_writer
-    worker = getattr(files.event_writer, "_worker", None)
-    if worker is not None:
-      worker.stop()
-    files.event_writer = io.BytesIO()  # Something that can be closed.
-    raise
+  return read_lines(os.path.join(workdir, FILE))
 
 
 def _scalar(name: str, value: object) -> int | float:

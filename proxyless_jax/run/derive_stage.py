@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -38,10 +39,11 @@ from proxyless_jax.run.storage.json_files import write_json
 from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Metrics, merge
 
-FILE = "paths.json"
+FILE, COMPARED = "paths.json", "compared.json"
 # Streams of a run are seeded from its seed on; the evaluation has the fourth.
 STREAM = 4
 METRICS = ("loss", "top1", "top5")
+TRIES = 10  # Draws for each path of a comparison.
 
 
 def derive_stage(
@@ -97,12 +99,12 @@ def compare_stage(
   rng = np.random.default_rng([options.seed, STREAM, 2])
   valid = gates.valid_candidates(space)
   limits = near_targets(costs, options.random.near)
-  random = [
-    random_path(rng, valid, limits) for _ in range(options.derive.compare)
-  ]
-  return _stage(
-    "compare", [*random, found], options, held_out, space, variables
-  )
+  count = options.derive.compare
+  drawn = (random_path(rng, valid, limits) for _ in range(TRIES * count))
+  # Not with itself: in a small space it is drawn, too.
+  others = (path for path in drawn if (path != found).any())
+  paths = [*itertools.islice(others, count), found]
+  return _stage("compare", paths, options, held_out, space, variables)
 
 
 def _stage(
@@ -214,6 +216,22 @@ def of_comparison(scores: Mapping[str, Any]) -> dict:
     "compared_better": int(np.sum(np.array(random) < found)),
     "compared_z": z,
   }
+
+
+def keep_compared(
+  scores: Mapping[str, Any], workdir: str | os.PathLike
+) -> None:
+  """Writes compared.json: paths, losses and accuracies; the last is the found.
+
+  Of several hosts, one calls.
+
+  Args:
+    scores: the last state of `compare_stage`.
+    workdir: folder of the run.
+  """
+  names = ("paths", "loss", "top1")
+  found = {name: np.asarray(scores[name]).tolist() for name in names}
+  write_json(os.path.join(workdir, COMPARED), found)
 
 
 def keep_paths(

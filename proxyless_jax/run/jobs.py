@@ -39,6 +39,7 @@ from proxyless_jax.run.derivation import derive_path, describe_network
 from proxyless_jax.run.derive_stage import (
   compare_stage,
   derive_stage,
+  keep_compared,
   keep_paths,
   of_comparison,
 )
@@ -48,6 +49,7 @@ from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.loop import run_stage
 from proxyless_jax.run.measuring import measure_space
 from proxyless_jax.run.opening import open_run
+from proxyless_jax.run.reporting import keep_search
 from proxyless_jax.run.result import write_result
 from proxyless_jax.run.search_stage import search_stage
 from proxyless_jax.run.storage.compilation import keep_compiled
@@ -104,6 +106,7 @@ def search(
   stage = search_stage(options, dataset, space, costs, calls, **own)
   claim_run(workdir, options, dataset, own_names(**own))
   hosts.on_first(lambda: keep_tables(workdir, costs))
+  hosts.on_first(lambda: keep_search(workdir, space, costs))
   seconds: dict[str, float] = {}
   state, seconds["search"] = run_stage(stage, workdir, options.run)
   state = place(state, make_mesh())
@@ -246,7 +249,9 @@ def _derive(
   if options.derive.compare:
     stage = compare_stage(*common, index)
     scores, seconds["compare"] = run_stage(stage, workdir, options.run)
-    found |= of_comparison(jax.device_get(scores))
+    scores = jax.device_get(scores)
+    hosts.on_first(lambda: keep_compared(scores, workdir))
+    found |= of_comparison(scores)
   valid = gates.valid_candidates(space)
   end = hosts.on_first(
     lambda: describe_end(

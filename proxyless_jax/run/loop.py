@@ -26,9 +26,11 @@ from proxyless_jax.run.config.options import RunOptions
 from proxyless_jax.run.finite import check_finite, probes
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.hosts.preemption import deferred, shielded
+from proxyless_jax.run.ledger import Ledger
 from proxyless_jax.run.storage.checkpoint import Checkpoints
 from proxyless_jax.run.storage.disk import explained
 from proxyless_jax.run.storage.workdir import checkpoint_folder, locked
+from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Mean, Metrics, merge
 
 # What a checkpoint holds besides the positions of the data: "state", any
@@ -36,6 +38,20 @@ from proxyless_jax.training.metrics import Mean, Metrics, merge
 Carry = dict[str, Any]
 
 _add = jax.jit(merge)
+
+
+@dataclasses.dataclass(frozen=True)
+class Searched:
+  """What a stage searches, for the record of how it went.
+
+  Attributes:
+    space: the search space.
+    alpha: function from the state to the logits of its candidates, f[e, k], on
+      every host.
+  """
+
+  space: Network
+  alpha: Callable[[Any], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +68,7 @@ class Stage:
     advance: function from the state and the number of the step, counted from
       0, to the next state and the metrics of the step.
     units: units of metrics, for people.
+    searched: space and alpha that are recorded at each log, or None.
 
   To look only for the newest state (`newest_state`), the iterators and
   `advance` may be None.
@@ -65,6 +82,7 @@ class Stage:
   metrics: tuple[str, ...]
   advance: Callable[[Any, int], tuple[Any, Metrics]] | None
   units: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  searched: Searched | None = None
 
 
 def run_stage(
@@ -135,6 +153,7 @@ def take_steps(
     _progress(stage, step, checkpoints.moved) as progress,
     _writer(stage, step, workdir) as writer,
   ):
+    ledger = _ledger(stage, step, workdir)
     _start_prefetch(stage)
     while step < stage.steps and not stop:
       state, new = stage.advance(state, step)
@@ -146,7 +165,11 @@ def take_steps(
         values = _means(metrics)
         check_finite(stage.name, values, good, step, saved)
         progress.log(step, values)
-        writer.write(step, values)
+        with progress.pause():
+          writer.write(step, values)
+          if stage.searched:
+            writer.write_alpha(step, stage.searched.alpha(state))
+          ledger.log(step, time.perf_counter() - start)
         metrics, good = _no_metrics(stage), step
       if step % options.checkpoint_every == 0 or step == stage.steps or stop:
         with progress.pause():
@@ -156,6 +179,7 @@ def take_steps(
           checkpoints.save(step, carry, stage.iterators)  # In the background.
           saved = good = step
     checkpoints.wait()
+    ledger.end(step, time.perf_counter() - start)
   return carry
 
 
@@ -226,16 +250,24 @@ def _writer(stage: Stage, step: int, workdir):
   """Writes metrics on the first host."""
   if not hosts.first():
     return _Quiet()
-  return MetricsWriter(workdir, stage.name, step)
+  space = stage.searched.space if stage.searched else None
+  return MetricsWriter(workdir, stage.name, step, space=space)
+
+
+def _ledger(stage: Stage, step: int, workdir):
+  """Writes what the stage costs, and the report, on the first host."""
+  if not hosts.first():
+    return _Quiet()
+  return Ledger(workdir, stage.name, step, steps=stage.steps, batch=stage.batch)
 
 
 class _Quiet(contextlib.AbstractContextManager):
-  """The progress and the writer of a host that neither shows nor writes."""
+  """Progress, writer and ledger of a host that neither shows nor writes."""
 
   def update(self, *args) -> None:
     pass
 
-  log = write = update
+  log = write = write_alpha = end = update
 
   def pause(self) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()

@@ -10,6 +10,8 @@ import sys
 
 import jax
 
+from proxyless_jax.report.tensorboard import write_result_events
+from proxyless_jax.run.reporting import keep_report
 from proxyless_jax.run.storage.json_files import read_fields, write_json
 from proxyless_jax.space import Network, macs, parameters
 
@@ -26,7 +28,9 @@ def write_result(
   seconds: dict[str, float],
   more: dict[str, float],
 ) -> dict:
-  """Writes and returns the result; of several hosts, one calls.
+  """Writes and returns the result, and the report with it.
+
+  Of several hosts, one calls.
 
   Args:
     workdir: folder of the run.
@@ -49,6 +53,8 @@ def write_result(
     # The fields of a search in this workdir stay, such as costs and seconds.
     result = (read_result(workdir) or {}) | result
   write_json(os.path.join(workdir, FILE), result)
+  write_result_events(workdir, result)
+  keep_report(workdir)
   return result
 
 
@@ -61,6 +67,7 @@ def add_to_result(workdir: str | os.PathLike, entries: dict) -> dict:
   """
   result = (read_result(workdir) or environment()) | entries
   write_json(os.path.join(workdir, FILE), result)
+  keep_report(workdir)
   return result
 
 

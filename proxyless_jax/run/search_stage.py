@@ -35,7 +35,7 @@ from proxyless_jax.run.black_box import Calls
 from proxyless_jax.run.config.options import Options
 from proxyless_jax.run.config.sections import ArchOptions, SearchOptions
 from proxyless_jax.run.lengths import search_lengths
-from proxyless_jax.run.loop import Stage
+from proxyless_jax.run.loop import Searched, Stage
 from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Metrics
 
@@ -114,7 +114,21 @@ def search_stage(
     metrics=_metrics(costs),
     advance=_advance(of_weights, of_arch, iterators, mesh, begin, arch.every),
     units=_units(costs),
+    # Without a step that trains alpha, there is nothing to record.
+    searched=(
+      Searched(space, functools.partial(_alpha, mesh=mesh))
+      if begin < end
+      else None
+    ),
   )
+
+
+def _alpha(state, mesh) -> np.ndarray:
+  arch = state.arch
+  # Of several hosts, each has a part of a sharded state.
+  if not arch.is_fully_replicated:
+    arch = place(arch, mesh)
+  return np.asarray(arch)
 
 
 def _check_trained(trains: bool, terms, arch_tx) -> None:

@@ -204,7 +204,7 @@ import sys
 from proxyless_jax.report import MetricsWriter
 
 writer = MetricsWriter(sys.argv[1], "search")
-events = writer._tensorboard.file_writer.event_writer._ev_writer
+events = writer._events.file_writer.event_writer._ev_writer
 def flush():
   raise OSError(28, "No space left on device")
 writer.write(1, {"loss": 1.0})

@@ -124,7 +124,9 @@ def outcome():
     result = json.loads((workdir / "result.json").read_text())
     files = {
       name: (workdir / name).read_bytes()
-      for name in ("architecture.json", "metrics.jsonl")
+      for name in ("architecture.json", "metrics.jsonl", "alpha.jsonl")
+      # A search that trains no alpha has no record of it.
+      if (workdir / name).exists()
     }
     steady = {
       name: value

@@ -146,6 +146,8 @@ def test_the_result_is_compared_with_random_paths_near_the_target(
 ):
   additive["derive"]["compare"] = 3
   additive["random"] = dict(near=0.5)
+  # Fewer would meet the smaller target than are compared.
+  additive["search"]["costs"]["hardware"]["reference"] = "20 k MACs"
   result = jobs.search(additive, tmp_path)
   assert reached(tmp_path) == {"search": 4, "derive": PATHS, "compare": 4}
   losses = [

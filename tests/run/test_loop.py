@@ -12,9 +12,10 @@ import pytest
 from proxyless_jax.report import read_metrics
 from proxyless_jax.run.config.options import RunOptions
 from proxyless_jax.run.hosts.preemption import Preempted
-from proxyless_jax.run.loop import Stage, newest_state, run_stage
+from proxyless_jax.run.loop import Searched, Stage, newest_state, run_stage
 from proxyless_jax.run.storage.checkpoint import Checkpoints
 from proxyless_jax.training.metrics import Mean
+from tests.spaces import small_space
 
 OPTIONS = RunOptions(log_every=4, checkpoint_every=3, keep=2, shard_state=False)
 STEPS = 10
@@ -68,6 +69,9 @@ def make_stage(stop_at=None, values=None):
       metrics = {**metrics, "odd": Mean(jnp.float32(step), jnp.ones(()))}
     return state, metrics
 
+  def alpha(state):
+    return np.full((2, 3), state["sum"] / 7)
+
   return Stage(
     name="search",
     steps=STEPS,
@@ -76,6 +80,7 @@ def make_stage(stop_at=None, values=None):
     iterators={"numbers": stream},
     metrics=("loss", "odd", "never"),
     advance=advance,
+    searched=Searched(small_space(), alpha),
   )
 
 
@@ -84,7 +89,13 @@ def whole(tmp_path_factory):
   """The last state, and the metrics, of a stage that nothing stopped."""
   workdir = tmp_path_factory.mktemp("whole")
   state, _ = run_stage(make_stage(), workdir, OPTIONS)
-  return state, (workdir / "metrics.jsonl").read_bytes()
+  return state, written(workdir)
+
+
+def written(workdir):
+  """What is written at logs, which an interruption must not change."""
+  names = ("metrics.jsonl", "alpha.jsonl")
+  return [(workdir / name).read_bytes() for name in names]
 
 
 def saved(workdir):
@@ -123,7 +134,7 @@ def test_goes_on_as_if_it_had_not_stopped(tmp_path, whole, stops):
     state,
     again,
   ) == {"key": True, "sum": True}
-  assert (tmp_path / "metrics.jsonl").read_bytes() == metrics
+  assert written(tmp_path) == metrics
 
 
 def test_what_has_ended_takes_no_step_again(tmp_path):
@@ -228,7 +239,7 @@ def test_sigterm_saves_the_step(tmp_path, whole, stops):
     assert saved(tmp_path)[-1] == at + 1
   again, _ = run_stage(make_stage(), tmp_path, OPTIONS)
   assert float(again["sum"]) == float(state["sum"])
-  assert (tmp_path / "metrics.jsonl").read_bytes() == metrics
+  assert written(tmp_path) == metrics
 
 
 def test_sigterm_during_a_save(tmp_path, monkeypatch):
