@@ -27,6 +27,7 @@ from proxyless_jax.run.config.flags import (
   show_in_help,
 )
 from proxyless_jax.run.config.options import parse
+from proxyless_jax.run.exporting import export_job
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.hosts.preemption import (
   INTERRUPTED,
@@ -52,6 +53,7 @@ JOBS = {
   "train": pj.train,
   "evaluate": pj.evaluate,
   "predict": pj.predict,
+  "export": export_job,
   "random": pj.random_networks,
   "measure": pj.measure,
 }

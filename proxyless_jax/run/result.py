@@ -104,6 +104,8 @@ def summary(result: dict, workdir: str) -> str:
     )
   if result.get("job") == "predict":
     return f"{result['images']} images classified; see {result['file']}"
+  if result.get("job") == "export":
+    return _of_export(result)
   if result.get("job") == "random":
     return _of_random(result, workdir)
   compared = ""
@@ -118,6 +120,22 @@ def summary(result: dict, workdir: str) -> str:
     f"{result['parameters']:,} parameters, {result['macs']:,} MACs{compared}; "
     f"see {workdir}/result.json and architecture.png"
   )
+
+
+def _of_export(result: dict) -> str:
+  """The sentence for an exported file."""
+  said = f"{result['file']}: {result['bytes']:,} bytes; {result['runtime']}"
+  if not result["checked"]:
+    return f"{said} did not check it: {result['why']}"
+  said += f" gives the network's logits to within {result['difference']:.1e}"
+  if "latency_ms" in result:
+    said += f", in {result['latency_ms']:.3g} ms per image on this CPU"
+  if "top1" in result:
+    said += (
+      f"; in int8, test accuracy {100 * result['top1']:.2f} % on "
+      f"{result['images']} images, {100 * result['top1_before']:.2f} % before"
+    )
+  return said
 
 
 def _of_random(result: dict, workdir: str) -> str:
