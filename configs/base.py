@@ -26,6 +26,7 @@ def get_config(variant: str = "", others: tuple[str, ...] = ()) -> ConfigDict:
       was found in the workdir, or --config.network; 'evaluate' to evaluate the
       weights that were trained there, or --config.weights of --config.network;
       'predict' to classify --config.predict.images by the workdir's network;
+      'export' to write it as --config.export.path for another runtime;
       'measure' to measure a table of latency on the device at hand.
     others: variants of the calling config, which search.
 

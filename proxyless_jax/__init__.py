@@ -98,6 +98,19 @@ def load_run(workdir: str | os.PathLike, ops: Iterable[Op] = ()) -> Run:
   return finished.load_run(workdir, ops)
 
 
+def export(
+  run: Run,
+  path: str | os.PathLike,
+  *,
+  preprocess: bool = False,
+  quantize: bool = False,
+) -> dict:
+  """Writes a run's network for other runtimes: see `run.exporting.export`."""
+  from proxyless_jax.run import exporting
+
+  return exporting.export(run, path, preprocess=preprocess, quantize=quantize)
+
+
 def random_networks(
   config: Mapping[str, Any], workdir: str | os.PathLike
 ) -> dict:

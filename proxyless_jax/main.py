@@ -13,6 +13,7 @@ on the same workdir resumes a run. An example, which takes a few minutes:
                     train     trains the network that was found
                     evaluate  tests the trained weights
                     predict   classifies the images of predict.images
+                    export    writes the network for other runtimes
                     random    trains random networks, as a baseline
                     measure   measures a table of costs on this device
 --config.FIELD=VALUE changes a field, such as
@@ -48,6 +49,7 @@ from proxyless_jax.run.config.flags import (
   rendezvous,
 )
 from proxyless_jax.run.config.options import parse
+from proxyless_jax.run.exporting import export_job
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.hosts.preemption import (
   INTERRUPTED,
@@ -73,6 +75,7 @@ JOBS = {
   "train": pj.train,
   "evaluate": pj.evaluate,
   "predict": pj.predict,
+  "export": export_job,
   "random": pj.random_networks,
   "measure": pj.measure,
 }

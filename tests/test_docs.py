@@ -195,6 +195,17 @@ def test_using(ended_run, quick_compilation, capsys):
   assert names["kernel"].shape == (3, 3, 1, 16)
 
 
+def test_exporting(ended_run, quick_compilation, capsys):
+  pytest.importorskip("onnxruntime")
+  names = {}
+  for block in blocks("docs/export.md"):
+    run(block, names)
+  assert names["logits"].shape == (3, 10)
+  printed = capsys.readouterr().out.splitlines()
+  assert len(printed) == 5 and "; in int8, test accuracy" in printed[3]
+  assert names["result"]["images"] == 1000
+
+
 def test_why_banks(capsys):
   (block,) = blocks("docs/architecture.md")
   run(block, {})

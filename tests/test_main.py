@@ -19,6 +19,7 @@ from proxyless_jax import main
 from proxyless_jax.configs import mnist_variants
 from proxyless_jax.run.config.named import config_names
 from proxyless_jax.run.config.options import parse
+from proxyless_jax.run.exporting import export_job
 
 ROOT = pathlib.Path(main.__file__).parents[1]
 CONFIG = f"--config={ROOT}/configs/mnist.py"
@@ -85,6 +86,7 @@ def test_jobs_are_the_public_functions():
     "train": pj.train,
     "evaluate": pj.evaluate,
     "predict": pj.predict,
+    "export": export_job,
     "random": pj.random_networks,
     "measure": pj.measure,
   } == main.JOBS
@@ -103,6 +105,8 @@ def test_a_job_gets_config_and_workdir(start, jobs):
     "  see            w/result.json\n"
     "  next           the same command with --config.job=predict "
     "--config.predict.images=FOLDER: classifies images\n"
+    "  next           the same command with --config.job=export: writes it "
+    "as a file for other runtimes\n"
   )
 
 
@@ -200,6 +204,16 @@ def test_what_a_prediction_prints(start, monkeypatch):
   code, out = start(CONFIG + ":predict", "--workdir=w")
   assert code is None
   assert out.out == "3 images classified; see w/predictions.csv\n"
+
+
+def test_what_an_export_prints(start, monkeypatch):
+  found = {"job": "export", "file": "w/net.onnx", "bytes": 12345}
+  found |= {"runtime": "LiteRT", "checked": False, "why": "install it"}
+  monkeypatch.setitem(main.JOBS, "export", lambda config, workdir: found)
+  code, out = start(CONFIG + ":export", "--workdir=w")
+  assert code is None
+  line = "w/net.onnx: 12,345 bytes; LiteRT did not check it: install it\n"
+  assert out.out == line
 
 
 def test_help_is_a_screen_that_is_true(start):

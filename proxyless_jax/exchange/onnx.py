@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from proxyless_jax.exchange import onnx_blocks, onnx_cells  # noqa: F401
+from proxyless_jax.exchange.normalisation import Normalisation
 from proxyless_jax.exchange.onnx_graph import Graph
 from proxyless_jax.exchange.onnx_networks import wire
 from proxyless_jax.exchange.onnx_ops import convert
@@ -22,22 +24,28 @@ from proxyless_jax.space.networks.network import check_network
 
 OPSET = 17
 INPUT, OUTPUT = "images", "logits"
+ANY_BATCH = "batch"  # Name of a dimension of any size.
 
 
 def to_onnx(
-  network: Network, variables: Mapping[str, Any], *, batch: int = 1
+  network: Network,
+  variables: Mapping[str, Any],
+  *,
+  batch: int | None = 1,
+  normalisation: Normalisation | None = None,
 ) -> Any:
   """An architecture with its weights as an `onnx.ModelProto`.
 
-  The model reads 'images' f32[batch, h, w, c], as the Linen module does, and
-  gives 'logits' f32[batch, classes]; without a classifier, f32[batch, h', w',
-  c'].
+  The model reads 'images' f32[batch, h, w, c], as the Linen module does, or
+  uint8[batch, h, w, c] where it normalises them itself; and gives 'logits'
+  f32[batch, classes]; without a classifier, f32[batch, h', w', c'].
 
   Args:
-    network: chain or tree with one candidate per edge, or a network of another
-      family that `exchange.onnx_networks.wire` knows.
+    network: an architecture of this package, or of another family that
+      `exchange.onnx_networks.wire` knows.
     variables: {'params', 'batch_stats'} of the network's module.
-    batch: number of images at once.
+    batch: number of images at once; None for any number.
+    normalisation: normalisation to begin with; None for normalised images.
 
   Raises:
     ImportError: the extra `onnx` is not installed.
@@ -51,14 +59,20 @@ def to_onnx(
       "ONNX models need the package onnx: install proxyless-jax[onnx]"
     ) from error
   check_network("network", network)
-  check_positive(batch=batch)
+  if batch is not None:
+    check_positive(batch=batch)
   graph = Graph()
-  shape = _add_network(graph, network, variables)
+  shape = _add_network(graph, network, variables, normalisation)
+  count = ANY_BATCH if batch is None else batch
   body = helper.make_graph(
     graph.nodes,
     "network",
-    [_value(INPUT, [batch, *network.image_shape])],
-    [_value(OUTPUT, [batch, *shape])],
+    [
+      _value(
+        INPUT, [count, *network.image_shape], uint8=normalisation is not None
+      )
+    ],
+    [_value(OUTPUT, [count, *shape])],
     graph.weights,
   )
   opsets = [helper.make_opsetid("", OPSET)]
@@ -69,26 +83,35 @@ def to_onnx(
 
 
 def _add_network(
-  graph: Graph, network: Network, variables: Mapping[str, Any]
+  graph: Graph,
+  network: Network,
+  variables: Mapping[str, Any],
+  normalisation: Normalisation | None,
 ) -> list[int]:
   """Adds nodes from 'images' to 'logits'; gives the shape for one example."""
-  from onnx import helper
+  from onnx import TensorProto, helper
 
-  x = graph.add("Transpose", INPUT, perm=[0, 3, 1, 2])
+  x = INPUT
+  if normalisation is not None:
+    x = graph.add("Cast", x, to=TensorProto.FLOAT)
+    x = graph.add("Mul", x, graph.weight(normalisation.scale))
+    x = graph.add("Add", x, graph.weight(normalisation.bias))
+  x = graph.add("Transpose", x, perm=[0, 3, 1, 2])
   x = wire(network, graph, x, functools.partial(_edge, graph, variables))
   last = network.layers[-1]
   shape = [last.features_out]
   if not isinstance(last.op, Classifier):
     shape = [*last.shape_out]
     x = graph.add("Transpose", x, perm=[0, 2, 3, 1])
-  graph.nodes.append(helper.make_node("Identity", [x], [OUTPUT]))
+  graph.nodes.append(helper.make_node("Identity", [x], [OUTPUT], name=OUTPUT))
   return shape
 
 
-def _value(name: str, shape: list[int]) -> Any:
+def _value(name: str, shape: list[int | str], *, uint8: bool = False) -> Any:
   from onnx import TensorProto, helper
 
-  return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+  dtype = TensorProto.UINT8 if uint8 else TensorProto.FLOAT
+  return helper.make_tensor_value_info(name, dtype, shape)
 
 
 def _edge(
@@ -122,9 +145,10 @@ def _joined(params: Any, stats: Any) -> Any:
   """Parameters as f64, with the statistics of each batch norm beside them."""
   if not isinstance(params, Mapping):
     return np.asarray(params, np.float64)
+  stats = stats if isinstance(stats, Mapping) else {}
   return {
-    name: _joined(params.get(name, {}), {})
-    if name not in stats
-    else {**_joined(params[name], {}), **_joined(stats[name], {})}
-    for name in params
+    name: _joined(params[name], stats.get(name, {}))
+    if name in params
+    else _joined(stats[name], {})
+    for name in {**params, **stats}
   }

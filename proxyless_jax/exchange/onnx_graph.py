@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 CEILINGS = {"relu6": 6.0, "relu": None}
+CHANNELS = 1  # Their axis.
+SHUFFLED = (0, 2, 1, 3, 4)  # Axes b, groups, channels of each, h, w.
 
 
 class Graph:
@@ -36,7 +40,9 @@ class Graph:
     from onnx import helper
 
     name = f"t{len(self.nodes)}"
-    self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+    # Quantisers find nodes by their names.
+    node = helper.make_node(kind, inputs, [name], name=name, **attributes)
+    self.nodes.append(node)
     return name
 
   def weight(
@@ -53,6 +59,102 @@ class Graph:
   def integers(self, *values: int) -> str:
     """Adds a vector of integers, such as a shape; returns its name."""
     return self.weight(values, np.int64)
+
+  def sum(self, terms: Sequence[str]) -> str:
+    """Adds the sum of maps of one shape; returns its name."""
+    return functools.reduce(lambda x, y: self.add("Add", x, y), terms)
+
+  def mean(self, terms: Sequence[str]) -> str:
+    """Adds the mean of maps of one shape; returns its name."""
+    return self.add("Mul", self.sum(terms), self.weight(1 / len(terms)))
+
+  def concatenate(self, parts: Sequence[str]) -> str:
+    """Adds the concatenation of maps by channels; returns its name."""
+    return self.add("Concat", *parts, axis=CHANNELS)
+
+  def split(self, x: str, count: int, features: int) -> list[str]:
+    """Adds equal parts of the channels of a map.
+
+    Args:
+      x: name of the map.
+      count: number of parts.
+      features: number of channels of the map.
+
+    Returns:
+      The names of the parts.
+    """
+    width, axis = features // count, self.integers(CHANNELS)
+    ends = [self.integers(i * width) for i in range(count + 1)]
+    return [
+      self.add("Slice", x, start, end, axis)
+      for start, end in itertools.pairwise(ends)
+    ]
+
+  def pad(
+    self,
+    x: str,
+    *,
+    top_left: int = 0,
+    bottom: int = 0,
+    right: int = 0,
+    channels: int = 0,
+  ) -> str:
+    """Appends zeros to a map, or drops rows and columns; returns the name.
+
+    Args:
+      x: name of the map.
+      top_left: rows and columns to add before the first; below 0, to drop.
+      bottom, right: rows and columns to add after the last; below 0, to drop.
+      channels: channels to add after the last.
+    """
+    before, after = (0, 0, top_left, top_left), (0, channels, bottom, right)
+    return self.add("Pad", x, self.integers(*before, *after))
+
+  def shuffle(self, x: str, groups: int, shape: Sequence[int]) -> str:
+    """Interleaves groups of channels, as `nn.layers.channels` does.
+
+    Args:
+      x: name of the map.
+      groups: number of groups.
+      shape: (h, w, c) of the map.
+
+    Returns:
+      The name of the output.
+    """
+    height, width, features = shape
+    size = self.integers(0, groups, features // groups, height, width)
+    x = self.add("Transpose", self.add("Reshape", x, size), perm=SHUFFLED)
+    return self.add("Reshape", x, self.integers(0, features, height, width))
+
+  def average_cells(self, x: str, stride: int, shape: Sequence[int]) -> str:
+    """Averages over cells of stride x stride pixels; returns the name.
+
+    Args:
+      x: name of the map.
+      stride: side of a cell.
+      shape: (h, w, c) of the map.
+    """
+    if stride == 1:
+      return x
+    # A window across the border is averaged over its pixels in the image.
+    pads = [0, 0, -shape[0] % stride, -shape[1] % stride]
+    window = dict(kernel_shape=[stride] * 2, strides=[stride] * 2, pads=pads)
+    return self.add("AveragePool", x, **window)
+
+  def pooled_shortcut(
+    self, x: str, stride: int, shape: Sequence[int], features: int
+  ) -> str:
+    """Averages over cells, and appends channels of zeros; returns the name.
+
+    Args:
+      x: name of the map.
+      stride: side of a cell.
+      shape: (h, w, c) of the map.
+      features: number of channels of the output, c or more.
+    """
+    x = self.average_cells(x, stride, shape)
+    lacking = features - shape[-1]
+    return self.pad(x, channels=lacking) if lacking else x
 
   def conv(
     self,

@@ -14,7 +14,6 @@ from proxyless_jax.space import Edge, Op, ops
 
 # Parameters of an operation by name, f64, and those of parts in dicts inside.
 Weights = dict[str, Any]
-SHUFFLED = (0, 2, 1, 3, 4)  # Axes b, groups, channels of each, h, w.
 
 
 @functools.singledispatch
@@ -97,12 +96,7 @@ def _(
   x = graph.norm(x, weights["bn"], epsilon=op.epsilon, relu=op.relu)
   options = dict(stride=edge.stride, groups=op.groups)
   x = graph.conv(x, weights["conv"]["kernel"], None, **options)
-  if not op.shuffle:
-    return x
-  *size, features = edge.shape_out
-  groups = graph.integers(0, op.groups, features // op.groups, *size)
-  x = graph.add("Transpose", graph.add("Reshape", x, groups), perm=SHUFFLED)
-  return graph.add("Reshape", x, graph.integers(0, features, *size))
+  return graph.shuffle(x, op.groups, edge.shape_out) if op.shuffle else x
 
 
 @convert.register

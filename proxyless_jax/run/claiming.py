@@ -28,7 +28,8 @@ from proxyless_jax.run.train_stage import train_steps
 # architecture is derived by steps of its own, or trained; before the first step
 # of the training; and after it.
 MAY_DIFFER = (
-  *("job", "run", "evaluate", "predict", "data.path", "data.workers"),
+  *("job", "run", "evaluate", "predict", "export"),
+  *("data.path", "data.workers"),
   "random.count",
 )
 BEFORE_DERIVING = ("derive",)

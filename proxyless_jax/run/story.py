@@ -21,6 +21,7 @@ PREDICT = (
   "--config.job=predict --config.predict.images=FOLDER",
   "classifies images",
 )
+EXPORT = "--config.job=export", "writes it as a file for other runtimes"
 
 
 def found_lines(network: Network, found: Mapping[str, Any]) -> list[str]:
@@ -47,6 +48,8 @@ def summary(result: Mapping[str, Any], workdir: str) -> str:
     return _of_measure(result, workdir)
   if job == "predict":
     return f"{result['images']} images classified; see {result['file']}"
+  if job == "export":
+    return _of_export(result)
   if job == "random":
     rows = _baseline(result)
     files = f"{workdir}/random.json"
@@ -70,6 +73,22 @@ def _of_measure(result: Mapping[str, Any], workdir: str) -> str:
     "next: a search for this device, --config.search.costs.hardware.kind="
     f"{table} --config.search.costs.hardware.reference='{_target(result)}'"
   )
+
+
+def _of_export(result: Mapping[str, Any]) -> str:
+  """The sentence for an exported file."""
+  said = f"{result['file']}: {result['bytes']:,} bytes; {result['runtime']}"
+  if not result["checked"]:
+    return f"{said} did not check it: {result['why']}"
+  said += f" gives the network's logits to within {result['difference']:.1e}"
+  if "latency_ms" in result:
+    said += f", in {result['latency_ms']:.3g} ms per image on this CPU"
+  if "top1" in result:
+    said += (
+      f"; in int8, test accuracy {100 * result['top1']:.2f} % on "
+      f"{result['images']} images, {100 * result['top1_before']:.2f} % before"
+    )
+  return said
 
 
 def _target(result: Mapping[str, Any]) -> str:
@@ -148,5 +167,5 @@ def _next(result: Mapping[str, Any]) -> Rows:
     advice.append(RANDOM)
   return [
     ("next", f"the same command with {flags}: {does}")
-    for flags, does in [*advice, PREDICT]
+    for flags, does in [*advice, PREDICT, EXPORT]
   ]

@@ -1,5 +1,6 @@
 import dataclasses
 from fractions import Fraction
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -7,20 +8,37 @@ import numpy as np
 import pytest
 
 import proxyless_jax as pj
+from proxyless_jax.exchange.normalisation import Normalisation
 from proxyless_jax.exchange.onnx import to_onnx
+from proxyless_jax.exchange.onnx_networks import wire
 from proxyless_jax.exchange.onnx_ops import convert
 from proxyless_jax.space import (
   AvgPool,
   BasicBlock,
+  BlockMaxPool,
+  Cell,
+  CellConv,
+  CellNetwork,
   Chain,
+  Classifier,
   ConvBN,
+  DenseLayer,
+  DenseTransition,
   Edge,
+  FactorizedReduce,
   Identity,
   MaxPool,
   MBConv,
   Norm,
+  Op,
+  Path,
   PlainConv,
+  PyramidBlock,
   Relu,
+  SepConv,
+  ShakeBlock,
+  ShuffleUnit,
+  TreeCellBlock,
 )
 from proxyless_jax.space.networks.chain import ChainBuilder
 
@@ -48,7 +66,7 @@ def compare(network, batch=2):
   images = np.random.default_rng(1).standard_normal(shape, np.float32)
   apply = jax.jit(lambda v, x: pj.build(network).apply(v, x, False))
   own = np.asarray(apply(variables, images))
-  model = to_onnx(network, variables, batch=batch).SerializeToString()
+  model = to_onnx(network, variables, batch=None).SerializeToString()
   session = onnxruntime.InferenceSession(
     model, providers=["CPUExecutionProvider"]
   )
@@ -132,15 +150,102 @@ def test_batch_norm_is_folded():
 
 
 def test_operations_without_a_graph():
-  block = Edge("block", (BasicBlock(),), 2, 2, 1, 4)
-  network = Chain((), (block,), ())
-  with pytest.raises(ValueError, match="'basic_block' has no ONNX graph: reg"):
+  @dataclasses.dataclass(frozen=True)
+  class Unknown(Op):
+    name = "unknown"
+
+    def parameters(self, edge):
+      return 0
+
+    def macs(self, edge):
+      return 0
+
+  network = Chain((), (Edge("block", (Unknown(),), 2, 2, 1, 4),), ())
+  with pytest.raises(ValueError, match="'unknown' has no ONNX graph: regist"):
     to_onnx(network, {"params": {}, "batch_stats": {}})
-  network = pj.zoo("darts", image_size=32, classes=10)
-  with pytest.raises(
-    ValueError, match="family 'cells' have no ONNX graph: expected"
-  ):
-    to_onnx(network, {})
+
+
+def test_families_without_a_graph():
+  with pytest.raises(ValueError, match="family 'own' have no ONNX graph: exp"):
+    wire(mock.Mock(family="own"), None, "images", None)
+
+
+def block(op, features_in, features_out, stride=1, size=(7, 6)):
+  """A network of a stem and a block."""
+  chain = ChainBuilder(3, size)
+  edges = (
+    chain.add("stem", (PlainConv(3),), features_in),
+    chain.add("block", (op,), features_out, stride),
+  )
+  return Chain((), edges, ())
+
+
+@pytest.mark.parametrize(
+  "op, features_in, features_out, stride",
+  [
+    (BasicBlock(), 4, 4, 1),
+    (BasicBlock(), 4, 6, 2),
+    (ShuffleUnit(3), 6, 6, 1),
+    (ShuffleUnit(5), 6, 8, 2),
+    (DenseLayer(2), 4, 7, 1),
+    (DenseTransition(), 4, 3, 2),
+    (PyramidBlock(Fraction(2, 3)), 4, 8, 2),
+    (ShakeBlock(), 4, 4, 1),
+    (ShakeBlock(), 4, 5, 1),
+    (ShakeBlock(), 4, 5, 2),
+    (TreeCellBlock(), 8, 16, 2),
+    (CellConv(1), 4, 6, 2),
+    (CellConv(3, relu=False), 4, 6, 1),
+    (SepConv(3, dilation=2), 4, 6, 2),
+    (FactorizedReduce(), 4, 6, 2),
+    (BlockMaxPool(), 4, 4, 2),
+  ],
+)
+def test_blocks_of_published_networks(op, features_in, features_out, stride):
+  """At an odd height and an even width."""
+  compare(block(op, features_in, features_out, stride))
+
+
+def test_a_network_of_cells():
+  def edges(name, op, stride=1, size=6, width=4):
+    return (Edge(name, (op,), width, 4, stride, size),)
+
+  normal = Cell(
+    inputs=(Path(0, edges("a", CellConv(1))), Path(1, ())),
+    nodes=(
+      (Path(0, edges("b", SepConv(3))), Path(1, ())),
+      (Path(2, ()), Path(1, edges("c", MaxPool(3)))),
+    ),
+    outputs=(Path(2, ()), Path(3, ())),
+  )
+  reduction = Cell(
+    inputs=(
+      Path(0, edges("d", FactorizedReduce(), 2)),
+      Path(1, edges("e", CellConv(1), 2, width=8)),
+    ),
+    nodes=((Path(0, ()), Path(1, edges("f", AvgPool(3), size=3))),),
+    outputs=(Path(2, ()),),
+  )
+  stem = (Edge("stem", (PlainConv(3),), 3, 4, 1, 6),)
+  head = (Edge("classifier", (Classifier(),), 4, 5, 1, 3),)
+  compare(CellNetwork(stem, (normal, reduction), head))
+
+
+def test_pixels_are_normalised():
+  onnxruntime = pytest.importorskip("onnxruntime")
+  network = Chain((), (Edge("relu", (Relu(),), 3, 3, 1, 4),), ())
+  normalisation = Normalisation((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+  model = to_onnx(network, {}, batch=None, normalisation=normalisation)
+  session = onnxruntime.InferenceSession(
+    model.SerializeToString(), providers=["CPUExecutionProvider"]
+  )
+  pixels = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3) * 2
+  (found,) = session.run(None, {"images": pixels})
+  expected = (pixels / 255 - normalisation.mean) / normalisation.std
+  np.testing.assert_allclose(found, np.maximum(expected, 0), atol=1e-6)
+  images = normalisation.normalise(pixels)
+  np.testing.assert_allclose(images, expected, atol=1e-6)
+  np.testing.assert_array_equal(normalisation.pixels(images), pixels)
 
 
 def test_an_operation_of_your_own():
@@ -157,7 +262,7 @@ def test_an_operation_of_your_own():
   assert "Neg" in [node.op_type for node in model.graph.node]
 
 
-@pytest.mark.parametrize("batch", [0, -1, "1", 1.5, True, None])
+@pytest.mark.parametrize("batch", [0, -1, "1", 1.5, True])
 def test_a_batch_is_a_positive_integer(batch):
   network = pj.zoo("mobilenet_v2")
   with pytest.raises(ValueError, match=r"batch = .*: expected a positive int"):

@@ -111,7 +111,8 @@ def test_jobs_that_may_follow():
   untrained = {k: v for k, v in SEARCHED.items() if k != "seconds_train"}
   said = story.summary(untrained, "w").splitlines()
   advice = [line.split()[5].strip(":") for line in said if "next" in line]
-  assert advice == [f"--config.job={j}" for j in ("train", "random", "predict")]
+  jobs = ("train", "random", "predict", "export")
+  assert advice == [f"--config.job={job}" for job in jobs]
 
 
 def test_a_baseline():

@@ -3,7 +3,7 @@
 A config may leave out sections and fields, which then have their defaults; a
 name that is not known is an error. The sections are `data`
 (`proxyless_jax.data.DataOptions`), `space`, `search`, `derive`, `train`,
-`evaluate`, `predict`, `random`, `measure` and `run`.
+`evaluate`, `predict`, `export`, `random`, `measure` and `run`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from proxyless_jax.data import DataOptions
 from proxyless_jax.run.config import fields
+from proxyless_jax.run.config.export_options import ExportOptions
 from proxyless_jax.run.config.measure_options import MeasureOptions
 from proxyless_jax.run.config.predict_options import PredictOptions
 from proxyless_jax.run.config.sections import (
@@ -35,7 +36,10 @@ from proxyless_jax.run.config.sections import (
 from proxyless_jax.run.config.space import Space, make_space, read_space
 from proxyless_jax.space import Network, Op
 
-JOBS = ("search", "train", "evaluate", "predict", "random", "measure")
+JOBS = (
+  *("search", "train", "evaluate", "predict", "export"),
+  *("random", "measure"),
+)
 DTYPES = ("auto", "float32", "bfloat16")
 # The streams of a run are seeded by the numbers from the seed on, below 2**32.
 MAX_SEED = 2**32 - 16
@@ -46,7 +50,8 @@ class Options:
   """A whole config.
 
   Attributes:
-    job: 'search', 'train', 'evaluate', 'predict', 'random' or 'measure'.
+    job: 'search', 'train', 'evaluate', 'predict', 'export', 'random' or
+      'measure'.
     seed: seed of everything random but the split of the data.
     dtype: type of activations, 'float32' or 'bfloat16'; 'auto' is bfloat16 on
       accelerators, float32 on a CPU.
@@ -66,6 +71,7 @@ class Options:
     train: training of the architecture.
     evaluate: evaluation of the architecture.
     predict: classification of images by the network of a run that has ended.
+    export: export of the network of a run that has ended.
     random: random networks, with which the architecture is compared.
     measure: measurement of a table of costs.
     run: logs, checkpoints and placement of a run.
@@ -83,6 +89,7 @@ class Options:
   train: TrainOptions = field(default_factory=TrainOptions)
   evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
   predict: PredictOptions = field(default_factory=PredictOptions)
+  export: ExportOptions = field(default_factory=ExportOptions)
   random: RandomOptions = field(default_factory=RandomOptions)
   measure: MeasureOptions = field(default_factory=MeasureOptions)
   run: RunOptions = field(default_factory=RunOptions)
@@ -222,6 +229,7 @@ def _expanded(options: Options) -> Options:
     predict=PredictOptions(
       images=home(options.predict.images), out=home(options.predict.out)
     ),
+    export=dataclasses.replace(options.export, path=home(options.export.path)),
   )
 
 
