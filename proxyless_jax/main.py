@@ -116,9 +116,15 @@ def main(argv: list[str]) -> None:
     print(summary(result, workdir))
 
 
-def _in_a_line(message: Warning | str, *where: object) -> str:
+def _in_a_line(
+  message: Warning | str,
+  category: type[Warning],
+  filename: str,
+  lineno: int,
+  line: str | None = None,
+) -> str:
   """A warning for users, without the line of code that gives it."""
-  del where
+  del category, filename, lineno, line
   return f"warning: {message}\n"
 
 

@@ -120,6 +120,7 @@ def evaluate_network(
       if step % log_every == 0 or step == steps:
         values = _means(total)
         progress.log(step, values)
+  assert total is not None  # No subset is empty.
   return {**values, "images": int(total["top1"].count)}
 
 

@@ -159,7 +159,9 @@ def _costs(
 
 
 def _cost(options: CostOptions, cost: objective.Cost) -> str:
-  form = WORDS.get(type(cost.form), f"{options.form} with the reference")
+  form = f"{options.form} with the reference"
+  if isinstance(cost.form, objective.Target):
+    form = WORDS[type(cost.form)]
   reference = getattr(cost.form, "target", None)
   if reference is None:
     reference = vars(cost.form)["reference"]
