@@ -32,7 +32,6 @@ from jax import lax
 from experiments.macro.training import Supernet
 from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nas.arch_step import arch_gradients
-from proxyless_jax.training.metrics import classification, cross_entropy
 
 FORWARD = 1 / 3  # Of the images of a step that runs backward, too.
 
@@ -80,18 +79,6 @@ def _enumerated(net, variables, arch, batches, keys):
   """Loss and accuracy f64[n, e, k] of each draw with each candidate."""
   edges, k = net.valid.shape
 
-  def of_path(path, batch):
-    logits, _ = net.module.apply(
-      variables,
-      batch["image"],
-      train=True,
-      gates=gates_lib.path(path, net.valid),
-      mutable=["batch_stats"],
-    )
-    loss = cross_entropy(logits, batch, 0.0)
-    metrics = classification(logits, batch, loss)
-    return loss, metrics["top1"].total / metrics["top1"].count
-
   def of_draw(_, drawn):
     key, batch = drawn
     path = _draw(net, arch, key)
@@ -99,8 +86,12 @@ def _enumerated(net, variables, arch, batches, keys):
     every = jnp.broadcast_to(jnp.arange(k), (edges, k))
     rows = jnp.arange(edges)
     paths = paths.at[rows, :, rows].set(every).reshape(-1, edges)
-    values = lax.scan(lambda _, p: (None, of_path(p, batch)), None, paths)[1]
-    return None, [value.reshape(edges, k) for value in values]
+
+    def of_path(_, path):
+      return None, net.evaluate(variables, path, batch)
+
+    top1, loss = lax.scan(of_path, None, paths)[1]
+    return None, (loss.reshape(edges, k), top1.reshape(edges, k))
 
   run = jax.jit(lambda keys, batches: lax.scan(of_draw, None, (keys, batches)))
   return [np.asarray(values, np.float64) for values in run(keys, batches)[1]]

@@ -26,12 +26,13 @@ from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nas import objective, reinforce
 from proxyless_jax.nas.arch_step import arch_step
+from proxyless_jax.nas.evaluate import evaluate_path
 from proxyless_jax.nas.optimizers import arch_optimizer
 from proxyless_jax.nas.state import SearchState, search_state
 from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, init
 from proxyless_jax.space import Chain
-from proxyless_jax.training.metrics import cross_entropy, merge
+from proxyless_jax.training.metrics import merge
 from proxyless_jax.training.optimizers import train_schedule, weight_optimizer
 
 ALGORITHMS = ("full", "two", "reinforce")
@@ -232,6 +233,21 @@ class Supernet:
     top1, loss = np.concatenate(found, axis=1)
     return 100.0 * top1, loss
 
+  def evaluate(self, variables, path, batch) -> tuple[jax.Array, jax.Array]:
+    """Accuracy f[] from 0 to 1 and loss f[] of a path i32[8] on a batch."""
+    metrics = evaluate_path(
+      path,
+      variables,
+      batch,
+      jax.random.key(0),
+      module=self.module,
+      valid=self.valid,
+      label_smoothing=0.0,
+      grad_accum=1,
+    )
+    top1, loss = metrics["top1"], metrics["loss"]
+    return top1.total / top1.count, loss.total / loss.count
+
   def held_out_batches(self, key: jax.Array, count: int, first: int) -> dict:
     """Batches of the architecture's steps from number `first` on, stacked."""
     key = jax.random.fold_in(key, 102)
@@ -311,16 +327,7 @@ class Supernet:
     def of_path(_, path):
       def of_part(_, part):
         batch = cifar10.batch_of(part, jnp.arange(len(part.label)))
-        logits, _ = self.module.apply(
-          variables,
-          batch["image"],
-          train=True,
-          gates=gates_lib.path(path, self.valid),
-          mutable=["batch_stats"],
-        )
-        loss = cross_entropy(logits.astype(jnp.float32), batch, 0.0)
-        hits = jnp.argmax(logits, -1) == part.label
-        return None, (jnp.mean(hits), loss)
+        return None, self.evaluate(variables, path, batch)
 
       parts = lax.scan(of_part, None, held_out)[1]
       return None, jax.tree.map(jnp.mean, parts)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.special
 
 from proxyless_jax.report.lines import read_lines
 
@@ -34,11 +35,7 @@ def plain_alpha(alpha: np.ndarray, counts: Sequence[int]) -> Alpha:
 
 def probabilities(alpha: Alpha) -> list[np.ndarray]:
   """softmax(alpha) of each edge, f64[candidates]."""
-  found = []
-  for row in alpha:
-    powers = np.exp(np.asarray(row) - max(row))
-    found.append(powers / powers.sum())
-  return found
+  return [scipy.special.softmax(row) for row in alpha]
 
 
 def read_alpha(workdir: str | os.PathLike) -> list[dict]:

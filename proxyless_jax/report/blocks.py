@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable
 
-from proxyless_jax.report.looks import words_of
+from proxyless_jax.report.looks import words_or_skip
 from proxyless_jax.space import Edge, Network
 
 # Blocks that are named one by one; of more, each kind is counted.
@@ -44,11 +44,7 @@ def _runs(network: Network, dimensions: int) -> list[tuple[str, str]]:
 
 
 def _named(edges: Iterable[Edge]) -> str:
-  names = [_name(edge) for edge in edges]
+  names = [words_or_skip(edge.op) for edge in edges]
   if len(names) > NAMED:
     names = [f"{count} {name}" for name, count in Counter(names).most_common()]
   return ", ".join(names)
-
-
-def _name(edge: Edge) -> str:
-  return "skip" if edge.op.name == "zero" else words_of(edge.op)

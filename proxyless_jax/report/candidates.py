@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from proxyless_jax.report.looks import color_of, words_of
+from proxyless_jax.report.looks import color_of, words_or_skip
 from proxyless_jax.report.shapes import (
   FAINT,
   INK,
@@ -43,7 +43,7 @@ def draw_candidates(
   """
   (x, y), count, right = at, len(ops), height * (1 - taper)
   x0, x1 = x - width / 2, x + width / 2
-  widest = max(text_width(_text(op), LARGEST) for op in ops)
+  widest = max(text_width(words_or_skip(op), LARGEST) for op in ops)
   size = LARGEST * min(1.0, 0.9 * width / widest, height / count / 0.13)
   for i, op in enumerate(ops):
     high, low = 0.5 - i / count, 0.5 - (i + 1) / count
@@ -54,9 +54,5 @@ def draw_candidates(
     if height / count >= LOWEST:
       middle = y + (high + low) / 2 * (height + right) / 2
       color = FAINT if op.name == "zero" else INK
-      write(axes, x, middle, _text(op), size, color=color)
+      write(axes, x, middle, words_or_skip(op), size, color=color)
   polygon(axes, corners(x, y, width, height, taper), edgecolor=INK)
-
-
-def _text(op: Op) -> str:
-  return "skip" if op.name == "zero" else words_of(op)

@@ -67,6 +67,11 @@ def words_of(op: Op) -> str:
   return kind_of(op) if kernel is None else f"{kind_of(op)} {by(kernel)}"
 
 
+def words_or_skip(op: Op) -> str:
+  """As `words_of`; of the operation that leaves a block out, 'skip'."""
+  return "skip" if op.name == "zero" else words_of(op)
+
+
 def by(kernel: int) -> str:
   """A kernel's size, such as '3×3'."""
   return f"{kernel}×{kernel}"

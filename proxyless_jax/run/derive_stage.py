@@ -66,20 +66,13 @@ def derive_stage(
     variables: {'params', 'batch_stats'} of the space's supernet.
   """
   valid, count = gates.valid_candidates(space), options.derive.paths
-  paths = np.zeros((count, len(valid)), np.int32)
+  common = options, held_out, space, variables
   if options.derive.method == "additive":
     rng = np.random.default_rng([options.seed, STREAM])
-    return _stage(
-      "derive",
-      spread_paths(rng, valid, count),
-      *(options, held_out, space, variables),
-    )
-  generation = functools.partial(
-    _generation, options, valid, constraints(costs)
-  )
-  return _stage(
-    "derive", paths, options, held_out, space, variables, generation
-  )
+    return _stage("derive", spread_paths(rng, valid, count), *common)
+  limits = constraints(costs)
+  generation = functools.partial(_generation, options, valid, limits)
+  return _stage("derive", np.zeros((count, len(valid))), *common, generation)
 
 
 def compare_stage(

@@ -49,8 +49,7 @@ def search_plan(
     stage: stage of the search.
     workdir: folder of the run.
   """
-  rows = [*_common(options, dataset), *space_rows(space)]
-  rows += _costs(options.search.costs, costs)
+  rows = _of_space(options, dataset, space, costs)
   rows += [("search", _search(options, stage)), *_derive(options)]
   if options.train.enabled:
     rows.append(("train", _train(options, dataset)))
@@ -72,7 +71,7 @@ def network_plan(
     workdir: folder of the run.
   """
   name = options.network or "architecture.json of the workdir"
-  counts = f"{parameters(network):,} parameters, {macs(network):,} MACs"
+  counts = counts_of(parameters(network), macs(network))
   rows = [*_common(options, dataset), ("network", f"{name}: {counts}")]
   if options.weights:
     rows.append(("weights", options.weights))
@@ -95,13 +94,25 @@ def random_plan(
     options, dataset, space, costs, workdir: as for `search_plan`.
     done: number of networks that an earlier start has evaluated.
   """
-  rows = [*_common(options, dataset), *space_rows(space)]
-  rows += _costs(options.search.costs, costs)
+  rows = _of_space(options, dataset, space, costs)
   count = f"{options.random.count} networks"
   if done:
     count += f", of which {done} are done"
   rows += [("random", count), ("train", f"each {_train(options, dataset)}")]
   return lines_of(f"random networks in {os.fspath(workdir)}", rows)
+
+
+def counts_of(parameters: int, macs: int) -> str:
+  """The counts of a network in words."""
+  return f"{parameters:,} parameters, {macs:,} MACs"
+
+
+def _of_space(
+  options: Options, dataset: Dataset, space: Network, costs
+) -> Rows:
+  """The rows of a job that has a search space."""
+  targets = _costs(options.search.costs, costs)
+  return [*_common(options, dataset), *space_rows(space), *targets]
 
 
 def space_rows(space: Network) -> Rows:

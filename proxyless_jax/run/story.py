@@ -8,7 +8,7 @@ from typing import Any
 
 from proxyless_jax.report import format_value
 from proxyless_jax.report.blocks import stage_lines
-from proxyless_jax.run.plan import Rows, lines_of
+from proxyless_jax.run.plan import Rows, counts_of, lines_of
 from proxyless_jax.space import Network, macs, parameters
 
 # Where to look, where these files exist.
@@ -31,7 +31,7 @@ def found_lines(network: Network, found: Mapping[str, Any]) -> list[str]:
     network: the architecture.
     found: entries of the result about it.
   """
-  counts = f"{parameters(network):,} parameters, {macs(network):,} MACs"
+  counts = counts_of(parameters(network), macs(network))
   rows = [*stage_lines(network), ("counts", counts)]
   return lines_of("found", [*rows, *_costs(found), *_rank(found)])
 
@@ -55,7 +55,7 @@ def summary(result: Mapping[str, Any], workdir: str) -> str:
     files = f"{workdir}/random.json"
     return "\n".join(lines_of("result", [*rows, ("see", files)]))
   accuracy = f"{100 * result['top1']:.2f} % on {result['images']:,} images"
-  counts = f"{result['parameters']:,} parameters, {result['macs']:,} MACs"
+  counts = counts_of(result["parameters"], result["macs"])
   rows = [("test accuracy", accuracy), ("network", counts)]
   rows += [*_costs(result), *_rank(result), *_baseline(result)]
   if result.get("unfinished"):

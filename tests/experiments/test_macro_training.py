@@ -13,7 +13,13 @@ from proxyless_jax.nn import build, inherit
 from tests.spaces import small_space
 
 SETTINGS = training.Settings(
-  batch=8, paths=2, warmup_steps=6, ramp_steps=2, steps=8, samples=6
+  batch=8,
+  paths=2,
+  arch_batch=8,
+  warmup_steps=6,
+  ramp_steps=2,
+  steps=8,
+  samples=6,
 )
 
 
@@ -61,7 +67,8 @@ def test_scores_are_those_of_the_networks(net, space, images, warm):
   """Against each architecture with the weights that it inherits."""
   variables = training.variables_of(warm[1][0])
   paths = np.array([[0, 1], [1, 1]])
-  scores = net.score(variables, paths, images=16, batch=8)
+  scores, losses = net.score(variables, paths, images=16, batch=8)
+  assert losses.shape == scores.shape == (2,)
   held_out = jax.device_put(images[1])
   for path, score in zip(paths, scores):
     network = space.choose(path.tolist())
