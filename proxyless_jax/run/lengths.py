@@ -9,7 +9,7 @@ The rule, for `search.warmup_epochs` and `search.epochs` that are 'auto':
   of architecture steps should be `TRAVEL`. The additive model and evolution
   (`derive.method`) do without architecture steps: there it is none.
 
-docs/searching.md has the measurements behind both numbers.
+docs/searching.md says what is measured about them, and what is a guess.
 """
 
 from __future__ import annotations
