@@ -172,9 +172,7 @@ def take_steps(
         check_finite(stage.name, values, good, step, saved)
         progress.log(step, values)
         with progress.pause():
-          writer.write(step, values)
-          if stage.searched:
-            writer.write_alpha(step, stage.searched.alpha(state))
+          _write(writer, stage, state, step, values)
           ledger.log(step, time.perf_counter() - start)
         metrics, good = _no_metrics(stage), step
       if step % options.checkpoint_every == 0 or step == stage.steps or stop:
@@ -187,6 +185,13 @@ def take_steps(
     checkpoints.wait()
     ledger.end(step, time.perf_counter() - start)
   return carry
+
+
+def _write(writer, stage: Stage, state: Any, step: int, values: dict) -> None:
+  """Writes the metrics of a log, and alpha where the stage has it."""
+  writer.write(step, values)
+  if stage.searched:
+    writer.write_alpha(step, stage.searched.alpha(state))
 
 
 def newest_state(

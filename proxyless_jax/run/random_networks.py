@@ -8,6 +8,7 @@ with the one that it was training. `random.json` lists those that are done.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -73,13 +74,22 @@ def random_networks(
   hosts.print_lines(
     random_plan(options, dataset, space, costs, len(done), workdir)
   )
+  # Of all that are done: a stop may have left the folder of one behind.
+  clean = functools.partial(_remove_trainings, workdir, done)
   for number in range(len(done), len(networks)):
+    hosts.on_first(clean)
     hosts.print_lines([f"random network {number + 1} of {len(networks)}"])
     done.append(_train(options, dataset, networks[number], workdir, number))
     hosts.on_first(lambda: write_json(path, done))
-    folder = os.path.join(workdir, RANDOM, f"{number:02d}")
-    hosts.on_first(lambda: shutil.rmtree(folder))  # noqa: B023
+  hosts.on_first(clean)
   return hosts.on_first(lambda: _compare(done, workdir))
+
+
+def _remove_trainings(workdir: str, done: list[dict]) -> None:
+  """Removes the folders of networks that are done; `random` itself stays."""
+  for number in range(len(done)):
+    folder = os.path.join(workdir, RANDOM, f"{number:02d}")
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def drawn_networks(
