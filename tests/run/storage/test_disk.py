@@ -95,9 +95,14 @@ def test_full(small_disk, tmp_path):
   assert message.startswith(
     f"workdir = {small_disk}: No space left on device: free some, enough for"
   )
-  assert message.endswith(
-    "; the same command then continues from step 4 of search"
+  # How many checkpoints fit depends on how Orbax's writes overlap.
+  kept = [p.name for p in (small_disk / "checkpoints/search").glob("[246]")]
+  goes_on_from = (
+    f"continues from step {max(kept)} of search"
+    if kept
+    else "starts from the beginning"
   )
+  assert message.endswith(f"; the same command then {goes_on_from}")
   remount(small_disk, "size=8m")
   goes_on(small_disk, tmp_path / "unbroken")
 
