@@ -183,7 +183,9 @@ def test_notes_are_printed(start, photos, capsys):
   begin(start.workdir, "search")
   (photos / "val/cat/7.png").unlink()
   start()
-  said = [line.partition(";")[0] for line in capsys.readouterr().err.splitlines()]
+  said = [
+    line.partition(";")[0] for line in capsys.readouterr().err.splitlines()
+  ]
   assert [x for x in said if "skipped" in x or "than before" in x] == [
     *(2 * [f"{photos}/train: skipped 1 .txt"]),
     "data: tests on other images than before: 79 images, not 80",
