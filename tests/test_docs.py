@@ -145,6 +145,7 @@ def test_extending(checked_search, quick_compilation):
 @pytest.mark.parametrize(
   "page",
   [
+    "docs/config.md",
     "docs/hardware.md",
     "docs/report.md",
     "docs/resume.md",
@@ -193,6 +194,32 @@ def test_using(ended_run, quick_compilation, capsys):
   assert len(printed) == 2 and printed[0][0] in "0123456789"
   assert names["logits"].shape == (1, 10)
   assert names["kernel"].shape == (3, 3, 1, 16)
+
+
+def test_tutorial(ended_run, checked_search, quick_compilation, capsys):
+  pytest.importorskip("onnxruntime")
+  names = {}
+  for block in blocks("docs/tutorial.md"):
+    run(block, names)
+  assert names["logits"].shape == (10, 10)
+  printed = capsys.readouterr().out
+  assert "test accuracy 10.00 %" in printed and "digits.onnx" in printed
+
+
+def test_photos(ended_run, quick_compilation, capsys):
+  names = {}
+  *searching, predicting = blocks("docs/photos.md")
+  for block in searching:
+    run(block, names)
+  space = parse(names["config"]).make_space(classes=3)
+  assert space == names["space"]
+  least, most, _ = capsys.readouterr().out.split()
+  target = parse(names["config"]).search.costs["hardware"].reference
+  assert target == "25 M MACs" and float(least) < 25e6 < float(most)
+  pathlib.Path("runs/mnist").rename("runs/photos")
+  run(predicting, names)
+  printed = capsys.readouterr().out.splitlines()
+  assert len(printed) == 10 and all(line.endswith("%") for line in printed)
 
 
 def test_exporting(ended_run, quick_compilation, capsys):
