@@ -223,9 +223,11 @@ def settings_of(arguments, images: int) -> training.Settings:
   types = {
     f.name: type(getattr(base, f.name)) for f in dataclasses.fields(base)
   }
-  base = dataclasses.replace(
-    base, **{name: types[name](value) for name, value in changes.items()}
-  )
+  parsed = {
+    name: value if types[name] is str else types[name](json.loads(value))
+    for name, value in changes.items()
+  }
+  base = dataclasses.replace(base, **parsed)
   epoch = images / (base.batch * base.paths)
   per_part = max(1, round(arguments.warmup_epochs * epoch / PARTS))
   return dataclasses.replace(
