@@ -112,14 +112,20 @@ def test_the_table_of_the_index_is_of_the_results():
   results = ROOT / "experiments/results/nas_bench_macro_cpu.json"
   results = json.loads(results.read_text())
   page = (DOCS / "index.md").read_text()
-  for search, random in zip(results["searches"], results["random"]):
-    assert search["target"] == random["target"]
-    network = search["found"]
-    place = 100 * network["rank"] / network["of"]
-    assert (
-      f"| {search['target']:.0f} M MACs | the best {place:.1f} % | "
-      f"{network['regret']:.2f} | {random['median_regret']:.2f} |"
-    ) in page
+  for random in results["random"]:
+    target, found = random["target"], []
+    for search in results["searches"]:
+      if search["algorithm"] == "additive" and search["target"] == target:
+        found.append(search["found"])
+    places = [
+      f"{100 * network['rank'] / network['of']:.1f}" for network in found
+    ]
+    regrets = [f"{network['regret']:.2f}" for network in found]
+    row = (
+      f"| {target:.0f} M MACs | the best {' and '.join(places)} % | "
+      f"{' and '.join(regrets)} | {random['median_regret']:.2f} |"
+    )
+    assert row in page
 
 
 def test_doctests_are_fenced():
