@@ -26,9 +26,14 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+# Browsers set no space between a function and its argument.
+FUNCTION = re.compile(r"<mi>(?:exp|log)</mi>")
+THIN_SPACE = '<mspace width="0.17em" />'
 ROOT = pathlib.Path(__file__).parent.parent
 FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)")
+# A link whose text is the name of a page.
+NAMED = re.compile(r"\[(\w+\.md)\](?=\()")
 API = re.compile(r"^<!-- api\n(.*?)^-->$", re.MULTILINE | re.DOTALL)
 # As `pymdownx.arithmatex` writes them.
 MATH = re.compile(
@@ -52,7 +57,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
   return files
 
 
-def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+def on_page_markdown(
+  markdown: str, page: Page, config: MkDocsConfig, **_: object
+) -> str:
   """Rewrites a page: its links, and the comments that docstrings replace."""
   uri = page.file.src_uri
   folder = posixpath.dirname(_in_repository(uri))
@@ -61,9 +68,25 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     target = _in_site(posixpath.normpath(posixpath.join(folder, link[1])))
     return posixpath.relpath(target, posixpath.dirname(uri) or ".")
 
+  titles = dict(_titles(config.nav))
+
+  def entitle(link: re.Match) -> str:
+    return f"[{titles.get(link[1], link[1])}]"
+
   parts = FENCE.split(markdown)
-  parts[::2] = [LINK.sub(rewrite, part) for part in parts[::2]]
+  for i, part in enumerate(parts[::2]):
+    parts[2 * i] = LINK.sub(rewrite, NAMED.sub(entitle, part))
   return API.sub(_docstrings, "".join(parts))
+
+
+def _titles(nav: list) -> Iterator[tuple[str, str]]:
+  """The file and the title of each page of `nav` in mkdocs.yml."""
+  for entry in nav:
+    for title, inner in entry.items():
+      if isinstance(inner, str):
+        yield inner, title
+      else:
+        yield from _titles(inner)
 
 
 def _docstrings(comment: re.Match) -> str:
@@ -72,7 +95,9 @@ def _docstrings(comment: re.Match) -> str:
   for line in comment[1].splitlines():
     name, _, target = line.partition(" = ")
     target = target or re.sub(r"^pj\b", "proxyless_jax", name)
-    blocks.append(f"::: {target}\n    options:\n      heading: {name}\n")
+    blocks.append(
+      f"::: {target}\n    options: {{heading: {name}, toc_label: {name}}}\n"
+    )
   return "\n".join(blocks)
 
 
@@ -81,7 +106,10 @@ def on_page_content(html: str, **_: object) -> str:
 
   def mathml(match: re.Match) -> str:
     display = "block" if match["tag"] == "div" else "inline"
-    return convert(_plain(match["latex"]).strip(), display=display)
+    math = convert(_plain(match["latex"]).strip(), display=display)
+    math = FUNCTION.sub(rf"<mrow>\g<0>{THIN_SPACE}</mrow>", math)
+    # The theme scrolls a wide element of this class.
+    return f'<{match["tag"]} class="arithmatex">{math}</{match["tag"]}>'
 
   return MATH.sub(mathml, html)
 

@@ -7,6 +7,7 @@ import json
 import pathlib
 import re
 import runpy
+import types
 
 import pytest
 
@@ -126,6 +127,38 @@ def test_the_table_of_the_index_is_of_the_results():
       f"{' and '.join(regrets)} | {random['median_regret']:.2f} |"
     )
     assert row in page
+
+
+def test_links_and_equations_of_the_site():
+  pytest.importorskip("mkdocs", reason="needs the extra docs")
+  pytest.importorskip("latex2mathml", reason="needs the extra docs")
+  site = runpy.run_path(str(DOCS / "site.py"))
+  config = types.SimpleNamespace(nav=[{"Basics": [{"Terms": "glossary.md"}]}])
+
+  def rewritten(markdown, uri):
+    file = types.SimpleNamespace(src_uri=uri)
+    page = types.SimpleNamespace(file=file)
+    return site["on_page_markdown"](markdown, page=page, config=config)
+
+  # Of a page in docs/, one at the root, and one in another folder.
+  assert rewritten("[glossary.md](glossary.md#edge)", "data.md") == (
+    "[Terms](glossary.md#edge)"
+  )
+  assert rewritten("![](../experiments/results/a.png)", "data.md") == (
+    "![](experiments/results/a.png)"
+  )
+  assert rewritten("[x](docs/data.md)", "CONTRIBUTING.md") == "[x](data.md)"
+  assert rewritten("[x](../README.md)", "experiments/README.md") == (
+    "[x](../index.md)"
+  )
+  assert rewritten("```\n[x](docs/a.md)\n```\n", "CHANGELOG.md") == (
+    "```\n[x](docs/a.md)\n```\n"
+  )
+  reference = rewritten("<!-- api\npj.build\n-->", "api.md")
+  assert reference.startswith("::: proxyless_jax.build\n")
+  html = '<div class="arithmatex">\\[a &lt; \\log b\\]</div>'
+  math = site["on_page_content"](html)
+  assert "<math" in math and "&#x0003C;" in math and "mspace" in math
 
 
 def test_doctests_are_fenced():
