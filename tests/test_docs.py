@@ -223,6 +223,31 @@ def test_photos(ended_run, quick_compilation, capsys):
   assert len(printed) == 10 and all(line.endswith("%") for line in printed)
 
 
+def test_published_networks(tmp_path, quick_compilation, monkeypatch):
+  pytest.importorskip("torch")
+  monkeypatch.chdir(tmp_path)
+  network = pj.zoo("proxyless_gpu")
+  # Files as the authors write them.
+  of_chain = runpy.run_path(str(ROOT / "tests/space/conftest.py"))["of_chain"]
+  description = json.dumps(of_chain(network))
+  pathlib.Path("proxyless_gpu.config").write_text(description)
+  variables = pj.init(pj.build(network), jax.random.key(0))
+  pj.write_torch("proxyless_gpu.pth", pj.to_torch(network, variables))
+  names = {}
+  for block in blocks("docs/networks.md"):
+    run(block, names)
+  assert names["small"].classes == 10 and names["small"].image_size == 96
+  assert names["logits"].shape == (1, 1000)
+  kept, written = map(pj.read_torch, ("proxyless_gpu.pth", "mine.pth"))
+  assert all((kept[name] == written[name]).all() for name in kept)
+
+
+def test_every_page_with_code_is_run():
+  tested = set(re.findall(r'"(\S+\.md)"', pathlib.Path(__file__).read_text()))
+  with_code = {ids(page) for page in CURRENT if blocks(ids(page))}
+  assert with_code <= tested
+
+
 def test_exporting(ended_run, quick_compilation, capsys):
   pytest.importorskip("onnxruntime")
   names = {}
