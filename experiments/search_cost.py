@@ -288,8 +288,16 @@ def read_search(path: os.PathLike) -> dict:
     "images": supernet["images"][0],
     "arch": found[0]["arch"],
     "macs": found[0]["macs"],
+    "mean_macs": mean_macs(),
     "accuracy": found[0]["accuracy"],
   }
+
+
+def mean_macs() -> float:
+  """MACs of a network of the space, on average."""
+  table = cost_table("macs", benchmark.space())
+  candidates = table.valid.sum(axis=1, keepdims=True)
+  return table.fixed + float((table.costs / candidates).sum())
 
 
 def work_of(arguments: argparse.Namespace, search: dict) -> Work:

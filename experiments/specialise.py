@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import math
 import os
 import pathlib
@@ -208,13 +209,13 @@ def temporaries(network) -> int:
 
 def correlations(costs: dict[str, np.ndarray]) -> dict[str, float]:
   """Spearman's of each pair of targets, over all networks."""
-  names = list(costs)
+  # Costs that are all equal have no order.
+  names = [name for name, of_all in costs.items() if np.ptp(of_all)]
   return {
-    f"{one}, {other}": float(
+    f"{one} and {other}": float(
       scipy.stats.spearmanr(costs[one], costs[other]).statistic
     )
-    for i, one in enumerate(names)
-    for other in names[i + 1 :]
+    for one, other in itertools.combinations(names, 2)
   }
 
 

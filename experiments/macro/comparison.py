@@ -164,7 +164,9 @@ def tables_of(result: dict, targets: Sequence[str]) -> str:
   seeds = len(result["settings"]["seeds"])
   return "\n".join(
     [
-      f"Means over {seeds} seeds; in brackets by the table.",
+      f"Means over {seeds} seeds. Latencies are measured, in brackets by the "
+      "table. The second figure of the memory is what XLA sets aside for one "
+      "image.",
       "",
       *_table(["searched for", *head, "accuracy %"], result, rows, targets),
       "",
@@ -205,6 +207,9 @@ def _table(head, result, rows, targets) -> list[str]:
 def _cost(result, networks, target) -> str:
   scale, _ = SHOWN[target]
   mean = scale * np.mean([cost_of(result, one, target) for one in networks])
+  if target == "memory":
+    taken = [result["xla_temporaries"][one["arch"]] for one in networks]
+    return f"{mean:.4g}; {scale * np.mean(taken):.0f}"
   if target not in result["measured"]:
     return f"{mean:.4g}"
   by_table = scale * np.mean([one["by_table"][target] for one in networks])

@@ -69,8 +69,9 @@ def tables_of(result: dict) -> str:
     [
       f"Steps on {settings['batch']} images, beside a training step of the "
       f"network that was found ({search['arch']}, {search['macs'] / 1e6:.1f} M "
-      f"MACs): medians of {settings['rounds']} rounds, in brackets the least "
-      "and the most.",
+      "MACs; the mean of all networks is "
+      f"{search['mean_macs'] / 1e6:.1f}): medians of {settings['rounds']} "
+      "rounds, in brackets the least and the most.",
       "",
       *_steps(result),
       "",
