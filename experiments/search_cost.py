@@ -6,13 +6,13 @@ In the space of NAS-Bench-Macro, at the settings of a search that is kept in
 FILE (the committed one of `experiments.nas_bench_macro`, by the additive model,
 for 60 million MACs) and on batches of its size, float32:
 
-    plain            training step of the network that was found
-    weight, 1 path   weight step of the supernet, on that network's path
-    weight, several paths   as the search does it: each candidate once, if as
-                     many paths as candidates share the batch
-    arch two, full   architecture steps of the published method, on that path
-    dense            all candidates in memory, summed up (`experiments.dense`)
-    score            the losses of three paths with each candidate once
+    plain                  training step of the network that was found
+    weight, 1 path         weight step of the supernet, on that network's path
+    weight, several paths  as the search does it: three, each candidate once
+    arch two, arch full    the published method's architecture steps, on the
+                           network's path
+    dense                  all candidates in memory (`experiments.dense`)
+    score                  the losses of three paths, each candidate once
 
 Steps are timed in turn in one process, and what counts are ratios within a
 round. Their memory is what XLA sets aside, and, on a CPU, what a process of its
