@@ -1,7 +1,7 @@
 """A search for photos of your own, in a folder for each class.
 
-The lengths and the target suit some thousand images of 64 pixels; docs/photos.md
-says how to choose them.
+The lengths and the target suit some thousand images of 64 pixels;
+docs/photos.md says how to choose them.
 """
 
 from ml_collections import ConfigDict
