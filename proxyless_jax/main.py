@@ -6,9 +6,9 @@ on the same workdir resumes a run. An example, which takes a few minutes:
     python -m proxyless_jax --config=mnist --workdir=runs/mnist
 
 --config=NAME       base, cifar10, imagenet_cpu, imagenet_gpu, imagenet_mobile,
-                    mnist; or path/to/my.py with a get_config() of your own
+                    mnist, photos; or path/to/my.py with your own get_config()
 --config=NAME:JOB   another job than to search; or a variant, of mnist quick,
-                    published, tree, reinforce, of the others but base smoke
+                    published, tree, reinforce, of cifar10, imagenet_... smoke
 --config.job=JOB    search    finds a network, and trains it if train.enabled
                     train     trains the network that was found
                     evaluate  tests the trained weights

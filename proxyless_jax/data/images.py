@@ -29,6 +29,8 @@ Images = (
   np.ndarray | str | os.PathLike | Iterable[np.ndarray | str | os.PathLike]
 )
 
+OF_PILLOW = "for a Pillow image [np.asarray(image.convert('RGB'))]"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Unlabelled:
@@ -84,7 +86,7 @@ def unlabelled(images: Images, channels: int) -> Unlabelled:
   elif not isinstance(images, Iterable):
     raise ValueError(
       "images: expected an array uint8[b, h, w, c], the name of a file, or a "
-      f"list of arrays and names, got {type(images).__name__}"
+      f"list of arrays and names, got {type(images).__name__}: {OF_PILLOW}"
     )
   checked = [_checked(f"images[{i}]", image) for i, image in enumerate(images)]
   return Unlabelled(tuple(checked), channels)
@@ -157,8 +159,7 @@ def _checked(where: str, image: Any) -> np.ndarray | str:
   if not hasattr(image, "dtype"):  # A Pillow image has none.
     raise ValueError(
       f"{where} is of type {type(image).__name__}: expected an array "
-      "uint8[h, w, c] or the name of a file; of a Pillow image "
-      "np.asarray(image.convert('RGB'))"
+      f"uint8[h, w, c] or the name of a file; {OF_PILLOW}"
     )
   array = np.asarray(image)
   pixels = array[..., None] if array.ndim == 2 else array
@@ -171,7 +172,8 @@ def _checked(where: str, image: Any) -> np.ndarray | str:
   if pixels.ndim != 3 or pixels.shape[-1] not in (1, 3) or not pixels.size:
     raise ValueError(
       f"{where}: expected uint8[h, w, c] with 1 or 3 channels, got "
-      f"{_shown(array)}: without transparency image[..., :3]"
+      f"{_shown(array)}: without transparency image[..., :3]; with channels "
+      "first image.transpose(1, 2, 0)"
     )
   return pixels
 

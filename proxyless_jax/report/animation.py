@@ -55,8 +55,8 @@ def write_animation(workdir: str | os.PathLike, path: str | os.PathLike) -> str:
   if moved is None:
     raise ValueError(
       f"workdir = {os.fspath(workdir)}: expected a search with a record of "
-      "alpha (alpha.jsonl, search.json), found none: it is of an earlier "
-      "version, or has not logged yet"
+      "alpha (alpha.jsonl, search.json), found none: the search trains no "
+      "alpha, as with search.epochs = 0, or has not logged yet"
     )
   pictures = _pictures(moved)
   each = max(40, round(1000 * SECONDS / len(pictures)))

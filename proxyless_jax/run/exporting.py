@@ -218,13 +218,21 @@ def _check(
   seen = pixels if preprocess else images
   largest = max(np.abs(own).max(), np.finfo(np.float32).tiny)
   found = {
-    "runtime": f"{kind.runtime} {importlib.metadata.version(kind.package)}",
+    "runtime": _runtime(kind),
     "checked": True,
     "difference": float(np.abs(compute(seen) - own).max() / largest),
   }
   if kind.computes:
     found["latency_ms"] = _latency(compute, seen[:1])
   return found
+
+
+def _runtime(kind: Format) -> str:
+  """Name and version of a runtime."""
+  try:
+    return f"{kind.runtime} {importlib.metadata.version(kind.package)}"
+  except importlib.metadata.PackageNotFoundError:
+    return kind.runtime  # It came by another name, such as onnxruntime-gpu.
 
 
 def _latency(compute: Logits, image: np.ndarray) -> float:

@@ -31,6 +31,7 @@ from proxyless_jax.parallel.mesh import (
   round_up,
   to_devices,
 )
+from proxyless_jax.report.metrics import STAGES
 from proxyless_jax.run.config.options import Options, parse
 from proxyless_jax.run.result import FILE as RESULT_FILE
 from proxyless_jax.run.result import read_result
@@ -197,7 +198,9 @@ def _config(workdir: str) -> dict[str, Any]:
   path = os.path.join(workdir, CONFIG_FILE)
   if os.path.exists(path):
     return read_fields(path)
-  if not os.path.isdir(workdir):
+  if os.path.isfile(workdir):
+    problem = "got a file"
+  elif not os.path.isdir(workdir):
     problem = "there is no such folder"
   elif os.path.exists(os.path.join(workdir, RESULT_FILE)):
     problem = f"got one without {CONFIG_FILE}, such as that of a measurement"
@@ -216,11 +219,10 @@ def _not_ended(workdir: str, result: dict[str, Any] | None) -> str:
       f"workdir = {workdir}: expected {kept.FILE} beside {RESULT_FILE}, found "
       f"none, as after a run of an earlier release: {kept.REMEDY}"
     )
-  steps = [
-    f"step {step} of {stage}" for stage, step in reached(workdir).items()
-  ]
+  newest = reached(workdir)
+  steps = [f"step {newest[s]} of {s}" for s in STAGES if s in newest]
   return (
     f"workdir = {workdir}: expected a run that has ended, got one that has "
-    f"reached {' and '.join(steps) or 'no checkpoint'}: run the same command "
+    f"reached {', '.join(steps) or 'no checkpoint'}: run the same command "
     "again, which continues from there, and load it when it has ended"
   )

@@ -86,7 +86,7 @@ def _of_export(result: Mapping[str, Any]) -> str:
   if "top1" in result:
     said += (
       f"; in int8, test accuracy {100 * result['top1']:.2f} % on "
-      f"{result['images']} images, {100 * result['top1_before']:.2f} % before"
+      f"{result['images']:,} images, {100 * result['top1_before']:.2f} % before"
     )
   return said
 

@@ -1,6 +1,7 @@
 """The network of a run, written for other runtimes and run by them."""
 
 import builtins
+import importlib.metadata
 import json
 import shutil
 
@@ -142,6 +143,17 @@ def test_without_the_runtime(run, tmp_path, missing, capsys):
   assert expected in capsys.readouterr().out
   with pytest.raises(ImportError, match=r"int8 needs .* proxyless-jax\[onnx\]"):
     pj.export(run, tmp_path / "int8.onnx", quantize=True)
+
+
+def test_a_runtime_by_another_name(run, tmp_path, monkeypatch):
+  """As onnxruntime-gpu has it: the same module, from another distribution."""
+
+  def absent(package):
+    raise importlib.metadata.PackageNotFoundError(package)
+
+  monkeypatch.setattr(importlib.metadata, "version", absent)
+  result = pj.export(run, tmp_path / "net.stablehlo")
+  assert result["checked"] and result["runtime"] == "JAX"
 
 
 @pytest.mark.parametrize(

@@ -162,10 +162,12 @@ class TestImages:
       (np.zeros((12, 12, 1), np.uint8), r"got uint8\[12, 12, 1\].*images\[Non"),
       (np.zeros((2, 12, 12, 1)), r"images\[0\]: expected pixels uint8 .*float"),
       (np.zeros((2, 12, 12, 4), np.uint8), r"1 or 3 channels, got uint8\[12, "),
+      (np.zeros((2, 3, 12, 12), np.uint8), r"first image\.transpose\(1, 2, 0"),
       ([np.zeros((0, 3), np.uint8)], r"images\[0\]: expected uint8\[h, w, c\]"),
       (["absent.png"], r"images\[0\] = 'absent.png': .*: no such file"),
       ([os.curdir], r"images\[0\] = '.': expected an image file: a folder"),
       ([Image.new("L", (3, 3))], r"images\[0\] is of type Image: .*convert\("),
+      (Image.new("L", (3, 3)), r"got Image: for a Pillow image .*convert\("),
       (3, "expected an array .* got int"),
     ],
   )
@@ -192,13 +194,15 @@ class TestBadWorkdir:
     with pytest.raises(ValueError, match=r"got one without config\.json: name"):
       pj.load_run(tmp_path)
     (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(ValueError, match="evaluation, got a file: name"):
+      pj.load_run(tmp_path / "result.json")
     with pytest.raises(ValueError, match="such as that of a measurement: name"):
       pj.load_run(tmp_path)
 
   def test_a_run_that_has_not_ended(self, workdir):
     (workdir / "result.json").unlink()
     (workdir / "variables.npz").unlink()
-    expected = "reached step 16 of search and step 10 of train: run the same co"
+    expected = "reached step 16 of search, step 10 of train: run the same co"
     with pytest.raises(ValueError, match=expected):
       pj.load_run(workdir)
     shutil.rmtree(workdir / "checkpoints" / "train")
