@@ -259,11 +259,10 @@ def show_progress(
 
 
 def _progress(stage: Stage, step: int, moved: str):
+  if step:  # Before progress says that the next step compiles.
+    hosts.print_lines([f"{stage.name}: resumed at step {step}{moved}"])
   more = dict(batch=stage.batch, units=stage.units, longer=stage.longer)
-  progress = show_progress(stage.name, stage.steps, step, **more)
-  if step:
-    progress.message(f"{stage.name}: resumed at step {step}{moved}")
-  return progress
+  return show_progress(stage.name, stage.steps, step, **more)
 
 
 def _writer(stage: Stage, step: int, workdir):

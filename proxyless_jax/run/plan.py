@@ -50,7 +50,7 @@ def search_plan(
     workdir: folder of the run.
   """
   rows = _of_space(options, dataset, space, costs)
-  rows += [("search", _search(options, stage)), *_derive(options)]
+  rows += [("search", _search(options, stage)), *_derive(options, costs)]
   if options.train.enabled:
     rows.append(("train", _train(options, dataset)))
   return lines_of(f"search in {os.fspath(workdir)}", rows)
@@ -199,14 +199,15 @@ def _search(options: Options, stage: Stage) -> str:
   )
 
 
-def _derive(options: Options) -> Rows:
+def _derive(options: Options, costs: Sequence[objective.Cost]) -> Rows:
   derive = options.derive
   rows = [("derive", "the most probable network within the targets")]
   if derive.method != "argmax":
     paths = f"{derive.paths:,} networks on at most {derive.images:,} images"
     rows = [("derive", f"{derive.method}: {paths}, with the search's weights")]
   if derive.compare:
-    near = " near the target" if options.search.costs else ""
+    targets = any(isinstance(cost.form, objective.Target) for cost in costs)
+    near = " near the target" if targets else ""
     rows.append(("compare", f"with {derive.compare} random networks{near}"))
   return rows
 

@@ -30,5 +30,7 @@ def test_what_cannot_be_written(tmp_path, workdir):
   ):
     write_animation(workdir, tmp_path / "search.mp4")
   (tmp_path / "config.json").write_text('{"job": "search"}')
-  with pytest.raises(ValueError, match="record of .*, as with search.epochs = 0"):
+  with pytest.raises(
+    ValueError, match=r"record of .*, as with search\.epochs = 0"
+  ):
     write_animation(tmp_path, tmp_path / "search.gif")

@@ -115,6 +115,11 @@ def test_the_found_network_is_compared_with_random_ones(tmp_path):
   names = [trace["name"] for trace in chart["traces"]]
   assert names == ["random paths", "others near the target", "found"]
   assert chart["traces"][-1]["y"] == [0.7]
+  search = json.loads((tmp_path / "search.json").read_text())
+  del search["costs"]["hardware"]["target"]
+  (tmp_path / "search.json").write_text(json.dumps(search))
+  _, text, _ = read(tmp_path)
+  assert "than 1 of 2 others." in text and "near the target" not in text
 
 
 def test_it_says_where_an_unfinished_search_stands(tmp_path):

@@ -101,7 +101,7 @@ def sampled_paths(contents: Contents) -> Sampled | None:
     loss, predicted = losses[-1], False
     # Near the target of a small space the found one is drawn as well.
     others = (compared != chosen).any(axis=1)
-    label, costs = "others near the target", _costs(cost, compared[others])
+    label, costs = f"others{_near(contents)}", _costs(cost, compared[others])
     groups.append(Group(label, costs, losses[others]))
   if loss is None:
     return None
@@ -123,7 +123,7 @@ def trained_sentence(contents: Contents) -> str:
     return ""
   accuracies = 100 * np.array([entry["top1"] for entry in contents.random])
   text = (
-    f"Trained by the same recipe, {count} random networks near the target "
+    f"Trained by the same recipe, {count} random networks{_near(contents)} "
     f"reach {accuracies.mean():.2f} %"
   )
   if count > 1:
@@ -133,6 +133,12 @@ def trained_sentence(contents: Contents) -> str:
     better = int(np.sum(accuracies < own))
     text += f"; the found one has {own:.2f} %, more than {better} of them"
   return f"{text}."
+
+
+def _near(contents: Contents) -> str:
+  """Where random networks were drawn: near the target, if there is one."""
+  costs = contents.search.get("costs", {}).values()
+  return " near the target" if any("target" in c for c in costs) else ""
 
 
 def _paths(found: dict[str, Any], chosen: list[int]) -> np.ndarray:
