@@ -100,13 +100,13 @@ def test_a_job_gets_config_and_workdir(start, jobs):
   assert config.search.lr == 1.0 and config.run.log_every == 10
   assert out.out == (
     "result\n"
-    "  test accuracy  50.00 % on 103 images\n"
     "  network        12,345 parameters, 67,890 MACs\n"
     "  see            w/result.json\n"
     "  next           the same command with --config.job=predict "
     "--config.predict.images=FOLDER: classifies images\n"
     "  next           the same command with --config.job=export: writes it "
     "as a file for other runtimes\n"
+    "  test accuracy  50.00 % on 103 images\n"
   )
 
 

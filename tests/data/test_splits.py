@@ -27,6 +27,13 @@ def test_seed_decides():
   assert (first != other).any()
 
 
+def test_copies_stay_together():
+  labels = np.repeat(np.arange(30) % 3, 4)
+  kept, held = stratified_split(labels, 0.2, 1, copies=4)
+  assert len(held) == 4 * 6 and not set(kept // 4) & set(held // 4)
+  np.testing.assert_array_equal(np.bincount(labels[held]), [8, 8, 8])
+
+
 def test_known_split_on_every_platform():
   _, held = stratified_split(np.arange(12) % 3, 0.5, 7)
   np.testing.assert_array_equal(held, [0, 2, 4, 7, 9, 11])

@@ -86,18 +86,24 @@ def test_what_was_found(search):
   assert "MB" in next(iter(rows.values()))
   assert rows["counts"].endswith(" MACs")
   assert rows["cost"] == "phone 0.2951 ms, target 0.3000 ms: met"
-  assert rows["rank"].startswith("4 of 51, with 50 random networks near the ta")
+  assert rows["rank"] == (
+    "better than 47 of 50 random networks near the target, by loss with the "
+    "search's weights"
+  )
 
 
 def test_a_summary_of_a_search(tmp_path):
   (tmp_path / "result.json").touch()
   (tmp_path / "report.html").touch()
-  title, rows = rows_of(story.summary(SEARCHED, str(tmp_path)).splitlines())
+  lines = story.summary(SEARCHED, str(tmp_path)).splitlines()
+  title, rows = rows_of(lines)
   assert title == "result"
-  assert rows["test accuracy"] == "50.00 % on 1,030 images"
+  assert lines[-1].startswith(
+    "  test accuracy  50.00 % on 1,030 images; better"
+  )
   assert rows["cost"] == "phone 0.2951 ms, target 0.3000 ms: met"
   assert rows["see"] == f"{tmp_path}/result.json, report.html"
-  assert "warning" not in rows and "baseline" not in rows
+  assert "warning" not in rows
 
 
 def test_a_target_that_is_not_met_and_a_short_search():
@@ -122,13 +128,17 @@ def test_a_baseline():
     "random_top1_std": 0.02,
     "random_z": 2.5,
   }
-  _, rows = rows_of(story.summary(result, "w").splitlines())
-  assert rows["baseline"] == (
-    "45.00 % by 10 trained random networks, standard deviation 2.00 points"
-  )
-  assert rows["found network"] == (
-    "50.00 %, 2.5 standard deviations above their mean"
+  last = story.summary(result, "w").splitlines()[-1]
+  assert last == (
+    "  test accuracy  50.00 % on 1,030 images; 10 trained random networks: "
+    "45.00 %, standard deviation 2.00, of which it is 2.5 above"
   )
   result["job"] = "random"
-  _, rows = rows_of(story.summary(result, "w").splitlines())
-  assert rows["see"] == "w/random.json" and "baseline" in rows
+  lines = story.summary(result, "w").splitlines()
+  assert lines[-1] == last and lines[1].split() == ["see", "w/random.json"]
+  for key in ("top1", "random_z"):
+    del result[key]
+  assert story.summary(result, "w").splitlines()[-1] == (
+    "  test accuracy  10 trained random networks: 45.00 %, standard deviation "
+    "2.00"
+  )

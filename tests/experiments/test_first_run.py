@@ -1,0 +1,80 @@
+"""The experiment on a newcomer's first run, in a form of seconds."""
+
+import pytest
+
+from experiments import first_run
+from proxyless_jax.configs import base, mnist
+from proxyless_jax.run import jobs
+from proxyless_jax.run.random_networks import random_networks
+
+RESULT = {
+  "entropy_start": 1.9,
+  "entropy_end": 1.9,
+  "top1": 0.9,
+  "macs": 100,
+  "random_top1_mean": 0.85,
+  "random_top1_std": 0.02,
+  "random_z": 2.5,
+  "compared": 50,
+  "compared_better": 0,
+  "seconds_search": 100.0,
+}
+COMPARED = {"top1": [0.5, 0.8]}
+
+
+def test_what_is_judged():
+  entry = first_run.judge(0, 200.0, RESULT, COMPARED)
+  assert entry["met"] == {
+    "seconds": True,
+    "supernet": True,
+    "entropy": None,
+    "baseline": True,
+  }
+  worse = RESULT | {"entropy_end": 1.0, "random_z": 0.9, "top1": 1.0}
+  other = first_run.judge(1, 301.0, worse, {"top1": [0.79]})
+  assert not any(other["met"].values())
+  assert other["entropy"] == pytest.approx(1.0 / 1.9)
+  found = first_run.summary([entry, entry])
+  assert found["met"]["baseline"] == 2 and found["met"]["entropy"] is None
+  assert found["means"]["random_z"] == 2.5
+
+
+def tiny_config():
+  """A config whose stages take some steps each, on generated images."""
+  config = mnist.get_config()
+  base.shorten(config)
+  config.search.epochs = 0.0
+  config.search.costs.hardware.reference = "80 k MACs"
+  config.space.update(widths=(8,), depths=(2,), strides=(2,), head_width=16)
+  config.space.candidates = ("mbconv1_k3", "mbconv2_k3", "zero")
+  config.derive.update(paths=3, images=40, compare=2)
+  config.train.update(epochs=0.1, lr_warmup_epochs=0.0)
+  config.random.update(count=2, near=0.5)
+  return config
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_seed_is_run_once(tmp_path, monkeypatch):
+  started = []
+  tiny = tiny_config()
+
+  def run(config, workdir, flags):
+    """The same in this process, on a tiny space."""
+    started.append((config, *flags))
+    job = random_networks if "--config.job=random" in flags else jobs.search
+    job(tiny, workdir)
+
+  monkeypatch.setattr(first_run, "run", run)
+  argv = ["--out", str(tmp_path), "--seeds", "3", "--count", "2", "--", "--a=1"]
+  found = first_run.main(argv)
+  assert started == [
+    (first_run.CONFIG, "--config.seed=3", "--a=1"),
+    (
+      *(first_run.CONFIG, "--config.seed=3", "--a=1"),
+      *("--config.random.count=2", "--config.job=random"),
+    ),
+  ]
+  assert found["of"] == 1 and found["seeds"][0]["entropy"] is None
+  assert first_run.main(argv) == found
+  assert len(started) == 2
+  assert (tmp_path / "first_run.json").exists()
