@@ -148,7 +148,8 @@ def _baseline(result: Mapping[str, Any]) -> str:
   if "random_z" not in result:
     return text
   z = result["random_z"]
-  return f"{text}, of which it is {abs(z):.1f} {'above' if z >= 0 else 'below'}"
+  side = "above" if z >= 0 else "below"
+  return f"{text}; it is {abs(z):.1f} of these {side} their mean"
 
 
 def _files(workdir: str) -> str:

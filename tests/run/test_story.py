@@ -131,7 +131,7 @@ def test_a_baseline():
   last = story.summary(result, "w").splitlines()[-1]
   assert last == (
     "  test accuracy  50.00 % on 1,030 images; 10 trained random networks: "
-    "45.00 %, standard deviation 2.00, of which it is 2.5 above"
+    "45.00 %, standard deviation 2.00; it is 2.5 of these above their mean"
   )
   result["job"] = "random"
   lines = story.summary(result, "w").splitlines()
