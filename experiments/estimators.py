@@ -44,7 +44,7 @@ def summary(entries: list[dict]) -> str:
   """A line for each estimator at each point."""
   lines = ["point   estimator   cosine  slope  SNR of a draw  per 1000 images"]
   for entry in entries:
-    for name in ("enumerated", "full", "two", "reinforce"):
+    for name in ("enumerated", "full", "controlled", "two", "reinforce"):
       of = entry[name]
       lines.append(
         f"{entry['point']:7s} {name:11s} {of['cosine']:6.2f} {of['slope']:6.2f}"

@@ -51,6 +51,7 @@ ALGORITHMS = ("additive", "evolution", *training.ALGORITHMS)
 TARGETS = (40.0, 60.0, 80.0)
 RANKED = 200  # Paths whose ranks are compared as a supernet trains.
 PARTS = 6  # Of a warm-up; after each its state is kept.
+OF_TRAINING = 50 * 50_000  # Images that the table's trainings see.
 SMALL = training.Settings(
   batch=32, arch_batch=64, lr=0.05, arch_lr=0.05, ramp_steps=50
 )
@@ -223,9 +224,11 @@ def settings_of(arguments, images: int) -> training.Settings:
   types = {
     f.name: type(getattr(base, f.name)) for f in dataclasses.fields(base)
   }
-  base = dataclasses.replace(
-    base, **{name: types[name](value) for name, value in changes.items()}
-  )
+  parsed = {
+    name: value if types[name] is str else types[name](json.loads(value))
+    for name, value in changes.items()
+  }
+  base = dataclasses.replace(base, **parsed)
   epoch = images / (base.batch * base.paths)
   per_part = max(1, round(arguments.warmup_epochs * epoch / PARTS))
   return dataclasses.replace(
@@ -300,16 +303,24 @@ def summary(searches: list[dict]) -> str:
 
 
 def totals(searches: list[dict]) -> dict[str, dict]:
-  """How many searches of each algorithm were good, and their median regret."""
+  """How many searches of each algorithm were good, and their median regret.
+
+  `of_one_training` is their median number of images, relative to those of one
+  of the table's trainings: how many random networks the same images train.
+  """
   found: dict[str, list[dict]] = {}
+  images: dict[str, list[int]] = {}
   for entry in searches:
     found.setdefault(entry["algorithm"], []).append(entry["found"])
+    seen = sum(entry["images_seen"].values())
+    images.setdefault(entry["algorithm"], []).append(seen)
   return {
     algorithm: {
       "searches": len(entries),
       "in_best_5_percent": sum(e["rank"] <= 0.05 * e["of"] for e in entries),
       "in_best_1_percent": sum(e["rank"] <= 0.01 * e["of"] for e in entries),
       "median_regret": float(np.median([e["regret"] for e in entries])),
+      "of_one_training": float(np.median(images[algorithm])) / OF_TRAINING,
     }
     for algorithm, entries in sorted(found.items())
   }

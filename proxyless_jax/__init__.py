@@ -39,6 +39,39 @@ from proxyless_jax.space.zoo import list_networks, zoo
 if TYPE_CHECKING:
   from proxyless_jax.run.finished import Run
 
+__all__ = [
+  "BatchNorm",
+  "Chain",
+  "CostTable",
+  "Edge",
+  "Network",
+  "Op",
+  "build",
+  "configs",
+  "cost_table",
+  "evaluate",
+  "export",
+  "from_torch",
+  "inherit",
+  "init",
+  "list_networks",
+  "load_network",
+  "load_run",
+  "macs",
+  "make",
+  "measure",
+  "mobile_space",
+  "parameters",
+  "predict",
+  "random_networks",
+  "read_torch",
+  "search",
+  "to_torch",
+  "train",
+  "tree_space",
+  "write_torch",
+  "zoo",
+]
 __version__ = "0.1.0"
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import proxyless_jax as pj
+from proxyless_jax.hardware import parse_quantity
 from proxyless_jax.run.config.options import as_json, parse
 from proxyless_jax.run.storage.variables import keep_variables, on_host
 
@@ -145,6 +146,7 @@ def test_extending(checked_search, quick_compilation):
 @pytest.mark.parametrize(
   "page",
   [
+    "docs/config.md",
     "docs/hardware.md",
     "docs/report.md",
     "docs/resume.md",
@@ -193,6 +195,57 @@ def test_using(ended_run, quick_compilation, capsys):
   assert len(printed) == 2 and printed[0][0] in "0123456789"
   assert names["logits"].shape == (1, 10)
   assert names["kernel"].shape == (3, 3, 1, 16)
+
+
+def test_tutorial(ended_run, checked_search, quick_compilation, capsys):
+  pytest.importorskip("onnxruntime")
+  names = {}
+  for block in blocks("docs/tutorial.md"):
+    run(block, names)
+  assert names["logits"].shape == (10, 10)
+  printed = capsys.readouterr().out
+  assert "test accuracy 10.00 %" in printed and "digits.onnx" in printed
+
+
+def test_photos(ended_run, quick_compilation, capsys):
+  config_file, predicting = blocks("docs/photos.md")
+  names = {}
+  run(config_file, names)
+  options = parse(names["get_config"]())
+  table = pj.cost_table("macs", options.make_space(classes=3))
+  target = parse_quantity(
+    options.search.costs["hardware"].reference, table.unit
+  )
+  assert table.min_cost < target < table.max_cost
+  pathlib.Path("runs/mnist").rename("runs/photos")
+  run(predicting, names)
+  printed = capsys.readouterr().out.splitlines()
+  assert len(printed) == 10 and all(line.endswith("%") for line in printed)
+
+
+def test_published_networks(tmp_path, quick_compilation, monkeypatch):
+  pytest.importorskip("torch")
+  monkeypatch.chdir(tmp_path)
+  network = pj.zoo("proxyless_gpu")
+  # Files as the authors write them.
+  of_chain = runpy.run_path(str(ROOT / "tests/space/conftest.py"))["of_chain"]
+  description = json.dumps(of_chain(network))
+  pathlib.Path("proxyless_gpu.config").write_text(description)
+  variables = pj.init(pj.build(network), jax.random.key(0))
+  pj.write_torch("proxyless_gpu.pth", pj.to_torch(network, variables))
+  names = {}
+  for block in blocks("docs/networks.md"):
+    run(block, names)
+  assert names["small"].classes == 10 and names["small"].image_size == 96
+  assert names["logits"].shape == (1, 1000)
+  kept, written = map(pj.read_torch, ("proxyless_gpu.pth", "mine.pth"))
+  assert all((kept[name] == written[name]).all() for name in kept)
+
+
+def test_every_page_with_code_is_run():
+  tested = set(re.findall(r'"(\S+\.md)"', pathlib.Path(__file__).read_text()))
+  with_code = {ids(page) for page in CURRENT if blocks(ids(page))}
+  assert with_code <= tested
 
 
 def test_exporting(ended_run, quick_compilation, capsys):

@@ -9,6 +9,9 @@ is enumerated over the candidates of every edge in turn. The estimators see the
 same draws and batches:
 
     full, two    straight through the gates, as the steps of `nas.arch_step`
+    controlled   `full` less a control variate: b (one-hot of the draw - p) on
+                 each edge, whose mean is zero, with b fitted to the other half
+                 of the draws
     reinforce    (R - b) grad log p, with R the accuracy of the path and b its
                  mean over the draws; judged by the gradient of the accuracy
     enumerated   the true gradient of one draw and batch
@@ -66,6 +69,10 @@ def compare(
   for mode, images in (("full", 1 + 2 * FORWARD), ("two", 1 + FORWARD)):
     grads = _straight(net, variables, arch, batches, keys, mode)
     found[mode] = _figures(grads, of_loss, images * batch)
+    if mode == "full":
+      score = _scores(net, arch, keys)[1]
+      grads = _controlled(grads, score)
+      found["controlled"] = _figures(grads, of_loss, images * batch)
   grads = _reinforce(net, arch, keys, top1)
   found["reinforce"] = _figures(grads, of_top1, FORWARD * batch)
   return found
@@ -122,16 +129,35 @@ def _straight(net, variables, arch, batches, keys, mode):
   return np.asarray(run(keys, batches)[1], np.float64)
 
 
-def _reinforce(net, arch, keys, top1):
-  """Gradients of the expected accuracy, from the accuracy of each draw."""
+def _scores(net, arch, keys):
+  """The drawn paths i32[n, e], and grad log p of them f64[n, e, k]."""
   paths = jax.vmap(functools.partial(_draw, net, arch))(keys)
   score = jax.vmap(
     jax.grad(gates_lib.log_probability), in_axes=(None, None, 0)
   )(arch, jnp.asarray(net.valid), paths)
+  return np.asarray(paths), np.asarray(score, np.float64)
+
+
+def _controlled(grads, score):
+  """Gradients less the part of `score` that the other half's draws have."""
+  half = len(grads) // 2
+  halves = slice(half), slice(half, None)
+  parts = []
+  for this, other in (halves, halves[::-1]):
+    noise = grads[other] - grads[other].mean(0)
+    fit = np.sum(noise * score[other], axis=(0, 2))
+    fit /= np.maximum(np.sum(score[other] ** 2, axis=(0, 2)), 1e-12)
+    parts.append(grads[this] - fit[:, None] * score[this])
+  return np.concatenate(parts)
+
+
+def _reinforce(net, arch, keys, top1):
+  """Gradients of the expected accuracy, from the accuracy of each draw."""
+  paths, score = _scores(net, arch, keys)
   # On any edge, the candidate that was drawn makes the path that was drawn.
-  reward = top1[np.arange(len(keys)), 0, np.asarray(paths)[:, 0]]
+  reward = top1[np.arange(len(keys)), 0, paths[:, 0]]
   advantage = reward - reward.mean()
-  return advantage[:, None, None] * np.asarray(score, np.float64)
+  return advantage[:, None, None] * score
 
 
 def _halves(samples):

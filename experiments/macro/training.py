@@ -22,6 +22,7 @@ from jax import lax
 
 from experiments import cifar10
 from experiments.macro import benchmark
+from experiments.macro.sharing import bank_filters, keep_shared, share
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nas import objective, reinforce
@@ -58,6 +59,9 @@ class Settings:
     every: weight steps from one architecture step to the next.
     samples: paths of an update by REINFORCE.
     rate: learning rate of the target's multiplier.
+    temperature: by which alpha is divided before a softmax, in a search.
+    fair: whether the paths of a step are spread evenly, or independent.
+    share: whether candidates share filters (`macro.sharing`).
     dtype: type of activations.
   """
 
@@ -76,6 +80,9 @@ class Settings:
   every: int = 2
   samples: int = 8
   rate: float = 0.05
+  temperature: float = 1.0
+  fair: bool = True
+  share: bool = False
   dtype: str = "float32"
 
   @property
@@ -150,6 +157,8 @@ class Supernet:
       weight_decay=settings.weight_decay,
       kernels_only=False,
     )
+    self._draw = draw_of(settings)
+    self._filters = bank_filters(space) if settings.share else {}
     self._warm_tx = sgd(
       train_schedule(settings.lr, settings.warmup_steps, settings.ramp_steps)
     )
@@ -168,7 +177,9 @@ class Supernet:
   def init(self, seed: int) -> SearchState:
     """The state before the first step of a warm-up."""
     init_key, key = jax.random.split(jax.random.key(seed))
-    return self._state(key, init(self.module, init_key), self._warm_tx)
+    variables = init(self.module, init_key)
+    variables["params"] = share(variables["params"], self._filters)
+    return self._state(key, variables, self._warm_tx)
 
   def begin_search(self, variables: dict, seed: int) -> SearchState:
     """The state before the first step of a search.
@@ -273,7 +284,7 @@ class Supernet:
     def step(state, _):
       key = jax.random.fold_in(state.key, 101)
       batch = self._batch(images, key, state.step, settings.paths)
-      return weight_step(
+      new, metrics = weight_step(
         state,
         batch,
         module=self.module,
@@ -281,8 +292,11 @@ class Supernet:
         tx=tx,
         label_smoothing=settings.label_smoothing,
         grad_accum=1,
+        draw=self._draw,
         paths=settings.paths,
       )
+      params = keep_shared(state.params, new.params, self._filters)
+      return new.replace(params=params), metrics
 
     return step
 
@@ -299,7 +313,8 @@ class Supernet:
       grad_accum=1,
     )
     if algorithm != "reinforce":
-      return functools.partial(arch_step, mode=algorithm, **common)
+      step = functools.partial(arch_step, draw=self._draw)
+      return functools.partial(step, mode=algorithm, **common)
     return functools.partial(
       reinforce.reinforce_step,
       samples=settings.samples,
@@ -333,6 +348,17 @@ class Supernet:
       return None, jax.tree.map(jnp.mean, parts)
 
     return lax.scan(of_path, None, paths)[1]
+
+
+def draw_of(settings: Settings) -> gates_lib.Draw:
+  """`gates.draw`, or at another temperature, or independent of other paths."""
+  if settings.temperature == 1.0 and settings.fair:
+    return gates_lib.draw
+
+  def draw(key, arch, valid, mode):
+    return gates_lib.draw(key, arch / settings.temperature, valid, mode)
+
+  return draw
 
 
 def _loop(step, state, count: int):

@@ -72,12 +72,27 @@ def test_figures_of_samples_with_known_signal_and_noise():
   assert found["snr_per_image"] == found["snr"] / 10
 
 
+def test_a_control_variate_takes_the_draws_noise_away_and_keeps_the_mean():
+  rng = np.random.default_rng(2)
+  probs = np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
+  drawn = [rng.choice(3, size=2000, p=p) for p in probs]
+  score = np.stack([np.eye(3)[i] for i in drawn], axis=1) - probs
+  true = rng.standard_normal((1, 2, 3))
+  noise = 0.1 * rng.standard_normal((2000, 2, 3))
+  grads = true + np.array([[3.0], [-5.0]]) * score + noise
+  found = estimators._controlled(grads, score)
+  assert np.allclose(found.mean(axis=0), true, atol=0.02)
+  assert found.std(axis=0) == pytest.approx(0.1, rel=0.1)
+
+
 def test_all_estimators_have_figures(net):
   state = net.init(0)
   batches = net.held_out_batches(state.key, 8, first=0)
   found = estimators.compare(
     net, training.variables_of(state), state.arch, batches, seed=0
   )
-  assert set(found) == {"true", "enumerated", "full", "two", "reinforce"}
+  assert set(found) == {
+    *("true", "enumerated", "full", "controlled", "two", "reinforce")
+  }
   assert found["enumerated"]["cosine"] == pytest.approx(1.0)
   assert found["enumerated"]["slope"] == pytest.approx(1.0)

@@ -62,12 +62,14 @@ def mobile_space(
     image_size: size of the images in pixels, an integer or (height, width).
     channels: number of channels of the images.
     classes: number of classes.
-    stem_width, stem_stride: width and stride of the 3x3 convolution that comes
-      first.
+    stem_width: width of the 3x3 convolution that comes first.
+    stem_stride: stride of the 3x3 convolution that comes first.
     first_width: width of the first block, which is not searched; 0 for none.
-    first_expand, first_kernel: expansion and kernel of the first block.
-    widths, depths, strides: per stage: width, number of blocks, and stride of
-      the first block.
+    first_expand: expansion of the first block.
+    first_kernel: kernel of the first block's depthwise convolution.
+    widths: width of the blocks of each stage.
+    depths: number of blocks of each stage.
+    strides: stride of the first block of each stage.
     candidates: names or operations. 'zero' becomes a candidate only of blocks
       that keep size and width.
     head_width: width of the 1x1 convolution before the classifier.
