@@ -89,20 +89,31 @@ def test_runs_from_top_to_bottom(path, tmp_path):
   assert pictures
 
 
-def test_the_whole_search_fits_eight_cores():
-  """What a TPU runs and the test above does not: the config, on 8 devices."""
+def config_of(notebook, **names):
+  """The config of a notebook's whole form, which no test runs."""
   cells = {
-    c["id"]: source(c) for c in read(FOLDER / "colab_tpu.ipynb")["cells"]
+    c["id"]: source(c) for c in read(FOLDER / f"{notebook}.ipynb")["cells"]
   }
-  names = {"pj": pj, "devices": 8}
+  names |= {"pj": pj}
   for name in ("settings", "config"):
     exec(cells[name], names)
-  options = parse(names["config"])
+    names["smoke"] = False
+  return parse(names["config"])
+
+
+def test_the_whole_search_on_a_tpu_fits_eight_cores():
+  options = config_of("colab_tpu", devices=8)
   space = options.make_space(classes=10)
   check_targets(make_costs(options.search.costs, space), space)
   assert options.search.batch % (8 * options.search.parts) == 0
   for batch in (options.search.arch.batch, options.train.batch):
     assert batch % 8 == 0
+
+
+def test_the_whole_search_of_photos():
+  options = config_of("own_images", folder="photos")
+  assert options.data.image_size == 64
+  assert options.make_space(classes=2).log10_size > 6
 
 
 def test_every_notebook_has_its_settings():
