@@ -13,4 +13,5 @@ from proxyless_jax.configs import (
   imagenet_gpu,
   imagenet_mobile,
   mnist,
+  photos,
 )

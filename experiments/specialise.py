@@ -1,250 +1,298 @@
-"""Is a network that was searched for a target the cheapest there?
+"""Does hardware prefer specialised models? At equal accuracy, all else known.
 
-    python -m experiments.specialise [--out FILE]   (extras demo and onnx)
+    python -m experiments.specialise --out DIR [--supernets DIR] [--seeds 0 1 2]
 
-Three targets of one space: latency on this CPU by XLA and by ONNX Runtime, both
-measured at batch 1, and MACs. `configs/mnist.py` searches once for each, for at
-most min_cost + 0.25 (max_cost - min_cost) in the target's own terms, and trains
-each network alike. Prints what each network costs on each target, by the table
-and, where there is something to measure, measured as a whole, twice. Networks
-are equally accurate where they are within two standard errors, and cost the
-same where they are within the noise of measuring networks again. Prints too
-how alike targets rank architectures, MACs and a Pixel 1 phone among them.
+In the space of NAS-Bench-Macro, where the accuracy of all networks is known.
+The targets: latency of one image by XLA on JAX's default device and by ONNX
+Runtime on one thread of the CPU, both by tables measured here; peak memory of
+the activations, parameters and MACs, counted. (Extra onnx.)
 
-Called again with the same `--workdir`, it continues where it was stopped.
+For each seed: the additive model of a supernet that was trained for no target
+(`experiments.nas_bench_macro`: `paths-SEED.npz` of `--supernets`, which is
+trained if it is not there) says how good networks are. Its best network of 60
+million MACs gives a level. Then, for each target, the cheapest network that the
+model sees at this level is found exactly. So networks differ in the cost that
+they were searched for, and in nothing else. Beside them stands what perfect
+information gives: the cheapest networks of the same true accuracy.
+
+All networks are measured as a whole, in turn, each several times, and looked up
+in the table of accuracies. DIR keeps every reading: a run that was stopped goes
+on. At its end `DIR/specialise.json` has everything, `DIR/specialise.md` the
+tables, and `DIR/specialise.png` shows the networks among all others.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
 import math
 import os
+import pathlib
 import platform
 
 import jax
-from scipy import stats
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
 
-import proxyless_jax as pj
+from experiments import nas_bench_macro
+from experiments.macro import benchmark
+from experiments.macro.cheapest import cheapest, costs_of, quality
+from experiments.macro.comparison import tables_of, verdicts
+from experiments.macro.panels import draw
 from experiments.output import write_json
-from proxyless_jax.configs import imagenet_mobile, mnist
-from proxyless_jax.hardware.design import draw_networks
+from proxyless_jax.hardware import CostTable, cost_table
 from proxyless_jax.hardware.journal import Journal
+from proxyless_jax.hardware.measure import Plan, build_table
+from proxyless_jax.hardware.onnx_runtime import onnx
+from proxyless_jax.hardware.runtime import cpu_name, xla
 from proxyless_jax.hardware.sampling import Bench, Patience
-from proxyless_jax.run.config.options import parse
-from proxyless_jax.run.measuring import make_runtime
+from proxyless_jax.nas.additive import fit_additive
+from proxyless_jax.nas.derive import Constraint, derive
+from proxyless_jax.nn import build, init
+from proxyless_jax.run.measuring import Lines
 
-RUNTIMES = ("xla", "onnx")
-TARGETS = (*RUNTIMES, "macs")
-STRICTNESS = 0.25
-RANDOM = 200
-TEST_IMAGES = 1000
-
-
-def config_of(seed: int):
-  """The search's config, of no target yet."""
-  config = mnist.get_config("published")
-  config.seed = seed
-  config.search.update(warmup_epochs=1.0, epochs=4.0)
-  config.search.arch.update(lr=0.05, every=1, after_epochs=0.5)
-  config.train.epochs = 6.0
-  config.measure.update(calibration=40, held_out=15, max_rounds=60)
-  config.run.update(log_every=100, checkpoint_every=500)
-  return config
+MEASURED = ("xla", "onnx")
+TARGETS = (*MEASURED, "memory", "parameters", "macs")
+PERFECT = "perfect information"
+# Others are compared with it as they are measured: MBConvs all along.
+REFERENCE = "11111111"
 
 
-def measure(runtime: str, seed: int, workdir: str) -> tuple[str, dict]:
-  """Path of a runtime's table, and how good it is."""
-  config = config_of(seed)
-  config.job = "measure"
-  config.measure.update(runtime=runtime, classes=10)
-  folder = os.path.join(workdir, f"table_{runtime}")
-  result = pj.measure(config, folder)
-  check = {k: result[k] for k in ("error_mean", "spearman", "noise_mean")}
-  return os.path.join(folder, "table.json"), check
+class Experiment:
+  """What all networks share."""
 
-
-def search(name: str, kind: str, reference: str, seed: int, workdir: str):
-  """The network for one target, and the result of its run."""
-  config = config_of(seed)
-  cost = dict(config.search.costs.hardware, kind=kind, reference=reference)
-  cost.update(form="at_most", weight=0.1)
-  config.search.costs = {name: cost}
-  folder = os.path.join(workdir, name)
-  result = pj.search(config, folder)
-  return pj.load_network(os.path.join(folder, "architecture.json")), result
-
-
-def measured_costs(networks, runtime: str, seed: int) -> dict:
-  """Two measurements of each whole network, of programs of their own, in ms."""
-  config = config_of(seed)
-  config.measure.update(runtime=runtime, classes=10)
-  journal = Journal(None, {})
-  bench = Bench(
-    make_runtime(parse(config).measure),
-    networks["macs"],
-    journal,
-    lambda *_: None,
-    seed,
-  )
-  passes = {(n, i): networks[n] for n in networks for i in (1, 2)}
-  bench.measure(passes, Patience(most_rounds=200))
-  return {
-    name: [journal[name, i].cost * journal.level for i in (1, 2)]
-    for name in networks
-  }
-
-
-def verdict(target: str, costs, top1, noise: float) -> str:
-  """Whether the target's own network is the cheapest of equal accuracy.
-
-  Args:
-    target: and the name of its network.
-    costs: costs on the target, by network.
-    top1: top-1 accuracy by network.
-    noise: relative, below which costs are the same.
-  """
-  equal = [n for n in costs if top1[n] >= top1[target] - error_of(top1, target)]
-  rivals = {n: costs[n] for n in equal if n != target}
-  if not rivals:
-    return f"{target}: no other network is as accurate"
-  rival = min(rivals, key=rivals.get)
-  ratio = costs[target] / rivals[rival] - 1
-  beside = f"{100 * ratio:+.1f} % beside {rival}'s, noise {100 * noise:.1f} %"
-  if abs(ratio) <= noise:
-    return f"{target}: no difference beyond the noise ({beside})"
-  found = "its own network is" if ratio < 0 else "its own network is NOT"
-  others = "" if len(equal) == len(costs) else " of the equally accurate ones"
-  return f"{target}: {found} the cheapest{others} ({beside})"
-
-
-def error_of(top1, name: str) -> float:
-  """Two standard errors of the difference of two accuracies such as this."""
-  return 2 * math.sqrt(2 * top1[name] * (1 - top1[name]) / TEST_IMAGES)
-
-
-def rank_correlations(space, tables, seed: int) -> dict[str, float]:
-  """Spearman's, of each pair of tables, over random architectures."""
-  networks = draw_networks(space, RANDOM, seed)
-  costs = {k: [t.exact(n) for n in networks] for k, t in tables.items()}
-  names = list(tables)
-  return {
-    f"{one}, {other}": float(stats.spearmanr(costs[one], costs[other])[0])
-    for i, one in enumerate(names)
-    for other in names[i + 1 :]
-  }
-
-
-def phone_correlation(seed: int) -> float:
-  """MACs against the Pixel 1's latency, in the released search's space."""
-  options = parse(imagenet_mobile.get_config())
-  space = options.make_space(1000)
-  tables = {kind: pj.cost_table(kind, space) for kind in ("macs", "pixel1")}
-  (value,) = rank_correlations(space, tables, seed).values()
-  return value
-
-
-def experiment(seed: int, workdir: str) -> dict:
-  """All of it: what the module's docstring says."""
-  space = parse(config_of(seed)).make_space(10)
-  checks = {name: measure(name, seed, workdir) for name in RUNTIMES}
-  kinds = {name: path for name, (path, _) in checks.items()} | {"macs": "macs"}
-  tables = {name: pj.cost_table(kind, space) for name, kind in kinds.items()}
-  networks, results = {}, {}
-  for name, table in tables.items():
-    target = table.min_cost + STRICTNESS * (table.max_cost - table.min_cost)
-    networks[name], results[name] = search(
-      name, kinds[name], f"{target:.5g} {table.unit}", seed, workdir
+  def __init__(self, arguments: argparse.Namespace):
+    self._arguments = arguments
+    self.accuracies = benchmark.load(arguments.data / nas_bench_macro.TABLE)
+    self.space = benchmark.space()
+    self._runtimes = {"xla": xla(), "onnx": onnx(threads=1)}
+    self.patience = Patience(
+      arguments.tolerance,
+      min(12, arguments.max_rounds),
+      arguments.max_rounds,
     )
-  costs = {
-    "cost_by_table": {
-      name: {other: table.exact(n) for other, n in networks.items()}
-      for name, table in tables.items()
-    },
-    "cost_measured": {n: measured_costs(networks, n, seed) for n in RUNTIMES},
-  }
-  noise = {name: check["noise_mean"] for name, (_, check) in checks.items()}
+    self.checks: dict[str, dict] = {}
+    self.tables = {name: self._table(name) for name in TARGETS}
+    self.costs = {
+      name: costs_of(table, self.accuracies.paths)
+      for name, table in self.tables.items()
+    }
+
+  def _table(self, target: str) -> CostTable:
+    """The table of a target; of a runtime, measured, or as it was kept."""
+    if target not in MEASURED:
+      return cost_table(target, self.space)
+    arguments, runtime = self._arguments, self._runtimes[target]
+    table, check = build_table(
+      self.space,
+      runtime,
+      Plan(arguments.calibration, arguments.held_out, self.patience),
+      journal=arguments.out / f"table-{target}.jsonl",
+      on_reading=Lines(runtime.unit),
+    )
+    self.checks[target] = check.summary()
+    return table
+
+  def search(self, seed: int) -> list[dict]:
+    """The cheapest network on each target at the level of a supernet."""
+    valid = self.tables["macs"].valid
+    paths, losses = self._losses(seed)
+    v = fit_additive(paths, -losses, valid)
+    limit = Constraint(
+      self.tables["macs"], -math.inf, 1e6 * self._arguments.macs
+    )
+    level = quality(v, derive(v, valid, [limit]))
+    # What the mean of all paths has; the model's constant.
+    constant = losses.mean() + np.mean([quality(v, path) for path in paths])
+    found = []
+    for target in TARGETS:
+      # MACs decide between networks of one peak of memory.
+      tables = [self.tables[target], self.tables["macs"]]
+      path = cheapest(v, valid, level, tables)
+      found.append(
+        {
+          "seed": seed,
+          "searched_for": target,
+          "predicted_loss": constant - quality(v, path),
+          **self._look_up(path),
+        }
+      )
+    return found
+
+  def _losses(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Paths i[n, e] and their losses f[n] on a supernet."""
+    arguments = self._arguments
+    folder = arguments.supernets or arguments.out
+    kept = folder / f"paths-{seed}.npz"
+    if not kept.exists():
+      command = ["--out", str(folder), "--data", str(arguments.data)]
+      options = nas_bench_macro.parser().parse_args(command)
+      options = nas_bench_macro.with_defaults(options)
+      nas_bench_macro.Experiment(options).supernet(seed)
+    with np.load(kept) as file:
+      return file["paths"], file["loss"]
+
+  def _look_up(self, path: np.ndarray) -> dict:
+    """What the tables say of a network."""
+    row = self.accuracies.row(path)
+    accuracy = self.accuracies.accuracy[row]
+    as_good = self.accuracies.accuracy >= accuracy
+    return {
+      "arch": "".join(map(str, path)),
+      "accuracy": float(accuracy),
+      "deviation": float(self.accuracies.deviation[row]),
+      "by_table": {n: float(costs[row]) for n, costs in self.costs.items()},
+      # Over the cheapest network that is as accurate: 0 on the front.
+      "above_front": {
+        n: float(costs[row] / costs[as_good].min() - 1)
+        for n, costs in self.costs.items()
+      },
+    }
+
+  def perfect(self, accuracy: float) -> list[dict]:
+    """The cheapest network on each target of at least this true accuracy."""
+    as_good = np.flatnonzero(self.accuracies.accuracy >= accuracy)
+    found = []
+    for target, costs in self.costs.items():
+      # Of equal ones as in the search.
+      keys = (self.costs["macs"][as_good], costs[as_good])
+      path = self.accuracies.paths[as_good[np.lexsort(keys)[0]]]
+      found.append(
+        {"seed": PERFECT, "searched_for": target, **self._look_up(path)}
+      )
+    return found
+
+  def measure(self, target: str, archs: list[str]) -> dict[str, list[float]]:
+    """Costs of whole networks on a runtime, of programs of their own."""
+    arguments, runtime = self._arguments, self._runtimes[target]
+    header = {"runtime": runtime.name, "reference": REFERENCE}
+    header |= {**runtime.setting, **dataclasses.asdict(self.patience)}
+    journal = Journal(arguments.out / f"networks-{target}.jsonl", header)
+    passes = {
+      f"{arch} {i}": self.network(arch)
+      for i in range(arguments.passes)
+      for arch in archs
+    }
+    lines, total = Lines(runtime.unit), len(passes)
+    bench = Bench(
+      runtime,
+      self.network(REFERENCE),
+      journal,
+      lambda key, reading: lines(len(journal), total, key, reading),
+      seed=0,
+    )
+    bench.measure(passes, self.patience)
+    return {
+      arch: [
+        journal[f"{arch} {i}"].cost * journal.level
+        for i in range(arguments.passes)
+      ]
+      for arch in archs
+    }
+
+  def network(self, arch: str):
+    """The network of some digits."""
+    return self.space.choose([int(digit) for digit in arch])
+
+
+def temporaries(network) -> int:
+  """Bytes that XLA sets aside for an image's activations."""
+  module = build(network)
+  variables = init(module, jax.random.key(0))
+  images = jnp.zeros((1, *network.image_shape))
+  apply = jax.jit(lambda variables, x: module.apply(variables, x, False))
+  program = apply.lower(variables, images).compile()
+  return program.memory_analysis().temp_size_in_bytes
+
+
+def correlations(costs: dict[str, np.ndarray]) -> dict[str, float]:
+  """Spearman's of each pair of targets, over all networks."""
+  # Costs that are all equal have no order.
+  names = [name for name, of_all in costs.items() if np.ptp(of_all)]
   return {
-    "workload": "configs/mnist.py's space and digits, batch 1, float32",
+    f"{one} and {other}": float(
+      scipy.stats.spearmanr(costs[one], costs[other]).statistic
+    )
+    for one, other in itertools.combinations(names, 2)
+  }
+
+
+def run(arguments: argparse.Namespace) -> dict:
+  """All of it: what the module's docstring says."""
+  arguments.out.mkdir(parents=True, exist_ok=True)
+  experiment = Experiment(arguments)
+  found = [one for seed in arguments.seeds for one in experiment.search(seed)]
+  accuracy = float(np.mean([one["accuracy"] for one in found]))
+  found += experiment.perfect(accuracy)
+  archs = sorted({one["arch"] for one in found})
+  measured = {name: experiment.measure(name, archs) for name in MEASURED}
+  result = {
+    "space": "NAS-Bench-Macro, CIFAR-10; batch 1, float32",
+    "device": f"{jax.devices()[0].device_kind}; {cpu_name()}",
     "versions": {"jax": jax.__version__, "python": platform.python_version()},
     "load_average": os.getloadavg()[0],
-    "seed": seed,
-    "strictness": STRICTNESS,
-    "targets": {
-      name: describe(table) | (checks[name][1] if name in checks else {})
-      for name, table in tables.items()
+    "settings": {
+      name: value
+      for name, value in vars(arguments).items()
+      if name not in ("out", "data", "supernets")
     },
-    "networks": {n: found(n, networks[n], results[n]) for n in TARGETS},
-    **costs,
-    "verdicts": verdicts(**costs, results=results, noise=noise),
-    "rank_correlation": rank_correlations(space, tables, seed),
-    "rank_correlation_macs_pixel1": phone_correlation(seed),
+    "targets": {
+      name: describe(table) | experiment.checks.get(name, {})
+      for name, table in experiment.tables.items()
+    },
+    "rank_correlation": correlations(experiment.costs),
+    "accuracy_of_perfect": accuracy,
+    "networks": found,
+    "measured": measured,
+    "xla_temporaries": {
+      arch: temporaries(experiment.network(arch)) for arch in archs
+    },
   }
+  result["verdicts"] = verdicts(result, TARGETS)
+  draw(
+    experiment.costs,
+    experiment.accuracies.accuracy,
+    result,
+    arguments.out / "specialise.png",
+  )
+  return result
 
 
-def verdicts(cost_by_table, cost_measured, results, noise) -> list[str]:
-  """Of each target: by whole networks measured, where they are."""
-  top1 = {name: result["top1"] for name, result in results.items()}
-  lines = []
-  for name in TARGETS:
-    passes = cost_measured.get(name)
-    costs = cost_by_table[name]
-    if passes:
-      costs = {other: sum(p) / len(p) for other, p in passes.items()}
-    lines.append(verdict(name, costs, top1, noise.get(name, 0.0)))
-  return lines
-
-
-def describe(table: pj.CostTable) -> dict:
+def describe(table: CostTable) -> dict:
   """Of a target."""
   fields = ("source", "unit", "min_cost", "max_cost")
   return {field: getattr(table, field) for field in fields}
 
 
-def found(name: str, network: pj.Network, result: dict) -> dict:
-  """What one search and training gave."""
-  return {
-    "ops": [edge.op.name for edge in network.edges],
-    "top1": result["top1"],
-    "target": result[f"target_{name}"],
-    "met": result[f"met_{name}"],
-    "edges_off_argmax": result["edges_off_argmax"],
-    "seconds": result["seconds_search"] + result["seconds_train"],
-  }
-
-
-def show(result: dict) -> None:
-  """Prints the cross table and what follows."""
-  print(f"{'network for':>12} {'top-1 %':>8}", end="")
-  print("".join(f" {name + ' ' + 'table, measured':>30}" for name in TARGETS))
-  for name, network in result["networks"].items():
-    print(f"{name:>12} {100 * network['top1']:8.1f}", end="")
-    for target in TARGETS:
-      text = f"{result['cost_by_table'][target][name]:.5g}"
-      if target in result["cost_measured"]:
-        passes = result["cost_measured"][target][name]
-        text += ", " + " and ".join(f"{p:.4g}" for p in passes)
-      print(f" {text + ' ' + result['targets'][target]['unit']:>30}", end="")
-    print()
-  print("\n".join(result["verdicts"]))
-  top1 = {name: n["top1"] for name, n in result["networks"].items()}
-  error = max(error_of(top1, name) for name in top1)
-  print(f"accuracies within {100 * error:.1f} points are equal")
-  print(f"rank correlation over {RANDOM}: {result['rank_correlation']}")
-  phone = result["rank_correlation_macs_pixel1"]
-  print(f"of MACs and Pixel 1 in the default mobile space: {phone:.3f}")
+def parser() -> argparse.ArgumentParser:
+  """The command line."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  add = parser.add_argument
+  add("--out", type=pathlib.Path, required=True)
+  add("--data", type=pathlib.Path, default=nas_bench_macro.DATA)
+  add("--supernets", type=pathlib.Path, help="folder; if left out, OUT")
+  add("--seeds", type=int, nargs="+", default=[0, 1, 2])
+  add("--macs", type=float, default=60.0, help="in millions, for the level")
+  add("--calibration", type=int, default=60)
+  add("--held-out", type=int, default=30)
+  add("--passes", type=int, default=3, help="measurements of each network")
+  add("--tolerance", type=float, default=Patience.tolerance)
+  add("--max-rounds", type=int, default=Patience.most_rounds)
+  return parser
 
 
 def main() -> None:
   """Measures, searches, prints, writes."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument("--workdir", default="runs/specialise")
-  parser.add_argument("--out", help="file for the results, JSON")
-  arguments = parser.parse_args()
-  result = experiment(arguments.seed, arguments.workdir)
-  show(result)
-  if arguments.out:
-    write_json(arguments.out, result)
+  arguments = parser().parse_args()
+  result = run(arguments)
+  write_json(arguments.out / "specialise.json", result)
+  text = tables_of(result, TARGETS)
+  (arguments.out / "specialise.md").write_text(text, encoding="utf-8")
+  print(text)
 
 
 if __name__ == "__main__":

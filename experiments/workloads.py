@@ -14,6 +14,7 @@ All need JAX, Flax and Optax alone: no config is read.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -140,8 +141,14 @@ def search_start(module):
   return search, valid, tx, arch_tx
 
 
-def search_steps(space: Network, dtype=jnp.float32):
-  """The state, and the jitted weight and architecture steps of a search."""
+def search_steps(space: Network, dtype=jnp.float32, paths: int = 1):
+  """The state, and the jitted weight and architecture steps of a search.
+
+  Args:
+    space: any.
+    dtype: type of activations.
+    paths: number of paths of a weight step.
+  """
   module = build(space, dtype=dtype)
   search, valid, tx, arch_tx = search_start(module)
   weight = functools.partial(
@@ -151,6 +158,7 @@ def search_steps(space: Network, dtype=jnp.float32):
     tx=tx,
     label_smoothing=SMOOTHING,
     grad_accum=1,
+    paths=paths,
   )
   table = cost_table("macs", space)
   target = objective.AtMost(table.min_cost * 2, 0.01)
@@ -170,9 +178,18 @@ def search_steps(space: Network, dtype=jnp.float32):
   return search, jitted
 
 
-def plain_step(space: Network, dtype=jnp.float32):
-  """The state and the jitted training step of the network of `path_of`."""
-  module = build(space.choose(path_of(space)), dtype=dtype)
+def plain_step(
+  space: Network, dtype=jnp.float32, path: Sequence[int] | None = None
+):
+  """The state and the jitted training step of a network.
+
+  Args:
+    space: any.
+    dtype: type of activations.
+    path: the network's candidates; if left out, those of `path_of`.
+  """
+  choice = chosen(space) if path is None else path
+  module = build(space.choose(list(choice)), dtype=dtype)
   tx = optimizer()
   variables = init(module, jax.random.key(1))
   train = train_state(jax.random.key(0), variables, tx)
@@ -188,9 +205,9 @@ def plain_step(space: Network, dtype=jnp.float32):
   return train, jax.jit(step, donate_argnums=0)
 
 
-def force_path(search, space: Network):
-  """The state with all probability on `path_of(space)`."""
-  choice = chosen(space)
+def force_path(search, space: Network, path: Sequence[int] | None = None):
+  """The state with all probability on a path; if left out, `path_of`."""
+  choice = chosen(space) if path is None else path
   return search.replace(
     arch=50.0 * jax.nn.one_hot(jnp.array(choice), search.arch.shape[1])
   )

@@ -55,11 +55,13 @@ class Benchmark:
   Attributes:
     paths: i32[6561, 8], the digits of each network.
     accuracy: f64[6561], mean test accuracy of its trainings, in percent.
+    deviation: f64[6561], standard deviation between its trainings, in points.
     parameters, macs: i64[6561].
   """
 
   paths: np.ndarray
   accuracy: np.ndarray
+  deviation: np.ndarray
   parameters: np.ndarray
   macs: np.ndarray
 
@@ -131,6 +133,7 @@ def load(path: str | os.PathLike) -> Benchmark:
   return Benchmark(
     paths=np.array([[int(c) for c in row["arch"]] for row in rows], np.int32),
     accuracy=np.mean(trainings, axis=1),
+    deviation=np.std(trainings, axis=1, ddof=1),
     parameters=np.array([int(row["params"]) for row in rows]),
     macs=np.array([int(row["flops"]) for row in rows]),
   )

@@ -37,6 +37,17 @@ def test_onnx_runs_networks_and_blocks(network):
     assert 0 < runtime.prepare(part)() < 1e4
 
 
+def test_onnx_with_one_thread(network):
+  pytest.importorskip("onnxruntime")
+  runtime = onnx(threads=1)
+  assert runtime.name.endswith(", batch 1, 1 thread")
+  # Readings with other numbers of threads do not mix.
+  assert runtime.setting == {**onnx().setting, "threads": 1}
+  assert 0 < runtime.prepare(network)() < 1e4
+  with pytest.raises(ValueError, match="threads = 0: expected 1 or more"):
+    onnx(threads=0)
+
+
 def test_a_missing_onnxruntime(monkeypatch):
   monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
   with pytest.raises(ImportError, match=r"install proxyless-jax\[onnx\]"):
