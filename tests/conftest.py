@@ -16,7 +16,10 @@ FOLDER = "JAX_COMPILATION_CACHE_DIR"
 # Every program is kept: JAX's default is those that took a second.
 SECONDS = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 # Those of minutes, by themselves.
-LONG_FILES = ("test_eight_devices.py", "test_recipes.py", "test_hosts.py")
+LONG_FILES = (
+  *("test_eight_devices.py", "test_recipes.py", "test_hosts.py"),
+  "test_notebooks.py",
+)
 
 
 def pytest_configure(config):
