@@ -157,7 +157,7 @@ def test_the_result_is_compared_with_random_paths_near_the_target(
   ]
   assert len(losses) == 1 and result["compared"] == 3
   assert 0 <= result["compared_better"] <= 3
-  rank = f"{result['compared_better'] + 1} of 4, with 3 random networks"
+  rank = f"better than {3 - result['compared_better']} of 3 random networks"
   assert rank in summary(result, "run")
 
 

@@ -1,5 +1,7 @@
 """Job 'random': networks within the targets, trained as the found one is."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -58,7 +60,7 @@ def test_stopped_between_two_it_trains_no_network_again(
   assert result["random_top1_mean"] == pytest.approx(np.mean(top1))
   assert result["random_top1_std"] == pytest.approx(np.std(top1, ddof=1))
   assert result["random_count"] == 2 and "random_z" not in result
-  assert "by 2 trained random networks" in summary(result, "run")
+  assert "2 trained random networks: " in summary(result, "run")
   # More are drawn; those that are there stay.
   config["random"]["count"] = 3
   pj.random_networks(config, tmp_path)
@@ -68,11 +70,12 @@ def test_stopped_between_two_it_trains_no_network_again(
 
 def test_the_found_network_is_compared(config, unbroken, tmp_path):
   (tmp_path / "random.json").write_text('[{"top1": 0.1}, {"top1": 0.3}]')
-  (tmp_path / "result.json").write_text('{"job": "search", "top1": 0.5}')
+  found = {"job": "search", "top1": 0.5, "images": 103}
+  (tmp_path / "result.json").write_text(json.dumps(found))
   config["random"]["count"] = 2
   result = pj.random_networks(config, tmp_path)
   assert result["random_z"] == pytest.approx((0.5 - 0.2) / np.sqrt(0.02))
-  assert "2.1 standard deviations above" in summary(result, "run")
+  assert "it is 2.1 of these above their mean" in summary(result, "run")
   assert read_json(tmp_path / "result.json")["job"] == "search"
 
 
