@@ -66,15 +66,18 @@ def compare(
     "true": {"loss_halves": _halves(of_loss), "top1_halves": _halves(of_top1)},
     "enumerated": _figures(of_loss, of_loss, FORWARD * edges * k * batch),
   }
-  for mode, images in (("full", 1 + 2 * FORWARD), ("two", 1 + FORWARD)):
-    grads = _straight(net, variables, arch, batches, keys, mode)
-    found[mode] = _figures(grads, of_loss, images * batch)
-    if mode == "full":
-      score = _scores(net, arch, keys)[1]
-      grads = _controlled(grads, score)
-      found["controlled"] = _figures(grads, of_loss, images * batch)
-  grads = _reinforce(net, arch, keys, top1)
-  found["reinforce"] = _figures(grads, of_top1, FORWARD * batch)
+  paths, score = _scores(net, arch, keys)
+  grads = {
+    mode: _straight(net, variables, arch, batches, keys, mode)
+    for mode in ("full", "two")
+  }
+  grads["controlled"] = _controlled(grads["full"], score)
+  runs = {"full": 1 + 2 * FORWARD, "two": 1 + FORWARD}
+  runs["controlled"] = runs["full"]
+  for name, of_draws in grads.items():
+    found[name] = _figures(of_draws, of_loss, runs[name] * batch)
+  of_draws = _reinforce(paths, score, top1)
+  found["reinforce"] = _figures(of_draws, of_top1, FORWARD * batch)
   return found
 
 
@@ -151,11 +154,10 @@ def _controlled(grads, score):
   return np.concatenate(parts)
 
 
-def _reinforce(net, arch, keys, top1):
+def _reinforce(paths, score, top1):
   """Gradients of the expected accuracy, from the accuracy of each draw."""
-  paths, score = _scores(net, arch, keys)
   # On any edge, the candidate that was drawn makes the path that was drawn.
-  reward = top1[np.arange(len(keys)), 0, paths[:, 0]]
+  reward = top1[np.arange(len(paths)), 0, paths[:, 0]]
   advantage = reward - reward.mean()
   return advantage[:, None, None] * score
 

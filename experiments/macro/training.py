@@ -59,7 +59,8 @@ class Settings:
     every: weight steps from one architecture step to the next.
     samples: paths of an update by REINFORCE.
     rate: learning rate of the target's multiplier.
-    temperature: by which alpha is divided before a softmax, in a search.
+    temperature: by which alpha is divided before a softmax; with any but 1 the
+      paths of a step are independent, as with `fair=False`.
     fair: whether the paths of a step are spread evenly, or independent.
     share: whether candidates share filters (`macro.sharing`).
     dtype: type of activations.
