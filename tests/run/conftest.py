@@ -2,6 +2,7 @@ import copy
 import json
 import os
 import pathlib
+import shutil
 
 import pytest
 
@@ -113,6 +114,20 @@ def unbroken(make_config, tmp_path_factory):
   pytest.importorskip("mlxtend")
   workdir = tmp_path_factory.mktemp("unbroken")
   return workdir, jobs.search(make_config(), workdir)
+
+
+@pytest.fixture(scope="module")
+def run(unbroken):
+  """The run that nothing stopped, loaded."""
+  from proxyless_jax.run.finished import load_run
+
+  return load_run(unbroken[0])
+
+
+@pytest.fixture
+def workdir(unbroken, tmp_path):
+  """A copy of its workdir, to be changed or damaged."""
+  return shutil.copytree(unbroken[0], tmp_path / "copy")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import builtins
 import importlib.metadata
 import json
-import shutil
 
 import jax
 import numpy as np
@@ -23,16 +22,6 @@ PACKAGES = {
   ".safetensors": "safetensors",
   ".pth": "torch",
 }
-
-
-@pytest.fixture(scope="module")
-def run(unbroken):
-  return pj.load_run(unbroken[0])
-
-
-@pytest.fixture
-def workdir(unbroken, tmp_path):
-  return shutil.copytree(unbroken[0], tmp_path / "run")
 
 
 @pytest.fixture

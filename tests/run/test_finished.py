@@ -19,17 +19,6 @@ from proxyless_jax.run.train_stage import train_stage
 from proxyless_jax.training.steps import predict_step
 
 
-@pytest.fixture(scope="module")
-def run(unbroken):
-  return pj.load_run(unbroken[0])
-
-
-@pytest.fixture
-def workdir(unbroken, tmp_path):
-  """A copy, to be damaged."""
-  return shutil.copytree(unbroken[0], tmp_path / "copy")
-
-
 def split(options):
   """The test images of a run, and their labels."""
   test = load(options.data).test

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import shutil
 
 import numpy as np
 import pytest
@@ -12,11 +11,6 @@ import proxyless_jax as pj
 from proxyless_jax.run import finished
 
 FILES = ("b.png", "a.png", "more/c.png", "more/ö, d.png")
-
-
-@pytest.fixture
-def workdir(unbroken, tmp_path):
-  return shutil.copytree(unbroken[0], tmp_path / "run")
 
 
 @pytest.fixture
