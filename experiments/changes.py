@@ -21,8 +21,9 @@ from collections.abc import Sequence
 
 import jax
 
-from experiments import nas_bench_macro
-from experiments.nas_bench_macro import TARGETS, Experiment, read_journal
+from experiments.macro import command
+from experiments.macro.command import TARGETS
+from experiments.nas_bench_macro import Experiment, read_journal
 from experiments.output import write_json
 
 WARM_UPS = {
@@ -74,8 +75,7 @@ def experiment_of(arguments, out: pathlib.Path, change: Sequence[str]):
   flags = ["--out", str(out), "--data", str(arguments.data), "--looks", "1"]
   flags += ["--warmup-epochs", str(arguments.warmup_epochs)]
   flags += ["--paths", str(arguments.paths), "--set", *change, *arguments.set]
-  parsed = nas_bench_macro.parser().parse_args(flags)
-  return Experiment(nas_bench_macro.with_defaults(parsed))
+  return Experiment(command.parse(command.parser(None), flags))
 
 
 def journal(out: pathlib.Path) -> pathlib.Path:
@@ -134,12 +134,19 @@ def parser() -> argparse.ArgumentParser:
   )
   add = parser.add_argument
   add("--out", type=pathlib.Path, required=True)
-  add("--data", type=pathlib.Path, default=nas_bench_macro.DATA)
+  add("--data", type=pathlib.Path, default=command.DATA)
   add("--supernets", type=pathlib.Path, help="none: no changes of a search")
   add("--seeds", type=int, nargs="+", default=[0])
-  add("--changes", nargs="*", help="names; all if left out")
-  add("--warmup-epochs", type=float, default=1.5)
-  add("--paths", type=int, default=200, help="whose losses are taken")
+  add(
+    "--changes",
+    nargs="*",
+    default=tuple({**WARM_UPS, **SEARCHES}),
+    choices=tuple({**WARM_UPS, **SEARCHES}),
+    metavar="NAME",
+    help="all if left out",
+  )
+  add("--warmup-epochs", type=command.above_zero, default=1.5)
+  add("--paths", type=command.positive, default=200, help="with known losses")
   add("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="for all")
   return parser
 
@@ -152,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
       if part is search and not arguments.supernets:
         continue
       for name in changes:
-        if not arguments.changes or name in arguments.changes:
+        if name in arguments.changes:
           part(arguments, name, seed)
   found = collect(arguments.out)
   write_json(str(arguments.out / "changes.json"), found)

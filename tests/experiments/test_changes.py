@@ -5,7 +5,8 @@ from typing import ClassVar
 
 import pytest
 
-from experiments import changes, nas_bench_macro
+from experiments import changes
+from experiments.macro import command
 
 
 class MadeUp:
@@ -52,9 +53,9 @@ def test_each_change_once_in_a_folder_of_its_own(calls, tmp_path):
   supernets.mkdir()
   for name in ("supernet-3.npz", "paths-3.npz"):
     (supernets / name).touch()
-  command = ["--out", str(tmp_path), "--seeds", "3"]
-  command += ["--supernets", str(supernets)]
-  found = changes.main(command)
+  flags = ["--out", str(tmp_path), "--seeds", "3"]
+  flags += ["--supernets", str(supernets)]
+  found = changes.main(flags)
   assert [e["change"] for e in found["warm-up"]] == list(changes.WARM_UPS)
   assert [e["change"] for e in found["search"]] == list(changes.SEARCHES)
   assert ("six-paths", "additive", 40.0) in calls
@@ -64,7 +65,7 @@ def test_each_change_once_in_a_folder_of_its_own(calls, tmp_path):
   assert lines[1].split()[:3] == ["none", "3", "0.50"]
   assert lines[1].endswith("0.25  0.25  0.25")
   count = len(calls)
-  assert changes.main(command) == found
+  assert changes.main(flags) == found
   assert len(calls) == count
 
 
@@ -80,7 +81,6 @@ def test_changes_are_of_settings_that_exist(changed, tmp_path):
 
 
 def settings(change, out):
-  command = ["--out", str(out), "--set", *change]
-  arguments = nas_bench_macro.parser().parse_args(command)
-  arguments = nas_bench_macro.with_defaults(arguments)
-  return nas_bench_macro.settings_of(arguments, 45_000)
+  flags = ["--out", str(out), "--set", *change]
+  arguments = command.parse(command.parser(None), flags)
+  return command.settings_of(arguments, 45_000)
