@@ -33,6 +33,7 @@ def network_module(
   bn_momentum: float,
   dropout: float,
   frozen: frozenset[str],
+  recompute: bool,
 ) -> NetworkModule:
   """The module of a network, by its family; `build` checks the arguments.
 
@@ -42,12 +43,13 @@ def network_module(
 
   Args:
     network: a space or an architecture.
-    dtype, bn_momentum, dropout, frozen: attributes of `NetworkModule`.
+    dtype, bn_momentum, dropout, frozen, recompute: attributes of
+      `NetworkModule`.
 
   Raises:
     TypeError: no module is registered for the network's type.
   """
-  del dtype, bn_momentum, dropout, frozen
+  del dtype, bn_momentum, dropout, frozen, recompute
   kind = type(network).__name__
   raise TypeError(
     f"network is a {kind}, a family without a module: register one by "
@@ -70,6 +72,8 @@ class NetworkModule(nn.Module):
     dropout: rate before the classifier.
     frozen: names of an architecture's edges that run as in evaluation when
       others train: with running statistics, and without drop path.
+    recompute: whether the backward pass of a searched edge runs its drawn
+      candidate again, instead of saving its maps: see `build`.
   """
 
   network: Network
@@ -77,6 +81,7 @@ class NetworkModule(nn.Module):
   bn_momentum: float = 0.9
   dropout: float = 0.0
   frozen: frozenset[str] = frozenset()
+  recompute: bool = True
 
   @nn.compact
   def __call__(
@@ -208,7 +213,9 @@ class NetworkModule(nn.Module):
     _check_bank(self.network, edges)
     first = edges[0]
     position = bank.nameless(first)
-    groups = kernel_groups(first.ops, position, self.options, train)
+    groups = kernel_groups(
+      first.ops, position, self.options, train, self.recompute
+    )
     params, stats = self.get_bank(first.name)
     own = self.edge_gates(gates, edges)
     x, new = mixed_edges(groups, params, stats, x, own, wiring)
