@@ -1,16 +1,13 @@
 """What the search pays beside training one network: time, memory, compiling.
 
     python -m experiments.supernet [--rounds 7] [--out FILE]
-    python -m experiments.supernet --space stage --steps plain weight saving
 
 The workload: 21 searched edges of the ImageNet space at 32x32 features, batch
 32, float32. Compares, in one process and interleaved, a training step of the
-plain network of one path, a weight step of the supernet, with maps computed
-again and with maps saved, and architecture steps in both modes. Prints ratios,
-XLA's own count of temporaries, and compile times with an empty compilation
-cache and a filled one, in fresh processes, of this space and of that of the
-embedded job (`--compile-only NAME`). With `--steps`, those alone are measured,
-and no compile times.
+plain network of one path, a weight step of the supernet, and architecture steps
+in both modes. Prints ratios, XLA's own count of temporaries, and compile times
+with an empty compilation cache and a filled one, in fresh processes, of this
+space and of that of the embedded job (`--compile-only NAME`).
 """
 
 import argparse
@@ -30,6 +27,7 @@ import numpy as np
 from experiments.output import write_json
 from experiments.workloads import (
   SPACES,
+  features,
   force_path,
   make_batch,
   plain_step,
@@ -38,22 +36,6 @@ from experiments.workloads import (
 
 # Of which compiling is timed.
 COMPILED = ("features", "digits")
-# The steps in words.
-NAMES = {
-  "plain": "plain step",
-  "weight": "weight step",
-  "saving": "weight step that saves maps",
-  "arch full": "arch step full",
-  "arch two": "arch step two",
-}
-# Of which times are compared.
-RATIOS = (
-  ("weight", "plain"),
-  ("saving", "plain"),
-  ("saving", "weight"),
-  ("arch full", "weight"),
-  ("arch two", "weight"),
-)
 
 
 def compile_times(space, batch):
@@ -67,35 +49,31 @@ def compile_times(space, batch):
   return seconds
 
 
-def measure(space, steps, rounds):
-  """Seconds of each step in each round, of the clock and of the processors.
-
-  And megabytes of temporaries.
-  """
+def measure(rounds):
+  """Seconds of each step in each round, and megabytes of temporaries."""
+  space = features()
   batch = make_batch(space, jax.random.key(2))
   search, jitted = search_steps(space)
-  jitted["saving"] = search_steps(space, recompute=False)[1]["weight"]
   search = force_path(search, space)
-  train, jitted["plain"] = plain_step(space)
-  runs = {}
-  for name in steps:
-    own = train if name == "plain" else jax.tree.map(jnp.copy, search)
-    runs[name] = (jitted[name].lower(own, batch).compile(), own)
+  train, plain = plain_step(space)
+  runs = {"plain": (plain.lower(train, batch).compile(), train)}
+  for name, step in jitted.items():
+    own = jax.tree.map(jnp.copy, search)
+    runs[name] = (step.lower(own, batch).compile(), own)
   temporaries = {
     name: step.memory_analysis().temp_size_in_bytes / 1e6
     for name, (step, _) in runs.items()
   }
-  times, busy = ({name: [] for name in runs} for _ in range(2))
+  times = {name: [] for name in runs}
   for i in range(rounds + 2):
     for name, (step, current) in runs.items():
-      start, began = time.perf_counter(), time.process_time()
+      start = time.perf_counter()
       current, metrics = step(current, batch)
       jax.block_until_ready((current, metrics))
       if i >= 2:
         times[name].append(time.perf_counter() - start)
-        busy[name].append(time.process_time() - began)
       runs[name] = (step, current)
-  return times, busy, temporaries
+  return times, temporaries
 
 
 def in_fresh_process(name, cache):
@@ -113,32 +91,6 @@ def in_fresh_process(name, cache):
   return json.loads(done.stdout.splitlines()[-1])
 
 
-def compiled_in_fresh_processes():
-  """Compile seconds of both steps, with and without a cache, of two spaces."""
-  compiling = {}
-  for name in COMPILED:
-    with tempfile.TemporaryDirectory() as cache:
-      for state_of_cache in ("empty cache", "filled cache"):
-        seconds = in_fresh_process(name, cache)
-        compiling[f"{name}, {state_of_cache}"] = seconds
-  return compiling
-
-
-def ratios(times, busy, temporaries):
-  """Ratios between the steps that were measured, by what they compare."""
-  found = {
-    f"{what}: {NAMES[name]} / {NAMES[base]}": ratios_of(seconds, name, base)
-    for what, seconds in (("time", times), ("processor time", busy))
-    for name, base in RATIOS
-    if {name, base} <= times.keys()
-  }
-  for name in ("weight", "saving"):
-    if {name, "plain"} <= times.keys():
-      ratio = temporaries[name] / temporaries["plain"]
-      found[f"temporaries: {NAMES[name]} / plain step"] = ratio
-  return found
-
-
 def ratios_of(times, name, base):
   """Median over rounds of the ratio within a round."""
   return statistics.median(a / b for a, b in zip(times[name], times[base]))
@@ -149,8 +101,6 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--rounds", type=int, default=7)
   parser.add_argument("--out")
-  parser.add_argument("--space", choices=SPACES, default="features")
-  parser.add_argument("--steps", nargs="+", choices=NAMES)
   parser.add_argument("--compile-only", choices=COMPILED)
   args = parser.parse_args()
   if args.compile_only:
@@ -158,17 +108,29 @@ def main():
     batch = make_batch(space, jax.random.key(2))
     print(json.dumps(compile_times(space, batch)))
     return
-  compiling = {} if args.steps else compiled_in_fresh_processes()
-  steps = args.steps or list(NAMES)
-  space = SPACES[args.space]()
-  times, busy, temporaries = measure(space, steps, args.rounds)
+  compiling = {}
+  for name in COMPILED:
+    with tempfile.TemporaryDirectory() as cache:
+      for state_of_cache in ("empty cache", "filled cache"):
+        seconds = in_fresh_process(name, cache)
+        compiling[f"{name}, {state_of_cache}"] = seconds
+  times, temporaries = measure(args.rounds)
   result = {
-    "space": args.space,
     "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores",
     "versions": {"jax": jax.__version__, "python": platform.python_version()},
     "seconds": {name: float(np.median(t)) for name, t in times.items()},
     "temporaries_mb": temporaries,
-    "ratios": ratios(times, busy, temporaries),
+    "ratios": {
+      "time: weight step / plain step": ratios_of(times, "weight", "plain"),
+      "time: arch step full / weight step": ratios_of(
+        times, "arch full", "weight"
+      ),
+      "time: arch step two / weight step": ratios_of(
+        times, "arch two", "weight"
+      ),
+      "temporaries: weight step / plain step": temporaries["weight"]
+      / temporaries["plain"],
+    },
     "compile_seconds": compiling,
   }
   print(json.dumps(result, indent=1))

@@ -5,7 +5,6 @@
     macro      the space of NAS-Bench-Macro, at 32 pixels
     imagenet   the space of `configs/imagenet_gpu.py`, at 224 pixels
     tiny       one edge, for tests of the experiments
-    stage      three of the edges of `features`, alike, with fewer candidates
     imagenet1  the same with one block a stage: compiled in a fraction of the
                time
 
@@ -45,22 +44,6 @@ def features() -> Chain:
   """The workload that the first prototypes were measured on."""
   return mobile_space(
     image_size=32, classes=10, stem_stride=1, strides=(1, 2, 2, 1, 2, 1)
-  )
-
-
-def stage() -> Chain:
-  """Three alike edges with two kernel groups: quick to compile."""
-  return mobile_space(
-    image_size=32,
-    classes=10,
-    stem_width=24,
-    stem_stride=1,
-    first_width=0,
-    widths=(24,),
-    depths=(3,),
-    strides=(1,),
-    candidates=("mbconv3_k3", "mbconv6_k3", "mbconv6_k5", "zero"),
-    head_width=64,
   )
 
 
@@ -108,7 +91,6 @@ def tiny() -> Chain:
 
 SPACES = {
   "features": features,
-  "stage": stage,
   "digits": digits,
   "macro": benchmark.space,
   "imagenet": imagenet,
@@ -159,21 +141,15 @@ def search_start(module):
   return search, valid, tx, arch_tx
 
 
-def search_steps(
-  space: Network,
-  dtype=jnp.float32,
-  paths: int = 1,
-  recompute: bool = True,
-):
+def search_steps(space: Network, dtype=jnp.float32, paths: int = 1):
   """The state, and the jitted weight and architecture steps of a search.
 
   Args:
     space: any.
     dtype: type of activations.
     paths: number of paths of a weight step.
-    recompute: whether maps are computed again rather than saved, see `build`.
   """
-  module = build(space, dtype=dtype, recompute=recompute)
+  module = build(space, dtype=dtype)
   search, valid, tx, arch_tx = search_start(module)
   weight = functools.partial(
     weight_step,

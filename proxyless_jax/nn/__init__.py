@@ -3,7 +3,6 @@
 from proxyless_jax.nn import ops  # Registers its operations.
 from proxyless_jax.nn.layers.batch_norm import BatchNorm
 from proxyless_jax.nn.layers.depthwise import depthwise_conv
-from proxyless_jax.nn.layers.saved_maps import save_map
 from proxyless_jax.nn.networks.base import NetworkModule, network_module
 from proxyless_jax.nn.networks.build import build
 from proxyless_jax.nn.networks.init import init

@@ -30,7 +30,7 @@ from proxyless_jax.run.train_stage import train_steps
 MAY_DIFFER = (
   *("job", "run", "evaluate", "predict", "export"),
   *("data.path", "data.workers"),
-  *("random.count", "search.recompute"),
+  "random.count",
 )
 BEFORE_DERIVING = ("derive",)
 BEFORE_TRAINING = ("train", "data.cutout")

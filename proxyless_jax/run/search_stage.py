@@ -37,7 +37,6 @@ from proxyless_jax.run.config.options import Options
 from proxyless_jax.run.config.sections import ArchOptions, SearchOptions
 from proxyless_jax.run.lengths import search_lengths
 from proxyless_jax.run.loop import Searched, Stage
-from proxyless_jax.run.recompute import recomputes
 from proxyless_jax.space import Network
 from proxyless_jax.training.metrics import Metrics
 
@@ -88,9 +87,7 @@ def search_stage(
   """
   search, arch = options.search, options.search.arch
   weights, held_out = _parts(dataset)
-  dtype = options.compute_dtype
-  recompute = recomputes(search, space, dtype)
-  module = build(space, dtype=dtype, recompute=recompute)
+  module = build(space, dtype=options.compute_dtype)
   valid = gates.valid_candidates(space)
   warmup, begin, end = search_lengths(
     search, len(weights), valid.shape[1], options.derive.method

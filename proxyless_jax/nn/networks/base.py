@@ -33,7 +33,6 @@ def network_module(
   bn_momentum: float,
   dropout: float,
   frozen: frozenset[str],
-  recompute: bool,
 ) -> NetworkModule:
   """The module of a network, by its family; `build` checks the arguments.
 
@@ -43,13 +42,12 @@ def network_module(
 
   Args:
     network: a space or an architecture.
-    dtype, bn_momentum, dropout, frozen, recompute: attributes of
-      `NetworkModule`.
+    dtype, bn_momentum, dropout, frozen: attributes of `NetworkModule`.
 
   Raises:
     TypeError: no module is registered for the network's type.
   """
-  del dtype, bn_momentum, dropout, frozen, recompute
+  del dtype, bn_momentum, dropout, frozen
   kind = type(network).__name__
   raise TypeError(
     f"network is a {kind}, a family without a module: register one by "
@@ -72,8 +70,6 @@ class NetworkModule(nn.Module):
     dropout: rate before the classifier.
     frozen: names of an architecture's edges that run as in evaluation when
       others train: with running statistics, and without drop path.
-    recompute: whether the backward pass of a searched edge runs its drawn
-      candidate again, instead of saving its maps: see `build`.
   """
 
   network: Network
@@ -81,7 +77,6 @@ class NetworkModule(nn.Module):
   bn_momentum: float = 0.9
   dropout: float = 0.0
   frozen: frozenset[str] = frozenset()
-  recompute: bool = True
 
   @nn.compact
   def __call__(
@@ -213,9 +208,7 @@ class NetworkModule(nn.Module):
     _check_bank(self.network, edges)
     first = edges[0]
     position = bank.nameless(first)
-    groups = kernel_groups(
-      first.ops, position, self.options, train, self.recompute
-    )
+    groups = kernel_groups(first.ops, position, self.options, train)
     params, stats = self.get_bank(first.name)
     own = self.edge_gates(gates, edges)
     x, new = mixed_edges(groups, params, stats, x, own, wiring)

@@ -19,7 +19,6 @@ def build(
   bn_momentum: float | None = None,
   dropout: float = 0.0,
   frozen: Collection[str] = (),
-  recompute: bool = True,
 ) -> NetworkModule:
   """The Linen module of a network: `apply(variables, images, train=False)`.
 
@@ -31,11 +30,6 @@ def build(
     dropout: rate before the classifier; needs `rngs={'dropout': key}`.
     frozen: names of an architecture's edges that training leaves as they are:
       they run as in evaluation, and `train_step` trains the others.
-    recompute: whether the backward pass of a space's searched edges runs the
-      drawn candidates again from their inputs. False saves the outputs of their
-      convolutions instead: less time for more memory, and the same numbers.
-      Operations that save nothing by `layers.saved_maps.save_map` are run again
-      either way. Of no effect on an architecture.
 
   Raises:
     ValueError: no network, an option out of its range, or a name of no edge,
@@ -46,7 +40,6 @@ def build(
   if bn_momentum is None:
     bn_momentum = network.bn_momentum
   _check_numbers(dtype, bn_momentum, dropout)
-  expect(isinstance(recompute, bool), "recompute", recompute, "True or False")
   _check_frozen(network, frozen)
   return network_module(
     network,
@@ -54,7 +47,6 @@ def build(
     bn_momentum=bn_momentum,
     dropout=dropout,
     frozen=frozenset(frozen),
-    recompute=recompute,
   )
 
 

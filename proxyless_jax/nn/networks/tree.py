@@ -99,9 +99,7 @@ class TreeModule(NetworkModule):
   ) -> jax.Array:
     """Blocks that are stored alike, one after the other."""
     banks = {own.name: self.get_bank(own.name) for own in run.banks}
-    step = functools.partial(
-      _searched_block, run.form, self.options, train, self.recompute
-    )
+    step = functools.partial(_searched_block, run.form, self.options, train)
     # Rows of all blocks lie one after the other: the loop takes a block's.
     # Not -1, which is undefined for banks of statistics of length zero.
     count = len(run.blocks)
@@ -129,7 +127,6 @@ def _searched_block(
   form: Block,
   options: MakeOptions,
   train: bool,
-  recompute: bool,
   x: jax.Array,
   own: tuple[dict[str, tuple[jax.Array, jax.Array]], EdgeGates, jax.Array],
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -138,7 +135,6 @@ def _searched_block(
   Args:
     form: block with the widths that it is stored with.
     options, train: arguments of `kernel_groups`.
-    recompute: the same for the edges of the trees.
     x: f[b, h, w, c].
     own: this block's rows of each bank by name, parameters and statistics
       f[n, k, .]; its gates; and i32[2], channels of a half and of its output.
@@ -148,15 +144,14 @@ def _searched_block(
   """
   (banks, gates, (half, width)), new = own, {}
 
-  def groups(edge: Edge, recompute: bool) -> list[KernelGroup]:
-    position = bank.nameless(edge)
-    return kernel_groups(edge.ops, position, options, train, recompute)
+  def groups(edge: Edge) -> list[KernelGroup]:
+    return kernel_groups(edge.ops, bank.nameless(edge), options, train)
 
   def edge(edge: Edge, x: jax.Array) -> jax.Array:
-    (group,), (params, stats) = groups(edge, True), banks[edge.name]
+    (group,), (params, stats) = groups(edge), banks[edge.name]
     # Normalised maps are recomputed: two for each that would be saved.
     run = jax.checkpoint(group.run, policy=MOMENTS_ALONE)
-    y, row, *_ = run(jnp.int32(0), params[0, 0], stats[0, 0], x)
+    y, row, _ = run(jnp.int32(0), params[0, 0], stats[0, 0], x)
     new[edge.name] = row[None, None]
     return _own_channels(form, edge, y, half, width)
 
@@ -166,7 +161,7 @@ def _searched_block(
     nodes = jnp.stack(halves)
     params, stats = banks[first.name]
     y, new[first.name] = mixed_edges(
-      groups(first, recompute), params, stats, nodes, gates, graph
+      groups(first), params, stats, nodes, gates, graph
     )
     return list(y)
 

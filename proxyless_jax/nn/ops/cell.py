@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from proxyless_jax.nn.layers.batch_norm import BatchNorm
 from proxyless_jax.nn.layers.linear import Conv, Conv1x1, depthwise
-from proxyless_jax.nn.layers.saved_maps import save_map
 from proxyless_jax.nn.ops.base import make
 from proxyless_jax.space import (
   BlockMaxPool,
@@ -35,7 +34,6 @@ class CellConvModule(nn.Module):
       x = Conv1x1(features, name="conv")(x[:, ::stride, ::stride])
     else:
       x = Conv(features, self.op.kernel, stride, name="conv")(x)
-    x = save_map(self, "convolved", x)
     norm = BatchNorm("linear", self.bn_momentum, self.op.epsilon, name="bn")
     return norm(x, train)
 
@@ -57,9 +55,7 @@ class SepConvModule(nn.Module):
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     forms = ((self.op.kernel, self.op.dilation),)
     x = depthwise(self, nn.relu(x), forms, self.edge.stride)
-    x = save_map(self, "filtered", x)
     x = Conv1x1(self.edge.features_out, name="pointwise")(x)
-    x = save_map(self, "projected", x)
     norm = BatchNorm("linear", self.bn_momentum, self.op.epsilon, name="bn")
     return norm(x, train)
 

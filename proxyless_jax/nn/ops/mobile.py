@@ -12,7 +12,6 @@ from proxyless_jax.nn.layers.batch_norm import BatchNorm
 from proxyless_jax.nn.layers.declare import constant, normal
 from proxyless_jax.nn.layers.dropout import Dropout
 from proxyless_jax.nn.layers.linear import Conv, Conv1x1, depthwise
-from proxyless_jax.nn.layers.saved_maps import save_map
 from proxyless_jax.nn.ops.base import make
 from proxyless_jax.space import Classifier, ConvBN, Edge, MBConv, Zero
 
@@ -32,7 +31,6 @@ class SqueezeExcite(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     # A mean over many pixels: in float32 whatever the compute dtype.
     means = jnp.mean(x, (1, 2), keepdims=True, dtype=jnp.float32)
-    means = save_map(self, "means", means)
     features = x.shape[-1]
     hidden = Conv1x1(self.squeezed, name="reduce")(means)
     bias = self.param("reduce_bias", constant(0.0), (self.squeezed,))
@@ -67,18 +65,14 @@ class MBConvModule(nn.Module):
     hidden = self.ops[0].hidden(self.edge)
     activation = self.ops[0].activation
     if self.ops[0].expands:
-      # Not saved: a matmul of the input, and the largest map. To write a copy
-      # and read it takes longer than to compute it again.
       x = Conv1x1(hidden, name="expand")(x)
       x = norm(activation, name="expand_bn")(x, train)
     forms = tuple((op.kernel, 1) for op in self.ops)
     x = depthwise(self, x, forms, self.edge.stride, member)
-    x = save_map(self, "filtered", x)
     x = norm(activation, name="depthwise_bn")(x, train)
     if squeezed := self.ops[0].squeezed(self.edge):
       x = SqueezeExcite(squeezed, name="excite")(x)
     x = Conv1x1(self.edge.features_out, name="project")(x)
-    x = save_map(self, "projected", x)
     return norm(name="project_bn")(x, train)
 
 
@@ -103,7 +97,6 @@ class ConvBNModule(nn.Module):
     else:
       sizes = self.edge.features_out, self.op.kernel, self.edge.stride
       x = Conv(*sizes, name="conv")(x)
-    x = save_map(self, "convolved", x)
     norm = self.op.activation, self.bn_momentum, self.op.epsilon
     return BatchNorm(*norm, name="bn")(x, train)
 

@@ -15,7 +15,6 @@ from proxyless_jax.nn.layers.linear import (
   Conv1x1,
   depthwise,
 )
-from proxyless_jax.nn.layers.saved_maps import save_map
 from proxyless_jax.nn.ops.base import make
 from proxyless_jax.space import Edge, NormConv, NormSepConv
 
@@ -69,7 +68,6 @@ class NormSepConvModule(nn.Module):
     x = BatchNorm(*norm, name="bn")(x, train)
     forms = tuple((op.kernel, op.dilation) for op in self.ops)
     x = depthwise(self, x, forms, self.edge.stride, member)
-    x = save_map(self, "filtered", x)
     return Conv1x1(self.edge.features_out, name="pointwise")(x)
 
 

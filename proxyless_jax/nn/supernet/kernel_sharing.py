@@ -16,7 +16,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
 
 from proxyless_jax.nn.layers.batch_norm import (
@@ -25,12 +24,10 @@ from proxyless_jax.nn.layers.batch_norm import (
   REUSED_MOMENTS,
   synced_batch_stats,
 )
-from proxyless_jax.nn.layers.saved_maps import MAPS, REUSED_MAPS
 from proxyless_jax.nn.ops.base import MakeOptions, make
 from proxyless_jax.nn.ops.mobile import MBConvModule
 from proxyless_jax.nn.ops.tree import NormSepConvModule
 from proxyless_jax.nn.supernet import bank
-from proxyless_jax.nn.supernet.map_slots import Maps
 from proxyless_jax.nn.supernet.mixed import KernelGroup, Run
 from proxyless_jax.space import Edge, MBConv, NormSepConv, Op
 
@@ -42,7 +39,6 @@ def kernel_groups(
   position: Edge,
   options: MakeOptions,
   train: bool,
-  recompute: bool = True,
 ) -> list[KernelGroup]:
   """The kernel groups of an edge's candidates, over rows of its banks.
 
@@ -52,7 +48,6 @@ def kernel_groups(
       and what JAX has traced of them.
     options: keyword arguments of `make`, as pairs.
     train: whether to use the batch's statistics, as in a module's call.
-    recompute: whether candidates save no maps for their backward pass.
   """
   by_code: dict[Op, list[int]] = {}
   for i, op in enumerate(ops):
@@ -63,7 +58,7 @@ def kernel_groups(
   for candidates in by_code.values():
     members = tuple(ops[i] for i in candidates)
     make_run = _alone if len(members) == 1 else _together
-    run = make_run(members, position, options, train, recompute, width)
+    run = make_run(members, position, options, train, width)
     groups.append(KernelGroup(run, tuple(candidates)))
   return groups
 
@@ -85,7 +80,6 @@ def _alone(
   position: Edge,
   options: MakeOptions,
   train: bool,
-  recompute: bool,
   width: int,
 ) -> Run:
   (op,) = ops
@@ -96,7 +90,7 @@ def _alone(
     variables: Variables, x: jax.Array, member: jax.Array
   ) -> tuple[jax.Array, Variables]:
     del member
-    return module.apply(variables, x, train, mutable=_mutable(recompute))
+    return module.apply(variables, x, train, mutable=MUTATED)
 
   def unpack(row: jax.Array, member: jax.Array) -> Any:
     del member
@@ -111,7 +105,6 @@ def _together(
   position: Edge,
   options: MakeOptions,
   train: bool,
-  recompute: bool,
   width: int,
 ) -> Run:
   module_of: Callable[..., nn.Module] = (
@@ -123,15 +116,10 @@ def _together(
   def apply(
     variables: Variables, x: jax.Array, member: jax.Array
   ) -> tuple[jax.Array, Variables]:
-    mutable = _mutable(recompute)
-    return module.apply(variables, x, train, member, mutable=mutable)
+    return module.apply(variables, x, train, member, mutable=MUTATED)
 
   unpack = functools.partial(_unpack_member, of_params)
   return _over_rows(apply, unpack, ops[0], position, width)
-
-
-def _mutable(recompute: bool) -> tuple[str, ...]:
-  return MUTATED if recompute else (*MUTATED, MAPS)
 
 
 def _over_rows(
@@ -140,8 +128,7 @@ def _over_rows(
   """A `KernelGroup.run`: a module over rows of banks instead of named trees.
 
   Args:
-    apply: function (variables, x, member) -> (y, the collections that a call
-      mutates).
+    apply: function (variables, x, member) -> (y, the collections `MUTATED`).
     unpack: function (row of parameters, member) -> tree of parameters.
     op: any member; all have statistics of the same shapes.
     position: edge without a name.
@@ -156,18 +143,14 @@ def _over_rows(
     stats: jax.Array,
     x: jax.Array,
     moments: bank.Array | None = None,
-    maps: Maps | None = None,
-  ) -> tuple[jax.Array, bank.Array, bank.Array, Maps]:
+  ) -> tuple[jax.Array, bank.Array, bank.Array]:
     variables = {
       "params": unpack(params, member),
       "batch_stats": of_stats.unpack(stats),
     }
     if moments is not None:
       variables[REUSED_MOMENTS] = of_moments.unpack(moments)
-    if maps:
-      variables[REUSED_MAPS] = unflatten_dict(maps, sep="/")
     y, mutated = apply(variables, x, member)
-    maps = flatten_dict(mutated.get(MAPS, {}), sep="/")
     # An operation without batch norm gives no collection back.
     mutated = {**variables, **mutated}
     new = of_stats.pack(synced_batch_stats(mutated), len(stats))
@@ -177,7 +160,7 @@ def _over_rows(
       if MOMENTS in mutated:
         moments = of_moments.pack(mutated[MOMENTS], width).astype(dtype)
     # Linen's own layers give float32 for bfloat16, by their parameters.
-    return y.astype(x.dtype), new.astype(stats.dtype), moments, maps
+    return y.astype(x.dtype), new.astype(stats.dtype), moments
 
   return run
 

@@ -3,9 +3,8 @@
     m(x) = sum_j gate_j * o_j(x),   gate one-hot at `index`
 
 (Cai, Zhu, Han, ICLR 2019, section 3.2.) Forward runs the drawn candidate
-alone, and saves its input, its batch-norm moments, and the maps that its kernel
-group says, of which there may be none. Backward runs again what was not saved,
-and gives dx, the gradient of the candidate's weights (zeros for the others),
+alone, and saves its input and its batch-norm moments, nothing else. Backward
+runs it again, and gives dx, the gradient of its weights (zeros for the others),
 and, where a gate's gradient is used,
 
     dL/dgate_j = <o_j(x), dL/dm>
@@ -34,12 +33,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from proxyless_jax.nn.supernet.map_slots import Maps, put, slot_shapes, take
 from proxyless_jax.nn.supernet.rows import get_rows, select_rows
 from proxyless_jax.nn.supernet.wiring import Wiring
 
 # The function of a kernel group: see `KernelGroup.run`.
-Run = Callable[..., tuple[jax.Array, jax.Array, jax.Array, Maps]]
+Run = Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
 
 
 class KernelGroup(NamedTuple):
@@ -47,11 +45,9 @@ class KernelGroup(NamedTuple):
 
   Attributes:
     run: function (member i32[], params f[length], stats f[length'], x,
-      moments=None, maps=None) -> (o_j(x), new stats f[length'], moments
-      f[width], maps) of candidate j = candidates[member]. The moments are those
-      of the batch, or the given ones, which it then uses instead of computing
-      them. Likewise the maps, by name: what a backward pass needs and should
-      not compute again. Their shapes are those of all members.
+      moments=None) -> (o_j(x), new stats f[length'], moments f[width]) of
+      candidate j = candidates[member]. The moments are those of the batch, or
+      the given ones, which it then uses instead of computing them.
     candidates: indices of the members among an edge's candidates.
   """
 
@@ -140,32 +136,19 @@ def _scan_forward(static, params, stats, x, index):
     ends, index, *variables = drawn
     number, member = _locate(groups, index)
     # A branch for each group: which member of it was drawn is data.
+    runs = [group.run for group in groups]
     x = wiring.read(carry, ends)
-    slots = slot_shapes(_map_shapes(groups, *variables, x))
-    runs = [functools.partial(_in_slots, group.run, slots) for group in groups]
-    y, new, moments, maps = lax.switch(number, runs, member, *variables, x)
-    return wiring.write(carry, ends, y), (x, new, moments, maps)
+    y, new, moments = lax.switch(number, runs, member, *variables, x)
+    return wiring.write(carry, ends, y), (x, new, moments)
 
   # Picked outside the loop, so that it reads rows and never a whole bank.
   rows = (get_rows(index, bank)[:, 0] for bank in (params, stats))
   drawn = (index, *rows)
-  carry, (inputs, new, moments, maps) = scan(
+  carry, (inputs, new, moments) = scan(
     edge, wiring.begin(x), (wiring.ends(), *drawn)
   )
   saved = wiring.save(carry, inputs)
-  return (wiring.end(carry), new), (saved, maps, *drawn, moments)
-
-
-def _in_slots(run: Run, slots, *inputs):
-  """What `run` gives, its maps in slots of these shapes."""
-  *outputs, maps = run(*inputs)
-  return *outputs, put(maps, slots)
-
-
-def _map_shapes(groups, params, stats, x):
-  """The shapes of the maps that each group's members save."""
-  arguments = jax.ShapeDtypeStruct((), jnp.int32), params, stats, x
-  return [jax.eval_shape(group.run, *arguments)[-1] for group in groups]
+  return (wiring.end(carry), new), (saved, *drawn, moments)
 
 
 def _forward(static, params, stats, x, index, gate, involved):
@@ -179,24 +162,21 @@ def _forward(static, params, stats, x, index, gate, involved):
 
 def _backward(static, residuals, cotangents):
   groups, wiring = static
-  (inputs, maps, *drawn), params, stats, involved, wanted = residuals
+  (inputs, *drawn), params, stats, involved, wanted = residuals
   # Running statistics carry no gradient; `cotangents[1]` is theirs.
   dy = cotangents[0]
   # Zero where the loss does not depend on the output.
   if not isinstance(dy, jax.Array):
     dy = jnp.zeros(dy.aval.shape, dy.aval.dtype)
+  branches = [
+    functools.partial(_pull_back, group.run, wanted) for group in groups
+  ]
 
   def edge(carry: jax.Array, own: tuple) -> tuple[jax.Array, tuple]:
     i, ends, (index, *variables), candidates, involved = own
     x, dy = wiring.saved_of(inputs, i, ends), wiring.read_back(carry, ends)
     number, member = _locate(groups, index)
-    shapes = _map_shapes(groups, *variables[:2], x)
-    branches = [
-      functools.partial(_pull_back, group.run, wanted, of_group)
-      for group, of_group in zip(groups, shapes)
-    ]
-    operands = member, i, x, *variables, maps, dy
-    dx, dp, product = lax.switch(number, branches, *operands)
+    dx, dp, product = lax.switch(number, branches, member, x, *variables, dy)
     dgate = None
     if wanted.gate:
       # The drawn candidate's product comes from the run that gives dx.
@@ -219,22 +199,16 @@ def _backward(static, residuals, cotangents):
   return dparams, None, wiring.end_back(carry), None, dgate, None
 
 
-def _pull_back(
-  run: Run, wanted: _Wanted, shapes, member, i, x, p, s, moments, slots, dy
-):
+def _pull_back(run: Run, wanted: _Wanted, member, x, p, s, moments, dy):
   """(dx, d params, <o_j(x), dy>) along the drawn candidate j.
 
   The candidate is run again, with the saved batch moments: without them every
   recomputation would be a pass over the maps more, and an exchange between
-  devices that share a batch. Of what makes a saved map, XLA drops the code.
-
-  The slots are those of all edges, and i is the number of this one: read here,
-  what a map is read for takes it from there, without a copy for the switch.
+  devices that share a batch.
   """
-  maps = take(slots, i, shapes)
 
   def output(x: jax.Array, p: jax.Array) -> jax.Array:
-    return run(member, p, s, x, moments, maps)[0]
+    return run(member, p, s, x, moments)[0]
 
   if wanted.params:
     y, pull = jax.vjp(output, x, p)

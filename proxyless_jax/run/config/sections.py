@@ -212,9 +212,6 @@ class SearchOptions(WeightOptions):
       `nas.gates.draw_several`.
     path_per_device: whether each device draws paths of its own, instead of the
       same for all.
-    recompute: whether the backward pass runs drawn candidates again, instead of
-      saving the outputs of their convolutions: the same numbers in less memory
-      and more time; or 'auto', see `run.recompute`.
     arch: training of the architecture parameters.
     costs: costs by names of your own; empty to search for accuracy alone.
   """
@@ -225,7 +222,6 @@ class SearchOptions(WeightOptions):
   lr: float = 0.025
   paths: int = 1
   path_per_device: bool = False
-  recompute: bool | str = fields.AUTO
   arch: ArchOptions = dataclasses.field(default_factory=ArchOptions)
   costs: Mapping[str, CostOptions] = dataclasses.field(default_factory=dict)
 
@@ -239,11 +235,6 @@ class SearchOptions(WeightOptions):
         f"search.batch = {self.batch}"
       )
     fields.not_negative("search.warmup_lr", self.warmup_lr)
-    if not isinstance(self.recompute, bool) and self.recompute != fields.AUTO:
-      raise ValueError(
-        f"search.recompute = {self.recompute!r}: expected True, False, or "
-        f"{fields.AUTO!r}"
-      )
     for field in ("epochs", "warmup_epochs"):
       fields.length(f"search.{field}", getattr(self, field))
     for name, cost in self.costs.items():

@@ -43,7 +43,6 @@ def of_space(space):
     ({"dtype": jnp.int32}, r"dtype = .*int32.*: expected a floating"),
     ({"dropout": 2}, "dropout = 2: expected a number of at least 0"),
     ({"bn_momentum": "a"}, "bn_momentum = 'a': expected a number"),
-    ({"recompute": "auto"}, "recompute = 'auto': expected True or False"),
   ],
 )
 def test_options_of_build(network, options, message):
