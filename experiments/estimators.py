@@ -16,11 +16,12 @@ import json
 import jax
 
 from experiments import nas_bench_macro
-from experiments.macro import training
+from experiments.macro import command, training
 from experiments.macro.estimators import compare
 
 TARGET = 60.0
 POINTS = ("start", "middle", "end")
+NAMES = ("enumerated", "full", "controlled", "two", "reinforce", "accuracy")
 
 
 def at_points(experiment, seed: int, draws: int) -> list[dict]:
@@ -42,22 +43,23 @@ def at_points(experiment, seed: int, draws: int) -> list[dict]:
 
 def summary(entries: list[dict]) -> str:
   """A line for each estimator at each point."""
-  lines = ["point   estimator   cosine  slope  SNR of a draw  per 1000 images"]
+  lines = [
+    "point   estimator   cosine  unbiased  slope     SNR  per 1000 images"
+  ]
   for entry in entries:
-    for name in ("enumerated", "full", "controlled", "two", "reinforce"):
+    for name in NAMES:
       of = entry[name]
-      lines.append(
-        f"{entry['point']:7s} {name:11s} {of['cosine']:6.2f} {of['slope']:6.2f}"
-        f" {of['snr']:13.4f}  {1000 * of['snr_per_image']:15.3f}"
-      )
+      figures = f"{of['cosine']:6.2f} {of['unbiased']:9.2f} {of['slope']:6.2f}"
+      ratios = f"{of['snr']:7.4f} {1000 * of['snr_per_image']:16.3f}"
+      lines.append(f"{entry['point']:7s} {name:11s} {figures} {ratios}")
   return "\n".join(lines)
 
 
 def main() -> None:
   """Compares the estimators on the supernet of each seed."""
-  parser = nas_bench_macro.parser()
-  parser.add_argument("--draws", type=int, default=64)
-  arguments = nas_bench_macro.with_defaults(parser.parse_args())
+  parser = command.parser(__doc__)
+  parser.add_argument("--draws", type=command.positive, default=64)
+  arguments = command.parse(parser)
   experiment = nas_bench_macro.Experiment(arguments)
   entries = [
     entry

@@ -10,6 +10,9 @@ target in millions of MACs:
 
     additive   the additive model of the supernet (`nas.additive`): the losses
                of the same paths for all targets, and no other step
+    pairwise   a model with a term for each pair of candidates, of the same
+               losses; its best network by trying all within the target
+    lowest     of these paths, the one within the target of the lowest loss
     evolution  evolution on the supernet with as many evaluations
     full, two, reinforce   a search; the most probable path within the target
     full+additive, ...     the same, then the additive model of its supernet
@@ -31,6 +34,7 @@ import json
 import math
 import pathlib
 import time
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -38,24 +42,24 @@ import numpy as np
 import scipy.stats
 
 from experiments import cifar10
-from experiments.macro import benchmark, training
+from experiments.macro import benchmark, pairwise, results, training
+from experiments.macro.command import (
+  BY_LOSSES,
+  PARTS,
+  TARGETS,
+  parse,
+  parser,
+  settings_of,
+)
 from experiments.macro.figure import draw
+from experiments.output import write_json
 from proxyless_jax.nas import gates
 from proxyless_jax.nas.additive import fit_additive, spread_paths
 from proxyless_jax.nas.baselines import GENERATION, next_generation
 from proxyless_jax.nas.derive import Constraint, derive
 
-DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 TABLE, IMAGES = "nas_bench_macro_cifar10.csv", "cifar10_jpeg.npz"
-ALGORITHMS = ("additive", "evolution", *training.ALGORITHMS)
-TARGETS = (40.0, 60.0, 80.0)
 RANKED = 200  # Paths whose ranks are compared as a supernet trains.
-PARTS = 6  # Of a warm-up; after each its state is kept.
-OF_TRAINING = 50 * 50_000  # Images that the table's trainings see.
-SMALL = training.Settings(
-  batch=32, arch_batch=64, lr=0.05, arch_lr=0.05, ramp_steps=50
-)
-WHOLE = training.Settings(batch=256, dtype="bfloat16", arch_lr=0.05)
 
 
 class Experiment:
@@ -64,11 +68,36 @@ class Experiment:
   def __init__(self, arguments: argparse.Namespace):
     self.arguments = arguments
     self.table = benchmark.load(arguments.data / TABLE)
+    self._check_targets()
     train, _ = cifar10.load(arguments.data / IMAGES, arguments.per_class)
     images = cifar10.split(train, len(train.label) // 10, seed=0)
     self.sizes = [len(part.label) for part in images]
     self.settings = settings_of(arguments, self.sizes[0])
+    self._claim()
     self.net = training.Supernet(self.settings, *images)
+
+  def _check_targets(self) -> None:
+    least = self.table.macs.min() / training.MACS
+    for target in self.arguments.targets:
+      if target < least:
+        raise ValueError(
+          f"--targets {target:g}: expected millions of MACs, at least those of "
+          f"the cheapest network, {least:.1f}"
+        )
+
+  def _claim(self) -> None:
+    """Keeps the settings in the folder, or compares them with those there."""
+    names = "per_class", "paths", "score_images", "score_batch"
+    own = {name: getattr(self.arguments, name) for name in names}
+    own = {**own, "settings": dataclasses.asdict(self.settings)}
+    path = self.arguments.out / "settings.json"
+    if not path.exists():
+      write_json(path, own)
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    if kept != own:
+      raise ValueError(
+        f"{path} has the settings {kept}: expected {own}; use another folder"
+      )
 
   def supernet(self, seed: int) -> tuple[dict, np.ndarray, np.ndarray]:
     """A supernet: trained and scored, or as it was kept.
@@ -161,8 +190,8 @@ class Experiment:
     valid = self.net.valid
     limits = [Constraint(self.net.table, -math.inf, target)]
     entry = {"algorithm": algorithm, "target": target, "seed": seed}
-    if algorithm == "additive":
-      path = derive(fit_additive(paths, -loss, valid), valid, limits)
+    if algorithm in BY_LOSSES:
+      path = self._by_losses(algorithm, paths, loss, target)
     elif algorithm == "evolution":
       path = self._evolve(variables, seed, limits)
     else:
@@ -178,6 +207,20 @@ class Experiment:
     entry["seconds"] = time.perf_counter() - started
     print(json.dumps(entry, default=float), flush=True)
     self._keep("searches.jsonl", entry)
+
+  def _by_losses(self, algorithm: str, paths, loss, target: float):
+    """The best path that the losses of some tell of."""
+    valid = self.net.valid
+    if algorithm == "additive":
+      limits = [Constraint(self.net.table, -math.inf, target)]
+      return derive(fit_additive(paths, -loss, valid), valid, limits)
+    others, values = paths, -loss
+    if algorithm == "pairwise":
+      others = self.table.paths
+      values = pairwise.predict(paths, -loss, others, valid.shape[1])
+    macs = self.table.macs[self.table.rows(others)]
+    within = macs <= target * training.MACS
+    return others[np.where(within, values, -np.inf).argmax()]
 
   def _evolve(self, variables, seed: int, limits):
     """The best path that evolution meets on the supernet."""
@@ -206,7 +249,7 @@ class Experiment:
     """Images times paths; a path that runs forward only counts a third."""
     kind, _, then = algorithm.partition("+")
     evaluated = self.arguments.paths * self.arguments.score_images // 3
-    if kind in ("additive", "evolution"):
+    if kind not in training.ALGORITHMS:
       return {"warm_up": self.settings.images_warm_up, "paths": evaluated}
     seen = self.settings.images_seen(kind)
     return {**seen, "paths": evaluated} if then else seen
@@ -215,27 +258,6 @@ class Experiment:
     """Adds a line to a journal."""
     with (self.arguments.out / name).open("a", encoding="utf-8") as file:
       file.write(json.dumps(entry, default=float) + "\n")
-
-
-def settings_of(arguments, images: int) -> training.Settings:
-  """The settings, with what the command line changes; epochs as steps."""
-  base = WHOLE if arguments.whole else SMALL
-  changes = dict(pair.split("=") for pair in arguments.set)
-  types = {
-    f.name: type(getattr(base, f.name)) for f in dataclasses.fields(base)
-  }
-  parsed = {
-    name: value if types[name] is str else types[name](json.loads(value))
-    for name, value in changes.items()
-  }
-  base = dataclasses.replace(base, **parsed)
-  epoch = images / (base.batch * base.paths)
-  per_part = max(1, round(arguments.warmup_epochs * epoch / PARTS))
-  return dataclasses.replace(
-    base,
-    warmup_steps=per_part * PARTS,
-    steps=max(base.every, round(arguments.epochs * epoch)),
-  )
 
 
 def ranks(predicted, known) -> dict:
@@ -289,98 +311,9 @@ def with_key(state):
   return state.replace(key=jax.random.wrap_key_data(state.key))
 
 
-def summary(searches: list[dict]) -> str:
-  """A line for each search, by algorithm."""
-  lines = ["algorithm        target seed   found     accuracy   rank regret"]
-  for entry in sorted(searches, key=lambda e: (e["algorithm"], e["target"])):
-    found = entry["found"]
-    lines.append(
-      f"{entry['algorithm']:16s} {entry['target']:6g} {entry['seed']:4d}   "
-      f"{found['arch']} {found['accuracy']:9.2f} "
-      f"{100 * found['rank'] / found['of']:5.1f}% {found['regret']:6.2f}"
-    )
-  return "\n".join(lines)
-
-
-def totals(searches: list[dict]) -> dict[str, dict]:
-  """How many searches of each algorithm were good, and their median regret.
-
-  `of_one_training` is their median number of images, relative to those of one
-  of the table's trainings: how many random networks the same images train.
-  """
-  found: dict[str, list[dict]] = {}
-  images: dict[str, list[int]] = {}
-  for entry in searches:
-    found.setdefault(entry["algorithm"], []).append(entry["found"])
-    seen = sum(entry["images_seen"].values())
-    images.setdefault(entry["algorithm"], []).append(seen)
-  return {
-    algorithm: {
-      "searches": len(entries),
-      "in_best_5_percent": sum(e["rank"] <= 0.05 * e["of"] for e in entries),
-      "in_best_1_percent": sum(e["rank"] <= 0.01 * e["of"] for e in entries),
-      "median_regret": float(np.median([e["regret"] for e in entries])),
-      "of_one_training": float(np.median(images[algorithm])) / OF_TRAINING,
-    }
-    for algorithm, entries in sorted(found.items())
-  }
-
-
-def of_random(table: benchmark.Benchmark) -> list[dict]:
-  """What a random network of 90 to 100 % of each target is worth."""
-  found = []
-  for target in TARGETS:
-    macs = table.macs / training.MACS
-    within = table.accuracy[macs <= target]
-    near = table.accuracy[(macs <= target) & (macs >= 0.9 * target)]
-    better = np.array([np.mean(within > accuracy) for accuracy in near])
-    found.append(
-      {
-        "target": target,
-        "networks": len(near),
-        "median_regret": float(within.max() - np.median(near)),
-        "median_rank": float(np.median(better)),
-        "in_best_5_percent": float(np.mean(better <= 0.05)),
-      }
-    )
-  return found
-
-
-def parser() -> argparse.ArgumentParser:
-  """The command line."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  add = parser.add_argument
-  add("--out", type=pathlib.Path, required=True)
-  add("--data", type=pathlib.Path, default=DATA)
-  add("--whole", action="store_true", help="the settings for a GPU")
-  add("--per-class", type=int, default=None, help="images; all if left out")
-  add("--seeds", type=int, nargs="+", default=[0])
-  add("--algorithms", nargs="*", default=ALGORITHMS)
-  add("--targets", type=float, nargs="+", default=TARGETS)
-  add("--warmup-epochs", type=float, default=None, help="27 or 4.5")
-  add("--epochs", type=float, default=None, help="of a search: 5 or 0.64")
-  add("--looks", type=int, default=3, choices=(1, 2, 3, 6))
-  add("--paths", type=int, default=400, help="whose losses are taken")
-  add("--score-images", type=int, default=500)
-  add("--score-batch", type=int, default=500)
-  add("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="a setting")
-  return parser
-
-
-def with_defaults(arguments: argparse.Namespace) -> argparse.Namespace:
-  """The lengths that go with the settings, where none were given."""
-  if arguments.warmup_epochs is None:
-    arguments.warmup_epochs = 27.0 if arguments.whole else 4.5
-  if arguments.epochs is None:
-    arguments.epochs = 5.0 if arguments.whole else 0.64
-  return arguments
-
-
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> dict:
   """Trains supernets, searches from each, and writes what was found."""
-  arguments = with_defaults(parser().parse_args())
+  arguments = parse(parser(__doc__), argv)
   out = arguments.out
   out.mkdir(parents=True, exist_ok=True)
   experiment = Experiment(arguments)
@@ -394,19 +327,35 @@ def main() -> None:
     for algorithm, target in todo:
       if (seed, algorithm, target) not in done:
         experiment.search(of_seed, seed, algorithm, target)
-  searches = read_journal(out / "searches.jsonl")
+  found = collect(experiment)
+  path = out / "nas_bench_macro.json"
+  write_json(path, found)
+  draw(experiment.table, found["searches"], path.with_suffix(".png"))
+  print(results.summary(found["searches"]))
+  print(json.dumps(found["totals"], indent=1))
+  return found
+
+
+def collect(experiment: Experiment) -> dict:
+  """Everything that is in the folder of an experiment."""
+  out, net = experiment.arguments.out, experiment.net
   supernets = read_journal(out / "supernets.jsonl")
-  everything = {
-    "totals": totals(searches),
-    "random": of_random(experiment.table),
+  for entry in supernets:
+    training_s = sum(part["seconds"] for part in entry["record"])
+    entry["seconds"] = training_s + entry["seconds_of_paths"]
+  searches = read_journal(out / "searches.jsonl")
+  kept = [np.load(out / f"paths-{e['seed']}.npz") for e in supernets]
+  losses = [(one["paths"], one["loss"]) for one in kept]
+  table = experiment.table
+  return {
+    "totals": results.totals(searches),
+    "resampled": results.resampled(
+      table, net.table, net.valid, losses, TARGETS
+    ),
+    "random": results.of_random(table, TARGETS),
     "supernets": supernets,
     "searches": searches,
   }
-  path = out / "nas_bench_macro.json"
-  path.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
-  draw(experiment.table, searches, path.with_suffix(".png"))
-  print(summary(searches))
-  print(json.dumps(everything["totals"], indent=1))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ import numpy as np
 import scipy.stats
 
 from experiments import nas_bench_macro
-from experiments.macro import benchmark
+from experiments.macro import benchmark, command
 from experiments.macro.cheapest import cheapest, costs_of, quality
 from experiments.macro.comparison import tables_of, verdicts
 from experiments.macro.panels import draw
@@ -127,9 +127,8 @@ class Experiment:
     folder = arguments.supernets or arguments.out
     kept = folder / f"paths-{seed}.npz"
     if not kept.exists():
-      command = ["--out", str(folder), "--data", str(arguments.data)]
-      options = nas_bench_macro.parser().parse_args(command)
-      options = nas_bench_macro.with_defaults(options)
+      flags = ["--out", str(folder), "--data", str(arguments.data)]
+      options = command.parse(command.parser(None), flags)
       nas_bench_macro.Experiment(options).supernet(seed)
     with np.load(kept) as file:
       return file["paths"], file["loss"]
@@ -273,7 +272,7 @@ def parser() -> argparse.ArgumentParser:
   )
   add = parser.add_argument
   add("--out", type=pathlib.Path, required=True)
-  add("--data", type=pathlib.Path, default=nas_bench_macro.DATA)
+  add("--data", type=pathlib.Path, default=command.DATA)
   add("--supernets", type=pathlib.Path, help="folder; if left out, OUT")
   add("--seeds", type=int, nargs="+", default=[0, 1, 2])
   add("--macs", type=float, default=60.0, help="in millions, for the level")

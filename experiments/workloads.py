@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from experiments.macro import benchmark
 from proxyless_jax.hardware import cost_table
@@ -141,13 +142,19 @@ def search_start(module):
   return search, valid, tx, arch_tx
 
 
-def search_steps(space: Network, dtype=jnp.float32, paths: int = 1):
+def search_steps(
+  space: Network,
+  dtype=jnp.float32,
+  paths: int = 1,
+  mesh: Mesh | None = None,
+):
   """The state, and the jitted weight and architecture steps of a search.
 
   Args:
     space: any.
     dtype: type of activations.
     paths: number of paths of a weight step.
+    mesh: devices that share the batch; None for one device.
   """
   module = build(space, dtype=dtype)
   search, valid, tx, arch_tx = search_start(module)
@@ -159,6 +166,7 @@ def search_steps(space: Network, dtype=jnp.float32, paths: int = 1):
     label_smoothing=SMOOTHING,
     grad_accum=1,
     paths=paths,
+    mesh=mesh,
   )
   table = cost_table("macs", space)
   target = objective.AtMost(table.min_cost * 2, 0.01)
@@ -170,6 +178,7 @@ def search_steps(space: Network, dtype=jnp.float32, paths: int = 1):
     costs=(objective.Cost("macs", table, target),),
     label_smoothing=SMOOTHING,
     grad_accum=1,
+    mesh=mesh,
   )
   jitted = {"weight": jax.jit(weight, donate_argnums=0)}
   for mode in gates_lib.MODES:
@@ -179,7 +188,10 @@ def search_steps(space: Network, dtype=jnp.float32, paths: int = 1):
 
 
 def plain_step(
-  space: Network, dtype=jnp.float32, path: Sequence[int] | None = None
+  space: Network,
+  dtype=jnp.float32,
+  path: Sequence[int] | None = None,
+  mesh: Mesh | None = None,
 ):
   """The state and the jitted training step of a network.
 
@@ -187,6 +199,7 @@ def plain_step(
     space: any.
     dtype: type of activations.
     path: the network's candidates; if left out, those of `path_of`.
+    mesh: devices that share the batch; None for one device.
   """
   choice = chosen(space) if path is None else path
   module = build(space.choose(list(choice)), dtype=dtype)
@@ -201,6 +214,7 @@ def plain_step(
     ema_decay=0.0,
     drop_rate=None,
     grad_accum=1,
+    mesh=mesh,
   )
   return train, jax.jit(step, donate_argnums=0)
 

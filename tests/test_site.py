@@ -109,24 +109,63 @@ def test_the_api_has_what_the_pages_import():
           ), f"{page.name}: {name}"
 
 
-def test_the_table_of_the_index_is_of_the_results():
-  results = ROOT / "experiments/results/nas_bench_macro_cpu.json"
-  results = json.loads(results.read_text())
+@pytest.fixture(scope="module")
+def macro():
+  path = ROOT / "experiments/results/nas_bench_macro_cpu.json"
+  return json.loads(path.read_text())
+
+
+def found_by(macro, algorithm, target):
+  return [
+    search["found"]
+    for search in macro["searches"]
+    if (search["algorithm"], search["target"]) == (algorithm, target)
+  ]
+
+
+def test_the_table_of_the_index_is_of_the_results(macro):
   page = (DOCS / "index.md").read_text()
-  for random in results["random"]:
-    target, found = random["target"], []
-    for search in results["searches"]:
-      if search["algorithm"] == "additive" and search["target"] == target:
-        found.append(search["found"])
+  for random in macro["random"]:
+    target = random["target"]
+    found = found_by(macro, "additive", target)
     places = [
       f"{100 * network['rank'] / network['of']:.1f}" for network in found
     ]
     regrets = [f"{network['regret']:.2f}" for network in found]
     row = (
       f"| {target:.0f} M MACs | the best {listed(places)} % | "
-      f"{listed(regrets)} | {random['median_regret']:.2f} |"
+      f"{listed(regrets)} | {random['all']['median_regret']:.2f} |"
     )
     assert row in page
+
+
+def test_the_table_of_searches_is_of_the_results(macro):
+  rows = (DOCS / "searching.md").read_text().splitlines()
+  named = {
+    "additive": "| additive: 4.5",
+    "pairwise": "| of the same 400 losses",
+    "lowest": "| of the same 400 paths",
+    "full": "| by gradient, mode `full`",
+    "two": "| the same, mode `two` | 3 | 2",
+    "reinforce": "| the same, REINFORCE | 3 | 3",
+  }
+  for algorithm, begin in named.items():
+    (row,) = (row for row in rows if row.startswith(begin))
+    total = macro["totals"][algorithm]
+    *_, good, _, regret, _ = row.split("|")
+    best = total["in_best_5_percent"], total["in_best_1_percent"]
+    assert good == " {} ({}) ".format(*best)
+    assert regret.startswith(f" {total['median_regret']:.2f}; ")
+    for random in macro["random"]:
+      regrets = [
+        network["regret"]
+        for network in found_by(macro, algorithm, random["target"])
+      ]
+      assert f"{min(regrets):.2f}" in regret
+      assert f"{max(regrets):.2f}" in regret
+  (rule,) = (row for row in rows if row.startswith("| no search: the most"))
+  for random in macro["random"]:
+    assert f"{random['rule']['regret']:.2f}" in rule
 
 
 def listed(words):

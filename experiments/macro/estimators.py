@@ -12,15 +12,16 @@ same draws and batches:
     controlled   `full` less a control variate: b (one-hot of the draw - p) on
                  each edge, whose mean is zero, with b fitted to the other half
                  of the draws
-    reinforce    (R - b) grad log p, with R the accuracy of the path and b its
-                 mean over the draws; judged by the gradient of the accuracy
-    enumerated   the true gradient of one draw and batch
+    reinforce   (L - b) grad log p, with b the mean of the losses L of the draws
+    accuracy    the same of the accuracy, as in a search; judged by the true
+                gradient of the accuracy
+    enumerated  the true gradient of one draw and batch
 
-Of each: the cosine of its mean with the true gradient, and of the true
-gradient's two halves with each other, which is what noise allows; the slope of
-its mean against it; the ratio of signal to noise, |E g|^2 / E |g - E g|^2 of
-one draw, and divided by the images that a draw needs (one that runs forward
-only counts a third).
+Of each: the cosine of its mean with the true gradient; `unbiased`, the cosine
+that noise leaves to an estimator without bias, sqrt(n s / (1 + n s)) for n
+draws; the slope of its mean against the true gradient; the ratio s of signal to
+noise, |E g|^2 / E |g - E g|^2 of one draw; and s divided by the images that a
+draw needs, where those that run forward only count a third.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ def compare(
     seed: seed of the draws.
 
   Returns:
-    By estimator: 'cosine', 'slope', 'snr', 'snr_per_image', 'images' of a draw;
-    and under 'true' the cosines of the halves for loss and accuracy.
+    By estimator: 'cosine', 'unbiased', 'slope', 'snr', 'snr_per_image', and
+    'images' of a draw. Under 'true': the cosines with each other of the true
+    gradients of the draws' two halves, for loss and accuracy.
   """
   keys = jax.random.split(jax.random.key(seed), len(batches["label"]))
   arch, valid = jnp.asarray(arch), jnp.asarray(net.valid)
@@ -64,7 +66,10 @@ def compare(
   edges, k = valid.shape
   found = {
     "true": {"loss_halves": _halves(of_loss), "top1_halves": _halves(of_top1)},
-    "enumerated": _figures(of_loss, of_loss, FORWARD * edges * k * batch),
+    # The drawn path is one of the candidates' on every edge.
+    "enumerated": _figures(
+      of_loss, of_loss, FORWARD * (edges * (k - 1) + 1) * batch
+    ),
   }
   paths, score = _scores(net, arch, keys)
   grads = {
@@ -76,8 +81,12 @@ def compare(
   runs["controlled"] = runs["full"]
   for name, of_draws in grads.items():
     found[name] = _figures(of_draws, of_loss, runs[name] * batch)
-  of_draws = _reinforce(paths, score, top1)
-  found["reinforce"] = _figures(of_draws, of_top1, FORWARD * batch)
+  for name, value, true in (
+    ("reinforce", loss, of_loss),
+    ("accuracy", top1, of_top1),
+  ):
+    of_draws = _reinforce(paths, score, value)
+    found[name] = _figures(of_draws, true, FORWARD * batch)
   return found
 
 
@@ -154,11 +163,11 @@ def _controlled(grads, score):
   return np.concatenate(parts)
 
 
-def _reinforce(paths, score, top1):
-  """Gradients of the expected accuracy, from the accuracy of each draw."""
+def _reinforce(paths, score, values):
+  """Gradients of an expectation, from the value of each draw's path."""
   # On any edge, the candidate that was drawn makes the path that was drawn.
-  reward = top1[np.arange(len(paths)), 0, paths[:, 0]]
-  advantage = reward - reward.mean()
+  drawn = values[np.arange(len(paths)), 0, paths[:, 0]]
+  advantage = drawn - drawn.mean()
   return advantage[:, None, None] * score
 
 
@@ -179,8 +188,10 @@ def _figures(samples, true, images):
   noise = np.mean(np.sum((samples - mean) ** 2, axis=(1, 2)))
   noise *= len(samples) / (len(samples) - 1)
   signal = max(0.0, np.sum(mean**2) - noise / len(samples))
+  ratio = len(samples) * signal / noise
   return {
     "cosine": _cosine(mean, target),
+    "unbiased": float(np.sqrt(ratio / (1 + ratio))),
     "slope": float(np.sum(mean * target) / np.sum(target**2)),
     "snr": float(signal / noise),
     "images": float(images),

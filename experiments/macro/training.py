@@ -22,6 +22,7 @@ from jax import lax
 
 from experiments import cifar10
 from experiments.macro import benchmark
+from experiments.macro.dense_steps import dense_step
 from experiments.macro.sharing import bank_filters, keep_shared, share
 from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas import gates as gates_lib
@@ -63,6 +64,9 @@ class Settings:
       paths of a step are independent, as with `fair=False`.
     fair: whether the paths of a step are spread evenly, or independent.
     share: whether candidates share filters (`macro.sharing`).
+    dense: part of the warm-up at whose start all steps are of all candidates
+      (`macro.dense_steps`), and at whose end none is. Such a step has the
+      images of one path, so that it computes what the others do.
     dtype: type of activations.
   """
 
@@ -84,6 +88,7 @@ class Settings:
   temperature: float = 1.0
   fair: bool = True
   share: bool = False
+  dense: float = 0.0
   dtype: str = "float32"
 
   @property
@@ -276,7 +281,37 @@ class Supernet:
     return cifar10.batch_of(images, rows, image_key if paths else None)
 
   def _warm_up(self, state, images, count: int):
-    return _loop(self._weight_step(self._warm_tx, images), state, count)
+    step = self._weight_step(self._warm_tx, images)
+    if self._settings.dense:
+      step = self._sometimes_dense(step, images)
+    return _loop(step, state, count)
+
+  def _sometimes_dense(self, step, images):
+    """`step`, or one of all candidates, ever less often."""
+    settings = self._settings
+    until = settings.dense * settings.warmup_steps
+
+    def dense(state):
+      key = jax.random.fold_in(state.key, 101)
+      batch = self._batch(images, key, state.step, settings.paths)
+      return dense_step(
+        state,
+        jax.tree.map(lambda a: a[: settings.batch], batch),
+        space=self.module.network,
+        tx=self._warm_tx,
+        label_smoothing=settings.label_smoothing,
+      )
+
+    def either(state, _):
+      chance = jax.random.uniform(state.step_key(104))
+      return lax.cond(
+        chance < 1.0 - state.step / until,
+        dense,
+        lambda state: step(state, None),
+        state,
+      )
+
+    return either
 
   def _weight_step(self, tx, images):
     """A step of the weights: (state, _) -> (state, metrics)."""

@@ -43,6 +43,12 @@ class Subset:
   def __len__(self) -> int:
     return len(self.indices)
 
+  @property
+  def largest_share(self) -> float:
+    """The part of the images that are of the most frequent class."""
+    labels = self.source.labels[self.indices]
+    return float(np.bincount(labels).max() / len(labels))
+
   def lacking(self) -> list[str]:
     """The names of the classes of the source that have no image here.
 

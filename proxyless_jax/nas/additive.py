@@ -10,9 +10,8 @@ and the best path within targets is max_path sum_e v[e, path_e], which `derive`
 solves exactly with v in the place of alpha.
 
 An average over hundreds of paths is less noisy than the loss of any one of
-them. The paths must be of all costs: near a target the losses of a short-lived
-supernet follow the true accuracies least, since larger networks learn more
-slowly, and a model fitted there inherits it. The loss ranks networks better
+them, and a sum leaves out what a short-lived supernet gets wrong of whole
+networks: that larger ones learn more slowly. The loss ranks networks better
 than the accuracy does. `experiments/nas_bench_macro.py` has the evidence.
 """
 
@@ -62,7 +61,8 @@ def fit_additive(
     v f64[e, k]: zero where no candidate exists or no path has it.
 
   Raises:
-    ValueError: the arrays are not of the same paths, or a value is not finite.
+    ValueError: the arrays are not of the same paths, a path has a candidate
+      that does not exist, a value is not finite, or `ridge` is not above 0.
 
   Example:
     >>> paths = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
@@ -78,6 +78,10 @@ def fit_additive(
       f"paths have the shape {paths.shape}: expected ({len(values)}, {edges}), "
       "a path for each value and a candidate for each edge"
     )
+  if not np.all((paths >= 0) & (paths < k)):
+    raise ValueError(f"paths have candidates outside 0 to {k - 1}")
+  if not ridge > 0:
+    raise ValueError(f"ridge = {ridge}: expected a number above 0")
   if not np.isfinite(values).all():
     raise ValueError(
       f"{np.sum(~np.isfinite(values))} of {len(values)} values are not finite: "

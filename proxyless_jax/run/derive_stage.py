@@ -33,6 +33,7 @@ from proxyless_jax.parallel.mesh import (
   to_devices,
 )
 from proxyless_jax.run.config.options import Options
+from proxyless_jax.run.config.sections import DeriveOptions
 from proxyless_jax.run.costs import constraints, near_targets
 from proxyless_jax.run.loop import Stage
 from proxyless_jax.run.storage.json_files import write_json
@@ -44,6 +45,17 @@ FILE, COMPARED = "paths.json", "compared.json"
 STREAM = 4
 METRICS = ("loss", "top1", "top5")
 TRIES = 10  # Draws for each path of a comparison.
+
+
+def check_paths(derive: DeriveOptions, space: Network) -> None:
+  """Raises a ValueError where the additive model would have too few paths."""
+  candidates = sum(len(edge.ops) for edge in space.edges)
+  if derive.method == "additive" and derive.paths < candidates:
+    raise ValueError(
+      f"derive.paths = {derive.paths}: expected at least {candidates}, as the "
+      "additive model has a number for each candidate of each edge; several "
+      "times as many are better"
+    )
 
 
 def derive_stage(
@@ -72,7 +84,8 @@ def derive_stage(
     return _stage("derive", spread_paths(rng, valid, count), *common)
   limits = constraints(costs)
   generation = functools.partial(_generation, options, valid, limits)
-  return _stage("derive", np.zeros((count, len(valid))), *common, generation)
+  none = np.zeros((count, len(valid)))
+  return _stage("derive", none, *common, generation=generation)
 
 
 def compare_stage(
@@ -84,6 +97,9 @@ def compare_stage(
   found: np.ndarray,
 ) -> Stage:
   """The stage that compares a path with random ones near the targets.
+
+  On other images than those that the path was chosen by, where there are as
+  many.
 
   Args:
     options, held_out, space, costs, variables: as for `derive_stage`.
@@ -97,7 +113,8 @@ def compare_stage(
   # Not with itself: in a small space it is drawn, too.
   others = (path for path in drawn if (path != found).any())
   paths = [*itertools.islice(others, count), found]
-  return _stage("compare", paths, options, held_out, space, variables)
+  skipped = options.derive.images
+  return _stage("compare", paths, options, held_out, space, variables, skipped)
 
 
 def _stage(
@@ -107,6 +124,7 @@ def _stage(
   held_out: Subset,
   space: Network,
   variables: Mapping,
+  skipped: int = 0,
   generation: Callable[[dict, int], np.ndarray] | None = None,
 ) -> Stage:
   """A step for each path: its loss and accuracy, as the state keeps them.
@@ -118,11 +136,12 @@ def _stage(
     name: name of the stage.
     paths: i[n, e]; with `generation`, they will be replaced.
     options, held_out, space, variables: as for `derive_stage`.
+    skipped: number of images that come last.
     generation: function from the state and the step to the paths of this and
       the following steps.
   """
   mesh, count = make_mesh(), len(paths)
-  images, batches = _batches(options, held_out, mesh)
+  images, batches = _batches(options, held_out, skipped, mesh)
   evaluate = _evaluation(options, space, variables, batches, mesh)
 
   def advance(state: dict, step: int) -> tuple[dict, Metrics]:
@@ -262,7 +281,7 @@ def keep_paths(
 
 
 def _batches(
-  options: Options, held_out: Subset, mesh
+  options: Options, held_out: Subset, skipped: int, mesh
 ) -> tuple[int, Callable[[], list[dict]]]:
   """The number of images, and a function that gives them in batches.
 
@@ -271,6 +290,7 @@ def _batches(
   order = np.random.default_rng([options.seed, STREAM, 1]).permutation(
     held_out.indices
   )
+  order = np.roll(order, -skipped)
   devices = round_up(1)
   images = min(len(order), options.derive.images)
   batch = min(options.evaluate.batch, images)

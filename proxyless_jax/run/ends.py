@@ -22,7 +22,7 @@ def describe_end(
   arch: np.ndarray,
   valid: np.ndarray,
   metrics: Sequence[Mapping],
-  classes: int,
+  chance: float,
   top1: float | None = None,
 ) -> dict:
   """How a search ended, with a warning for each sign that it was too short.
@@ -32,7 +32,7 @@ def describe_end(
     arch: f32[e, k], alpha at the end.
     valid: bool[e, k], the candidates that exist.
     metrics: lines of `metrics.jsonl`.
-    classes: number of classes.
+    chance: accuracy of always naming the most frequent class.
     top1: mean accuracy of the paths that were evaluated; None where none were.
 
   Returns:
@@ -50,12 +50,13 @@ def describe_end(
     top1 = float(seen[-1])
   signs = []
   # The other methods do without alpha.
-  if options.derive.method == "argmax" and end > UNDECIDED * start:
+  if options.derive.method == "argmax" and not end <= UNDECIDED * start:
     signs.append(_undecided(options, start, end))
   if top1 is not None:
     found["supernet_top1"] = top1
-    if top1 < 1.0 / classes + min(1.0 / classes, NEAR_CHANCE):
-      signs.append(_near_chance(options, top1, 1.0 / classes))
+    above = min(chance, NEAR_CHANCE, (1.0 - chance) / 2)
+    if not top1 >= chance + above:
+      signs.append(_near_chance(options, top1, chance))
   for sign in signs:
     warnings.warn(f"the search was too short: {sign}", stacklevel=2)
   return {**found, "unfinished": "; ".join(signs)}
@@ -63,12 +64,14 @@ def describe_end(
 
 def _undecided(options: Options, start: float, end: float) -> str:
   search = options.search
+  longer = _longer("search.epochs", search.epochs)
+  if not isinstance(search.epochs, str):  # Else a faster rate shortens it.
+    longer = f"raise search.arch.lr = {search.arch.lr:g}, or {longer}"
   return (
     f"the gates' entropy ended at {end:.2f} nats, above {UNDECIDED:g} of its "
-    f"start, {start:.2f}, so that noise had a part in the choice: raise "
-    f"search.arch.lr = {search.arch.lr:g} or search.epochs = "
-    f"{search.epochs}, or lower search.arch.every = {search.arch.every}; or "
-    "set derive.method = 'additive', which does not use the gates"
+    f"start, {start:.2f}, so that noise had a part in the choice: {longer}, or "
+    f"lower search.arch.every = {search.arch.every}; or set derive.method = "
+    "'additive', which does not use the gates"
   )
 
 
@@ -77,6 +80,15 @@ def _near_chance(options: Options, top1: float, chance: float) -> str:
   return (
     f"paths classified {100 * top1:.1f} % of the held-out images at the end, "
     f"near chance, {100 * chance:.1f} %, so that their losses say little about "
-    f"architectures: raise search.warmup_epochs = {search.warmup_epochs} or "
-    f"search.epochs = {search.epochs}"
+    "architectures: "
+    + _longer("search.warmup_epochs", search.warmup_epochs)
+    + " or "
+    + _longer("search.epochs", search.epochs)
   )
+
+
+def _longer(field: str, value: float | str) -> str:
+  """What to do for a longer search."""
+  if isinstance(value, str):  # 'auto'.
+    return f"set {field}, now {value!r}, to more epochs than the search took"
+  return f"raise {field} = {value}"

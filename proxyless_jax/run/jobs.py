@@ -37,6 +37,7 @@ from proxyless_jax.run.config.space import check_searched, own_ops
 from proxyless_jax.run.costs import check_targets, keep_tables, make_costs
 from proxyless_jax.run.derivation import derive_path, describe_network
 from proxyless_jax.run.derive_stage import (
+  check_paths,
   compare_stage,
   derive_stage,
   keep_compared,
@@ -101,6 +102,7 @@ def search(
   space = options.make_space(dataset.classes)
   check_drop_path(options.train, space)
   check_searched(options.space, space)
+  check_paths(options.derive, space)
   costs = make_costs(options.search.costs, space)
   check_targets(costs, space)
   calls = Calls(space, options.search.costs, workdir)
@@ -259,9 +261,10 @@ def _derive(
     hosts.on_first(lambda: keep_compared(scores, workdir))
     found |= of_comparison(scores)
   valid = gates.valid_candidates(space)
+  chance = dataset.arch.largest_share
   end = hosts.on_first(
     lambda: describe_end(
-      options, arch, valid, read_metrics(workdir), dataset.classes, top1
+      options, arch, valid, read_metrics(workdir), chance, top1
     )
   )
   return index, {**found, **end}

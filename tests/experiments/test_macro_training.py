@@ -1,5 +1,6 @@
 """The compiled loops of the NAS-Bench-Macro experiment, in a tiny space."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from experiments import cifar10
-from experiments.macro import training
+from experiments.dense import DenseModule
+from experiments.macro import dense_steps, training
 from proxyless_jax.nn import build, inherit
 from tests.spaces import small_space
 
@@ -61,6 +63,42 @@ def test_a_warm_up_trains_each_candidate_in_each_step(net, space, warm):
   moved = np.asarray(before.params[bank] != after.params[bank])
   assert moved.any(axis=-1)[:, 0].all()
   assert metrics["loss"].count == 16
+
+
+def test_dense_steps_train_all_candidates_on_the_mean_of_their_outputs(
+  space, images
+):
+  settings = dataclasses.replace(SETTINGS, dense=1e6)  # All steps.
+  net = training.Supernet(settings, *images, space)
+  before = net.init(0)
+  after, metrics = net.warm_up(before, 2)  # The first has a rate of zero.
+  assert (int(after.step), metrics["loss"].count) == (2, 2 * SETTINGS.batch)
+  name = space.edges[0].name
+  moved = np.asarray(before.params[name] != after.params[name])
+  assert moved.any(axis=-1)[:, 0].all()
+  # `zero` adds nothing, so that the mean is half of the other candidate: as if
+  # the last scale and offset of its batch norm were halved.
+  variables = training.variables_of(before)
+  batch = cifar10.batch_of(jax.device_put(images[0]), jnp.arange(8))
+  named = dense_steps.named_candidates(space, variables)
+  weights = jnp.full((2, 2), 0.5)
+  logits, _ = jax.jit(
+    lambda: DenseModule(space).apply(
+      named, batch["image"], weights, True, mutable=["batch_stats"]
+    )
+  )()
+  network = space.choose([0, 0])
+  own = inherit(space, variables, network)
+  for edge in space.edges:
+    of_op = own["params"][edge.name]["mbconv1_k3"]
+    last = list(of_op)[-1]
+    of_op[last] = jax.tree.map(lambda a: a / 2, of_op[last])
+  wanted, _ = jax.jit(
+    lambda: build(network).apply(
+      own, batch["image"], True, mutable=["batch_stats"]
+    )
+  )()
+  np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_scores_are_those_of_the_networks(net, space, images, warm):

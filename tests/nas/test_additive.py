@@ -63,8 +63,14 @@ def test_a_candidate_without_a_path_adds_nothing():
     (np.zeros((4, 2), int), np.zeros(4), r"expected \(4, 3\)"),
     (np.zeros((3, 3), int), np.zeros(4), r"expected \(4, 3\)"),
     (np.zeros((2, 3), int), [0.0, np.nan], "1 of 2 values are not finite"),
+    (np.full((2, 3), -1), [0.0, 1.0], "candidates outside 0 to 2"),
   ],
 )
 def test_wrong_arrays_are_refused(paths, values, message):
   with pytest.raises(ValueError, match=message):
     fit_additive(paths, values, VALID)
+
+
+def test_a_ridge_of_zero_is_refused():
+  with pytest.raises(ValueError, match=r"ridge = 0\.0: expected a number"):
+    fit_additive(np.zeros((2, 3), int), [0.0, 1.0], VALID, ridge=0.0)

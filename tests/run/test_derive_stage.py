@@ -161,6 +161,36 @@ def test_the_result_is_compared_with_random_paths_near_the_target(
   assert rank in summary(result, "run")
 
 
+def test_a_comparison_is_on_other_images(additive):
+  additive["derive"]["images"] = 50
+  options = parse(additive, "search")
+  dataset = load(options.data)
+  chosen, compared = (
+    set(seen(options, dataset.arch, skipped)) for skipped in (0, 50)
+  )
+  assert len(chosen) == len(compared) == 50
+  assert not chosen & compared
+
+
+def seen(options, held_out, skipped):
+  """The labels' places of the images that are read."""
+  numbered = dataclasses.replace(
+    held_out.source, labels=np.arange(len(held_out.source.labels))
+  )
+  held_out = dataclasses.replace(held_out, source=numbered)
+  _, batches = derive_stage_module._batches(options, held_out, skipped, None)
+  return np.concatenate([batch["label"] for batch in batches()]).tolist()
+
+
+def test_fewer_paths_than_candidates_are_refused(additive, tmp_path):
+  additive["derive"]["paths"] = 5
+  with pytest.raises(
+    ValueError, match=r"derive.paths = 5: expected at least 6"
+  ):
+    jobs.search(additive, tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
 def test_comparison_by_hand():
   scores = {"loss": np.array([1.0, 2.0, 3.0, 1.5], np.float32)}
   assert of_comparison(scores) == {

@@ -1,0 +1,220 @@
+"""Do a search's steps compile for TPUs, and what do they need? Without one.
+
+    python -m experiments.tpu --out FILE [--programs imagenet1 imagenet ...]
+
+Needs the extra `tpu-aot`: libtpu has the compiler that a TPU's host runs, and
+compiles for chips that are only described, TPU v5e. Nothing is executed. In
+bfloat16, by name, chips and images of each:
+
+    digits     1 x 64   the space of `configs/mnist.py`
+    imagenet1  1 x 128  that of `configs/imagenet_gpu.py`, a block a stage
+    imagenet   1 x 128  the whole
+    imagenet4  4 x 128  the same on four chips that share the batch
+    cifar10    1 x 64   the trees of `configs/cifar10.py`, 648 edges
+
+Of the weight step, the architecture steps and the plain network's training
+step: seconds of tracing and of compiling; bytes that a chip has to hold; and
+the bytes that chips exchange at most. FILE keeps what is done: a run that was
+stopped goes on. (XLA's own counts of FLOPs and bytes say nothing here: they are
+of one turn of each loop.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
+from jax.sharding import PartitionSpec as P
+
+from experiments import hlo, workloads
+from experiments.output import Parts
+from proxyless_jax.parallel.collectives import DATA
+from proxyless_jax.space import Network, tree_space
+from proxyless_jax.space.zoo import zoo
+
+TOPOLOGY = "v5e:2x2"
+HBM = 16e9  # Bytes of a chip (Cloud TPU documentation, v5e).
+STEPS = ("plain", "weight", "arch two", "arch full")
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """What is compiled.
+
+  Attributes:
+    space: function that makes the search space.
+    images: images of a chip.
+    chips: number of chips.
+  """
+
+  space: Callable[[], Network]
+  images: int
+  chips: int = 1
+
+
+PROGRAMS = {
+  "tiny": Program(workloads.tiny, 8),
+  "tiny4": Program(workloads.tiny, 8, chips=4),
+  "digits": Program(workloads.digits, 64),
+  "imagenet1": Program(workloads.SPACES["imagenet1"], 128),
+  "imagenet": Program(workloads.imagenet, 128),
+  "imagenet4": Program(workloads.imagenet, 128, chips=4),
+  "cifar10": Program(tree_space, 64),
+}
+
+
+def described_chips() -> list:
+  """Four chips that are not there.
+
+  Raises:
+    ImportError: libtpu is not installed.
+  """
+  try:
+    import libtpu  # noqa: F401
+  except ImportError as error:
+    raise ImportError(
+      "compiling for TPUs needs libtpu: pip install 'proxyless_jax[tpu-aot]'"
+    ) from error
+  from jax.experimental import topologies
+
+  # Else it asks for minutes which machine it is on.
+  described = ("SKIP_MDS_QUERY", "1"), ("WORKER_HOSTNAMES", "localhost")
+  for name, value in (*described, ("ACCELERATOR_TYPE", "v5litepod-4")):
+    os.environ.setdefault(f"TPU_{name}", value)
+  jax.config.update("jax_platforms", "cpu")
+  found = topologies.get_topology_desc(platform="tpu", topology_name=TOPOLOGY)
+  return list(found.devices)
+
+
+def steps_of(program: Program, mesh: Mesh | None) -> dict[str, tuple]:
+  """The state and the jitted function of each step, by name."""
+  space, dtype = program.space(), jnp.bfloat16
+  search, jitted = workloads.search_steps(space, dtype, mesh=mesh)
+  steps = {name: (search, step) for name, step in jitted.items()}
+  path = None
+  if len(space.edges) == len(zoo("proxyless_cifar").edges):
+    names = [edge.op.name for edge in zoo("proxyless_cifar").edges]
+    path = [edge.index(name) for edge, name in zip(space.edges, names)]
+  steps["plain"] = workloads.plain_step(space, dtype, path, mesh)
+  return steps
+
+
+def compiled(program: Program, name: str, chips: Sequence) -> dict[str, Any]:
+  """The figures of a step, compiled for described chips."""
+  mesh = None
+  whole: Sharding = SingleDeviceSharding(chips[0])
+  split = whole
+  if program.chips > 1:
+    mesh = Mesh(np.array(chips[: program.chips]), (DATA,))
+    whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(DATA))
+  state, step = steps_of(program, mesh)[name]
+  images = program.images * program.chips
+  batch = jax.eval_shape(
+    lambda key: workloads.make_batch(program.space(), key, images),
+    jax.random.key(0),
+  )
+  began = time.perf_counter()
+  lowered = step.lower(shapes(state, whole), shapes(batch, split))
+  traced = time.perf_counter()
+  done = lowered.compile()
+  seconds = time.perf_counter() - traced
+  exchanged = hlo.largest(done.as_text()) if mesh else {}
+  return {
+    "trace_s": traced - began,
+    "compile_s": seconds,
+    **memory_of(done),
+    "exchanged_bytes": hlo.total_bytes(exchanged) if mesh else 0,
+    "collectives": sum(exchanged.values()),
+  }
+
+
+def shapes(tree: Any, sharding: Sharding) -> Any:
+  """A pytree's shapes and types, placed."""
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    tree,
+  )
+
+
+def memory_of(done: jax.stages.Compiled) -> dict[str, Any]:
+  """Bytes of a chip's memory, and whether they fit."""
+  memory = done.memory_analysis()
+  sizes = {
+    "arguments": memory.argument_size_in_bytes,
+    "results": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+    "temporaries": memory.temp_size_in_bytes,
+    "code": memory.generated_code_size_in_bytes,
+  }
+  total = sum(sizes.values())
+  return {"memory": sizes, "memory_bytes": total, "fits": total <= HBM}
+
+
+def table_of(rows: dict[str, dict]) -> str:
+  """In Markdown; ratios to the plain step of the same program."""
+  lines = [
+    "| program | step | tracing, s | compiling, s | / plain | GB of a chip | "
+    "temporaries, GB | / plain | exchanged, MB |",
+    "|" + "---|" * 9,
+  ]
+  for key, row in rows.items():
+    name, _, step = key.partition(": ")
+    plain = rows.get(f"{name}: plain", {})
+    temporaries = row["memory"]["temporaries"]
+
+    def over(value: float, *names: str, plain=plain) -> str:
+      base: Any = plain
+      for part in names:
+        base = base.get(part, {})
+      return f"{value / base:.2f}" if base else "–"
+
+    cells = [
+      f"{row['trace_s']:.0f}",
+      f"{row['compile_s']:.0f}",
+      over(row["compile_s"], "compile_s"),
+      f"{row['memory_bytes'] / 1e9:.3g}" + ("" if row["fits"] else " (no)"),
+      f"{temporaries / 1e9:.3g}",
+      over(temporaries, "memory", "temporaries"),
+      f"{row['exchanged_bytes'] / 1e6:.2f}",
+    ]
+    lines.append("| " + " | ".join([name, step, *cells]) + " |")
+  return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> dict:
+  """Compiles what is not done, and prints everything."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("--out", required=True)
+  parser.add_argument("--programs", nargs="+", choices=PROGRAMS)
+  parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
+  arguments = parser.parse_args(argv)
+  chips = described_chips()
+  settings = {"jax": jax.__version__, "topology": TOPOLOGY}
+  parts = Parts(arguments.out, settings)
+  names = arguments.programs or [n for n in PROGRAMS if "tiny" not in n]
+  for name in names:
+    for step in arguments.steps:
+      # Bound now: `get` calls it at once.
+      row = parts.get(
+        f"{name}: {step}",
+        lambda name=name, step=step: compiled(PROGRAMS[name], step, chips),
+      )
+      print(f"{name}: {step}: {row['compile_s']:.0f} s", flush=True)
+  rows = {k: v for k, v in parts.values.items() if k != "settings"}
+  print(table_of(rows))
+  return rows
+
+
+if __name__ == "__main__":
+  main()
