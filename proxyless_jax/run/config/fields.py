@@ -87,6 +87,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
   if any(get_origin(kind) is tuple for kind in (hint, *get_args(hint))):
     # The dataclass checks the items, and what a union allows instead.
     return tuple(value) if isinstance(value, list) else value
+  if float in get_args(hint) and isinstance(value, str):
+    value = _number(value)
   wants_float = hint is float or float in get_args(hint)
   if wants_float and isinstance(value, int) and not isinstance(value, bool):
     value = float(value)
@@ -96,6 +98,14 @@ def _value(hint: Any, value: Any, where: str) -> Any:
   if hint is float and not math.isfinite(value):
     raise ValueError(f"{where} = {value!r}: expected a finite number")
   return value
+
+
+def _number(text: str) -> float | str:
+  """What a flag says of a field that was 'auto', and so gives as text."""
+  try:
+    return float(text)
+  except ValueError:
+    return text
 
 
 def _expected(hint: Any) -> str:

@@ -60,6 +60,13 @@ def test_unknown_and_missing_fields_are_named(make_config):
     parse(make_config(sede=1))
 
 
+def test_a_number_may_take_the_place_of_auto_by_a_flag(make_config):
+  """A flag has the type of the value that it changes: of 'auto', text."""
+  config = make_config(search__epochs="2", search__warmup_epochs="0.5")
+  search = parse(config).search
+  assert (search.epochs, search.warmup_epochs) == (2.0, 0.5)
+
+
 def test_what_a_config_leaves_out_has_its_default(make_config):
   """In every section, and also where a section is not there at all."""
   whole = make_config(search=as_json(Options())["search"])
