@@ -4,7 +4,9 @@
 
 For each seed, in processes of their own: the README's job as a user starts it,
 compiling everything, then the job 'random' in the same workdir, which trains
-ten networks drawn near the same target by the same recipe. Four bars:
+networks drawn near the same target by the same recipe, four of each seed. The
+random networks do not depend on what a search finds, so those of all seeds are
+one sample, with which each seed's network is compared. Four bars:
 
     seconds    the first job takes 300 seconds at most
     supernet   with the supernet's weights, batch norm with the statistics of
@@ -12,13 +14,15 @@ ten networks drawn near the same target by the same recipe. Four bars:
                that it has after its own training
     entropy    the gates' entropy ends at half of its start or below; only for
                a method that trains them: null otherwise
-    baseline   the found network is better than the mean of the random ones by
-               at least one standard deviation of theirs
+    baseline   the found network is better than the mean of the random ones of
+               all seeds by at least one standard deviation of theirs
 
-DIR keeps the runs and a line for each seed, `first_run.jsonl`: what is there
-is not done again, and a run that was stopped goes on. The seconds of a run that
-was stopped are those of its stages, without its starts. `DIR/first_run.json`
-has everything. `--config` and the flags after `--` make other jobs of it:
+The seconds are by the clock, on a machine where nothing else runs; beside them
+is the time of all processors, which other work prolongs less. DIR keeps the
+runs and a line for each seed, `first_run.jsonl`: what is there is not done
+again, and a run that was stopped goes on. The seconds of a run that was stopped
+are those of its stages, without its starts. `DIR/first_run.json` has
+everything. `--config` and the flags after `--` make other jobs of it:
 
     python -m experiments.first_run --out DIR --config mnist:published
     python -m experiments.first_run --out DIR -- --config.search.paths=6
@@ -30,6 +34,7 @@ import argparse
 import json
 import os
 import pathlib
+import resource
 import shutil
 import statistics
 import subprocess
@@ -40,6 +45,7 @@ from collections.abc import Sequence
 import jax
 
 from experiments.output import write_json
+from proxyless_jax.run.random_networks import FILE
 
 CONFIG = "configs/mnist.py"
 SECONDS, SUPERNET, ENTROPY, Z = 300.0, 0.8, 0.5, 1.0
@@ -61,8 +67,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
     "flags": arguments.flags,
     "device": jax.devices()[0].device_kind,
     "cores": os.cpu_count(),
-    **summary(done),
-    "seeds": sorted(done, key=lambda entry: entry["seed"]),
+    **summary(sorted(done, key=lambda entry: entry["seed"])),
   }
   write_json(str(arguments.out / "first_run.json"), found)
   print(json.dumps(found, indent=1))
@@ -74,18 +79,20 @@ def measure(arguments: argparse.Namespace, seed: int) -> dict:
   workdir = arguments.out / f"seed-{seed}"
   fresh = not workdir.exists()
   flags = [f"--config.seed={seed}", *arguments.flags]
-  started = time.perf_counter()
+  started, before = time.perf_counter(), processor_seconds()
   run(arguments.config, workdir, flags)
   seconds = time.perf_counter() - started
+  busy = processor_seconds() - before
   result = read_json(workdir / "result.json")
   if not fresh:
-    seconds = sum(v for k, v in result.items() if k.startswith("seconds_"))
+    seconds, busy = sum(stage_seconds(result).values()), None
   flags.append(f"--config.random.count={arguments.count}")
   run(arguments.config, workdir, [*flags, "--config.job=random"])
   result = read_json(workdir / "result.json")
-  found = judge(seed, seconds, result, read_json(workdir / "compared.json"))
   shutil.rmtree(cache_of(workdir), ignore_errors=True)
-  return found
+  compared = read_json(workdir / "compared.json")
+  random = read_json(workdir / FILE)
+  return entry(seed, (seconds, busy), result, compared, random)
 
 
 def run(config: str, workdir: pathlib.Path, flags: Sequence[str]) -> None:
@@ -103,55 +110,97 @@ def run(config: str, workdir: pathlib.Path, flags: Sequence[str]) -> None:
   )
 
 
-def judge(seed: int, seconds: float, result: dict, compared: dict) -> dict:
-  """The entry of a seed.
+def entry(
+  seed: int,
+  seconds: tuple[float, float | None],
+  result: dict,
+  compared: dict,
+  random: Sequence[dict],
+) -> dict:
+  """What is kept of a seed.
 
   Args:
     seed: seed of the run.
-    seconds: duration of its search and training.
+    seconds: duration of its search and training by the clock, and the time of
+      processors that they took, where it is known.
     result: contents of `result.json`, after the job 'random'.
     compared: contents of `compared.json`, of which the last is the found one.
+    random: contents of `random.json`, the random networks.
   """
   entropy = result["entropy_end"] / result["entropy_start"]
-  trained = entropy < 1.0 - 1e-3  # Else no step has trained the gates.
   supernet = compared["top1"][-1]
-  z = result.get("random_z", 0.0)
   return {
     "seed": seed,
-    "seconds": round(seconds, 1),
-    **{k: v for k, v in result.items() if k.startswith("seconds_")},
-    "entropy": entropy if trained else None,
+    "seconds": round(seconds[0], 1),
+    "processor_seconds": seconds[1] and round(seconds[1], 1),
+    **stage_seconds(result),
+    # Null where no step has trained the gates.
+    "entropy": entropy if entropy < 1.0 - 1e-3 else None,
     "supernet_top1": supernet,
     "top1": result["top1"],
     "supernet_ratio": supernet / result["top1"],
     "macs": result["macs"],
-    "random_top1_mean": result["random_top1_mean"],
-    "random_top1_std": result["random_top1_std"],
-    "random_z": z,
+    "parameters": result["parameters"],
     "compared": result["compared"],
     "compared_better": result["compared_better"],
-    "met": {
-      "seconds": seconds <= SECONDS,
-      "supernet": supernet >= SUPERNET * result["top1"],
-      "entropy": entropy <= ENTROPY if trained else None,
-      "baseline": z >= Z,
-    },
+    "random_top1": [network["top1"] for network in random],
   }
+
+
+def stage_seconds(result: dict) -> dict[str, float]:
+  """The duration of each stage, from the contents of `result.json`."""
+  return {k: v for k, v in result.items() if k.startswith("seconds_")}
+
+
+def processor_seconds() -> float:
+  """Time that processors spent on the runs so far, all cores together."""
+  used = resource.getrusage(resource.RUSAGE_CHILDREN)
+  return used.ru_utime + used.ru_stime
 
 
 def summary(entries: Sequence[dict]) -> dict:
-  """How many seeds meet each bar, and means over the seeds."""
+  """The random networks, each seed against them, and how many meet each bar."""
+  random = [top1 for entry in entries for top1 in entry["random_top1"]]
+  mean, spread = statistics.fmean(random), statistics.stdev(random)
+  seeds = [judged(entry, mean, spread) for entry in entries]
   met = {
     bar: None
-    if entries[0]["met"][bar] is None
-    else sum(bool(entry["met"][bar]) for entry in entries)
-    for bar in ("seconds", "supernet", "entropy", "baseline")
+    if seeds[0]["met"][bar] is None
+    else sum(seed["met"][bar] for seed in seeds)
+    for bar in seeds[0]["met"]
   }
   means = {
-    name: statistics.fmean(entry[name] for entry in entries)
-    for name in ("seconds", "supernet_ratio", "top1", "random_z")
+    name: statistics.fmean(seed[name] for seed in seeds)
+    for name in ("seconds", "supernet_ratio", "top1", "z")
   }
-  return {"of": len(entries), "met": met, "means": means}
+  return {
+    "of": len(seeds),
+    "met": met,
+    "means": means,
+    "random_count": len(random),
+    "random_top1_mean": mean,
+    "random_top1_std": spread,
+    "seeds": seeds,
+  }
+
+
+def judged(entry: dict, mean: float, spread: float) -> dict:
+  """A seed with its z-score, and whether it meets the bars.
+
+  Args:
+    entry: what is kept of the seed.
+    mean: mean accuracy of the random networks.
+    spread: their standard deviation.
+  """
+  z = (entry["top1"] - mean) / spread if spread else 0.0
+  entropy = entry["entropy"]
+  met = {
+    "seconds": entry["seconds"] <= SECONDS,
+    "supernet": entry["supernet_ratio"] >= SUPERNET,
+    "entropy": None if entropy is None else entropy <= ENTROPY,
+    "baseline": z >= Z,
+  }
+  return {**entry, "z": z, "met": met}
 
 
 def cache_of(workdir: pathlib.Path) -> pathlib.Path:
@@ -180,7 +229,7 @@ def parser() -> argparse.ArgumentParser:
   add("--out", type=pathlib.Path, required=True)
   add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
   add("--config", default=CONFIG)
-  add("--count", type=int, default=10, help="random networks of each seed")
+  add("--count", type=int, default=4, help="random networks of each seed")
   add("flags", nargs="*", help="flags of the job, after --")
   return parser
 

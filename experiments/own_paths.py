@@ -2,12 +2,12 @@
 
     python -m experiments.own_paths [--draws 150] [--batch 256] [--out FILE]
 
-The embedded search (`configs/mnist.py`) on 8 simulated devices, its weights
-trained for some epochs, then held: gradients of alpha on random batches of
-held-out images, with one path for all devices, and with a path for each. Both
-see the same batches. Prints the variance (summed over all alpha) of one over
-that of the other, for both modes of gates, and whether the means agree: they
-need not quite, since each device's batch norm sees its share alone.
+A search on the plain digits (`configs/mnist_plain.py`) on 8 simulated devices,
+its weights trained for some epochs, then held: gradients of alpha on random
+batches of held-out images, with one path for all devices, and with a path for
+each. Both see the same batches. Prints the variance (summed over all alpha) of
+one over that of the other, for both modes of gates, and whether the means
+agree: they need not quite, since each device's batch norm sees its share alone.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
 from experiments.output import write_json  # noqa: E402
-from proxyless_jax.configs import mnist  # noqa: E402
+from proxyless_jax.configs import mnist, mnist_plain  # noqa: E402
 from proxyless_jax.data import load, train_batches  # noqa: E402
 from proxyless_jax.nas import gates as gates_lib  # noqa: E402
 from proxyless_jax.nas.arch_step import arch_step  # noqa: E402
@@ -133,7 +133,9 @@ def parse_arguments() -> argparse.Namespace:
 def main():
   """Measures and prints."""
   args = parse_arguments()
-  options = parse(mnist.get_config("published"))
+  config = mnist.get_config()
+  mnist_plain.plain(config)
+  options = parse(config)
   dataset = load(options.data)
   module, valid, mesh, current = prepare(options, dataset, args.epochs)
   result = {

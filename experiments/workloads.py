@@ -1,7 +1,7 @@
 """What the experiments on speed measure: spaces, batches and steps.
 
     features   the 21 edges of the ImageNet space, at 32x32 features
-    digits     the space of `configs/mnist.py`, the size of an embedded job
+    digits     the space of `configs/mnist_plain.py`, of an embedded job
     macro      the space of NAS-Bench-Macro, at 32 pixels
     imagenet   the space of `configs/imagenet_gpu.py`, at 224 pixels
     tiny       one edge, for tests of the experiments
@@ -49,7 +49,7 @@ def features() -> Chain:
 
 
 def digits() -> Chain:
-  """The space of `configs/mnist.py`."""
+  """The space of `configs/mnist_plain.py`."""
   return mobile_space(
     image_size=28,
     channels=1,

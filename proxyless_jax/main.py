@@ -20,7 +20,7 @@ on the same workdir resumes a run. An example, which takes a few minutes:
   data.path                        folder of images, with data.source=folder
   data.image_size                  64, or '(96, 160)'
   search.costs.hardware.kind       macs, parameters, or runs/table/table.json
-  search.costs.hardware.reference  the target: '2.5 M MACs', '20 ms'
+  search.costs.hardware.reference  the target: '0.6 M MACs', '20 ms'
   search.warmup_epochs             length of the search: weights alone,
   search.epochs                    then with the architecture
   search.batch                     images per step; also search.arch.batch

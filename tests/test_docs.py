@@ -165,7 +165,8 @@ def ended_run(tmp_path, monkeypatch):
   workdir = tmp_path / "runs" / "mnist"
   workdir.mkdir(parents=True)
   options = parse(pj.configs.mnist.get_config("quick"))
-  network = options.make_space(classes=10).choose([0, 0])
+  space = options.make_space(classes=10)
+  network = space.choose([0] * len(space.edges))
   variables = pj.init(pj.build(network), jax.random.key(0))
   scores = dict(top1=0.1, loss=2.3, images=1000)
   network.to_json(workdir / "architecture.json")
@@ -194,7 +195,7 @@ def test_using(ended_run, quick_compilation, capsys):
   printed = capsys.readouterr().out.splitlines()
   assert len(printed) == 2 and printed[0][0] in "0123456789"
   assert names["logits"].shape == (1, 10)
-  assert names["kernel"].shape == (3, 3, 1, 16)
+  assert names["kernel"].shape == (3, 3, 1, 8)
 
 
 def test_tutorial(ended_run, checked_search, quick_compilation, capsys):
@@ -256,7 +257,7 @@ def test_exporting(ended_run, quick_compilation, capsys):
   assert names["logits"].shape == (3, 10)
   printed = capsys.readouterr().out.splitlines()
   assert len(printed) == 5 and "; in int8, test accuracy" in printed[3]
-  assert names["result"]["images"] == 1000
+  assert names["result"]["images"] == 4000
 
 
 def test_why_banks(capsys):

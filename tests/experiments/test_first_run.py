@@ -1,5 +1,7 @@
 """The experiment on a newcomer's first run, in a form of seconds."""
 
+import statistics
+
 import pytest
 
 from experiments import first_run
@@ -12,31 +14,37 @@ RESULT = {
   "entropy_end": 1.9,
   "top1": 0.9,
   "macs": 100,
-  "random_top1_mean": 0.85,
-  "random_top1_std": 0.02,
-  "random_z": 2.5,
+  "parameters": 10,
   "compared": 50,
   "compared_better": 0,
   "seconds_search": 100.0,
 }
 COMPARED = {"top1": [0.5, 0.8]}
+TOP1 = [0.81, 0.85]
+RANDOM = [{"top1": top1} for top1 in TOP1]
 
 
 def test_what_is_judged():
-  entry = first_run.judge(0, 200.0, RESULT, COMPARED)
-  assert entry["met"] == {
+  """Each seed against the random networks of all of them."""
+  entry = first_run.entry(0, (200.0, 250.0), RESULT, COMPARED, RANDOM)
+  worse = RESULT | {"entropy_end": 1.0, "top1": 0.83}
+  other = first_run.entry(1, (301.0, None), worse, {"top1": [0.6]}, RANDOM)
+  found = first_run.summary([entry, other])
+  assert found["random_count"] == 4
+  assert found["random_top1_mean"] == pytest.approx(0.83)
+  assert found["random_top1_std"] == pytest.approx(statistics.stdev(TOP1 * 2))
+  one, two = found["seeds"]
+  assert one["met"] == {
     "seconds": True,
     "supernet": True,
     "entropy": None,
     "baseline": True,
   }
-  worse = RESULT | {"entropy_end": 1.0, "random_z": 0.9, "top1": 1.0}
-  other = first_run.judge(1, 301.0, worse, {"top1": [0.79]})
-  assert not any(other["met"].values())
-  assert other["entropy"] == pytest.approx(1.0 / 1.9)
-  found = first_run.summary([entry, entry])
-  assert found["met"]["baseline"] == 2 and found["met"]["entropy"] is None
-  assert found["means"]["random_z"] == 2.5
+  assert one["z"] == pytest.approx(0.07 / found["random_top1_std"])
+  assert not any(two["met"].values())
+  assert two["entropy"] == pytest.approx(1.0 / 1.9)
+  assert found["met"]["baseline"] == 1 and found["met"]["entropy"] is None
+  assert found["means"]["top1"] == pytest.approx(0.865)
 
 
 def tiny_config():
@@ -65,6 +73,7 @@ def test_a_seed_is_run_once(tmp_path, monkeypatch):
     job(tiny, workdir)
 
   monkeypatch.setattr(first_run, "run", run)
+  monkeypatch.setattr(first_run, "processor_seconds", lambda: 7.0)
   argv = ["--out", str(tmp_path), "--seeds", "3", "--count", "2", "--", "--a=1"]
   found = first_run.main(argv)
   assert started == [
@@ -75,6 +84,7 @@ def test_a_seed_is_run_once(tmp_path, monkeypatch):
     ),
   ]
   assert found["of"] == 1 and found["seeds"][0]["entropy"] is None
+  assert found["seeds"][0]["processor_seconds"] == 0.0
   assert first_run.main(argv) == found
   assert len(started) == 2
   assert (tmp_path / "first_run.json").exists()

@@ -3,15 +3,21 @@
 import pytest
 
 from experiments import workloads
-from proxyless_jax.configs import imagenet_gpu, mnist
+from proxyless_jax.configs import imagenet_gpu, mnist, mnist_plain
 from proxyless_jax.run.config.options import parse
+
+
+def plain_digits():
+  config = mnist.get_config()
+  mnist_plain.plain(config)
+  return config
 
 
 @pytest.mark.parametrize(
   "config, classes, space",
   [
     (imagenet_gpu.get_config(), 1000, workloads.imagenet()),
-    (mnist.get_config(), 10, workloads.digits()),
+    (plain_digits(), 10, workloads.digits()),
   ],
   ids=("imagenet", "digits"),
 )

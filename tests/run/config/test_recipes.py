@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import proxyless_jax as pj
+from proxyless_jax.configs import mnist_variants
 from proxyless_jax.run import weights
 from proxyless_jax.run.config.named import FOLDER, config_names
 from proxyless_jax.run.config.options import JOBS, Options, as_json, parse
@@ -27,7 +28,7 @@ def config_of(recipe, variant=""):
   [
     *itertools.product(config_names(), ["", *JOBS]),
     *((recipe, "smoke") for recipe in RECIPES),
-    *(("mnist", variant) for variant in ("quick", "reinforce", "tree")),
+    *(("mnist", variant) for variant in mnist_variants.CHANGES),
     *(("cifar10", variant) for variant in ("g", "r")),
   ],
 )
@@ -77,6 +78,12 @@ def test_the_cifar_recipe_searches_by_gradient_and_by_reinforce():
   assert options.job == "search"
   assert options.search.arch.algorithm == "reinforce"
   assert options.data.cutout == 16 and options.train.drop_path > 0
+
+
+@pytest.mark.parametrize("variant", ["", *mnist_variants.CHANGES])
+def test_the_digits_recipes_have_targets_in_reach(variant):
+  options = parse(config_of("mnist", variant))
+  assert make_costs(options.search.costs, options.make_space(classes=10))
 
 
 def test_the_digits_recipe_with_trees_has_a_target_in_reach():
