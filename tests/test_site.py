@@ -145,6 +145,7 @@ def test_the_table_of_searches_is_of_the_results(macro):
     "additive": "| additive: 4.5",
     "pairwise": "| of the same 400 losses",
     "lowest": "| of the same 400 paths",
+    "evolution": "| evolution on the first",
     "full": "| by gradient, mode `full`",
     "two": "| the same, mode `two` | 3 | 2",
     "reinforce": "| the same, REINFORCE | 3 | 3",
