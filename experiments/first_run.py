@@ -54,6 +54,8 @@ SECONDS, SUPERNET, ENTROPY, Z = 300.0, 0.8, 0.5, 1.0
 def main(argv: Sequence[str] | None = None) -> dict:
   """Runs what is not done, and prints and writes everything."""
   arguments = parser().parse_args(argv)
+  if len(arguments.seeds) * arguments.count < 2:
+    raise ValueError("--count 1: expected 2 random networks or more in all")
   arguments.out.mkdir(parents=True, exist_ok=True)
   journal = arguments.out / "first_run.jsonl"
   done = read_journal(journal)

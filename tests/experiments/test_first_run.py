@@ -88,3 +88,10 @@ def test_a_seed_is_run_once(tmp_path, monkeypatch):
   assert first_run.main(argv) == found
   assert len(started) == 2
   assert (tmp_path / "first_run.json").exists()
+
+
+def test_one_random_network_has_no_spread(tmp_path):
+  flags = ["--out", str(tmp_path / "runs"), "--seeds", "0", "--count", "1"]
+  with pytest.raises(ValueError, match="expected 2 random networks or more"):
+    first_run.main(flags)
+  assert not (tmp_path / "runs").exists()
