@@ -31,6 +31,7 @@ _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) .*\{$")
 _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\(")
 _SHAPE = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,<=]*)\]")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
 
 
@@ -90,7 +91,31 @@ def exchanged(text: str, branches: Mapping[int, int]) -> Counter[Collective]:
 
 def largest(text: str) -> Counter[Collective]:
   """As `exchanged`, along the branches that exchange the most bytes."""
-  return _Reader(text, collective, None).read()
+  return _Reader(text, collective, total_bytes).read()
+
+
+class Cycles(NamedTuple):
+  """What TPUs' compiler expects of an instruction: cycles of the chip."""
+
+  number: int
+
+
+def most_cycles(text: str) -> int:
+  """Cycles that TPUs' compiler expects, along the branches of the most.
+
+  Args:
+    text: `compiled.as_text()` of a program for a TPU.
+  """
+  return _cycles(_Reader(text, _expected, _cycles).read())
+
+
+def _expected(instruction: Instruction) -> Cycles | None:
+  found = _CYCLES.search(instruction.rest)
+  return Cycles(int(found[1])) if found else None
+
+
+def _cycles(seen: Counter[Cycles]) -> int:
+  return sum(one.number * times for one, times in seen.items())
 
 
 def executed(
@@ -129,7 +154,8 @@ def collective(instruction: Instruction) -> Collective | None:
 class _Reader:
   """The computations of a program, and what each of them does."""
 
-  def __init__(self, text: str, see, branches: Mapping[int, int] | None):
+  def __init__(self, text: str, see, branches: Mapping[int, int] | Callable):
+    """`branches`: which are taken, or the size of what one does."""
     self.computations, self.entry = _parse(text)
     self.see = see
     self.branches = branches
@@ -174,8 +200,8 @@ class _Reader:
       conditional, "false_computation", "true_computation"
     )
     options = [self.of(name) for name in names]
-    if self.branches is None:
-      return max(options, key=total_bytes)
+    if callable(self.branches):
+      return max(options, key=self.branches)
     if all(_arrays(option) == _arrays(options[0]) for option in options):
       return options[0]
     if len(names) not in self.branches:

@@ -13,10 +13,11 @@ bfloat16, by name, chips and images of each:
     cifar10    1 x 64   the trees of `configs/cifar10.py`, 648 edges
 
 Of the weight step, the architecture steps and the plain network's training
-step: seconds of tracing and of compiling; bytes that a chip has to hold; and
-the bytes that chips exchange at most. FILE keeps what is done: a run that was
-stopped goes on. (XLA's own counts of FLOPs and bytes say nothing here: they are
-of one turn of each loop.)
+step: seconds of tracing and of compiling; bytes that a chip has to hold; the
+cycles that the compiler expects, along the dearest candidates; and the bytes
+that chips exchange at most. FILE keeps what is done: a run that was stopped
+goes on. `--level O1` is JAX's `jax_optimization_level`. (XLA's counts of FLOPs
+and bytes say nothing here: they are of one turn of each loop.)
 """
 
 from __future__ import annotations
@@ -126,11 +127,13 @@ def compiled(program: Program, name: str, chips: Sequence) -> dict[str, Any]:
   traced = time.perf_counter()
   done = lowered.compile()
   seconds = time.perf_counter() - traced
-  exchanged = hlo.largest(done.as_text()) if mesh else {}
+  text = done.as_text()
+  exchanged = hlo.largest(text) if mesh else {}
   return {
     "trace_s": traced - began,
     "compile_s": seconds,
     **memory_of(done),
+    "cycles": hlo.most_cycles(text),
     "exchanged_bytes": hlo.total_bytes(exchanged) if mesh else 0,
     "collectives": sum(exchanged.values()),
   }
@@ -163,8 +166,8 @@ def table_of(rows: dict[str, dict]) -> str:
   """In Markdown; ratios to the plain step of the same program."""
   lines = [
     "| program | step | tracing, s | compiling, s | / plain | GB of a chip | "
-    "temporaries, GB | / plain | exchanged, MB |",
-    "|" + "---|" * 9,
+    "temporaries, GB | / plain | cycles / plain | exchanged, MB |",
+    "|" + "---|" * 10,
   ]
   for key, row in rows.items():
     name, _, step = key.partition(": ")
@@ -184,6 +187,7 @@ def table_of(rows: dict[str, dict]) -> str:
       f"{row['memory_bytes'] / 1e9:.3g}" + ("" if row["fits"] else " (no)"),
       f"{temporaries / 1e9:.3g}",
       over(temporaries, "memory", "temporaries"),
+      over(row["cycles"], "cycles"),
       f"{row['exchanged_bytes'] / 1e6:.2f}",
     ]
     lines.append("| " + " | ".join([name, step, *cells]) + " |")
@@ -198,9 +202,13 @@ def main(argv: Sequence[str] | None = None) -> dict:
   parser.add_argument("--out", required=True)
   parser.add_argument("--programs", nargs="+", choices=PROGRAMS)
   parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
+  parser.add_argument("--level", choices=("O0", "O1", "O2", "O3"))
   arguments = parser.parse_args(argv)
   chips = described_chips()
+  if arguments.level:
+    jax.config.update("jax_optimization_level", arguments.level)
   settings = {"jax": jax.__version__, "topology": TOPOLOGY}
+  settings["level"] = arguments.level
   parts = Parts(arguments.out, settings)
   names = arguments.programs or [n for n in PROGRAMS if "tiny" not in n]
   for name in names:

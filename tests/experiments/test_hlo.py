@@ -1,6 +1,6 @@
 import pytest
 
-from experiments.hlo import exchanged
+from experiments.hlo import exchanged, most_cycles
 
 
 def kinds_and_bytes(collectives):
@@ -46,6 +46,42 @@ def test_asynchronous_forms_count_once():
     ("collective-permute", 6 * 4): 1,
     ("reduce-scatter", 64 * 2): 1,
   }
+
+
+CYCLES = """\
+HloModule jit_f, is_scheduled=true
+
+%cheap (a: f32[8]) -> f32[8] {
+  %a = f32[8]{0} parameter(0)
+  ROOT %b = f32[8]{0} fusion(%a), kind=kLoop, calls=%f, backend_config={"window_config":{"estimated_cycles":"10"}}
+}
+
+%dear (a: f32[8]) -> f32[8] {
+  %a = f32[8]{0} parameter(0)
+  ROOT %b = f32[8]{0} fusion(%a), kind=kLoop, calls=%f, backend_config={"window_config":{"estimated_cycles":"70"}}
+}
+
+%body (a: f32[8]) -> f32[8] {
+  %a = f32[8]{0} parameter(0)
+  %i = s32[] constant(1)
+  ROOT %c = f32[8]{0} conditional(%i, %a, %a), branch_computations={%cheap, %dear}
+}
+
+%condition (a: f32[8]) -> pred[] {
+  %a = f32[8]{0} parameter(0)
+  ROOT %p = pred[] constant(true)
+}
+
+ENTRY %main (x: f32[8]) -> f32[8] {
+  %x = f32[8]{0} parameter(0)
+  %y = f32[8]{0} fusion(%x), kind=kLoop, calls=%f, backend_config={"window_config":{"estimated_cycles":"5"}}
+  ROOT %z = f32[8]{0} while(%y), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"3"}}
+}
+"""
+
+
+def test_cycles_are_of_all_turns_and_of_the_dearest_branch():
+  assert most_cycles(CYCLES) == 5 + 3 * 70
 
 
 def test_other_text_is_an_error():

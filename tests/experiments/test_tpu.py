@@ -24,6 +24,7 @@ def test_steps_compile_for_one_chip_and_for_four(tmp_path, capsys):
     for step in ("plain", "weight")
   ]
   for name, row in rows.items():
+    assert row["cycles"] > 0
     assert row["fits"] and row["memory"]["arguments"] > 0
     assert (row["exchanged_bytes"] > 0) == ("4" in name)
   assert tpu.main(command) == rows  # As the file has them.
@@ -37,12 +38,13 @@ def test_the_table_has_ratios_to_the_plain_step_of_the_same_program():
     "memory": {"temporaries": 2e9},
     "memory_bytes": 17e9,
     "fits": False,
+    "cycles": 300,
     "exchanged_bytes": 5e6,
   }
   plain = {**row, "compile_s": 20.0, "memory": {"temporaries": 4e9}}
   table = tpu.table_of({"a: plain": plain, "a: weight": row, "b: weight": row})
   _, _, _, weight, alone = table.splitlines()
   assert weight == (
-    "| a | weight | 1 | 30 | 1.50 | 17 (no) | 2 | 0.50 | 5.00 |"
+    "| a | weight | 1 | 30 | 1.50 | 17 (no) | 2 | 0.50 | 1.00 | 5.00 |"
   )
-  assert alone == "| b | weight | 1 | 30 | – | 17 (no) | 2 | – | 5.00 |"
+  assert alone == "| b | weight | 1 | 30 | – | 17 (no) | 2 | – | – | 5.00 |"
