@@ -6,7 +6,7 @@ Needs the extra `tpu-aot`: libtpu has the compiler that a TPU's host runs, and
 compiles for chips that are only described, TPU v5e. Nothing is executed. In
 bfloat16, by name, chips and images of each:
 
-    digits     1 x 64   the space of `configs/mnist.py`
+    digits     1 x 64   that of `configs/mnist_plain.py`
     imagenet1  1 x 128  that of `configs/imagenet_gpu.py`, a block a stage
     imagenet   1 x 128  the whole
     imagenet4  4 x 128  the same on four chips that share the batch
