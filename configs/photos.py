@@ -28,5 +28,6 @@ def get_config(variant: str = "") -> ConfigDict:
   config.train.update(enabled=True, batch=64, lr_batch=64, epochs=60.0, lr=0.1)
   config.train.update(lr_warmup_epochs=2.0, ema_decay=0.99)
   config.evaluate.update(batch=250, recalibration_batches=20)
+  config.measure.classes = 0  # As many as there are folders.
   config.run.update(log_every=50, checkpoint_every=400)
   return config

@@ -178,3 +178,9 @@ def test_weights_of_a_named_network_are_evaluated(tmp_path, monkeypatch):
   message = r"(?s)weights = 'mobile.pth': .*head"
   with pytest.raises(ValueError, match=message):
     pj.evaluate(config, tmp_path / "other")
+
+
+@pytest.mark.parametrize("recipe", ["mnist", "photos"])
+def test_a_table_of_ones_own_images_has_their_classes(recipe):
+  """Else a search refuses it: its classifier is another one."""
+  assert config_of(recipe).measure.classes == 0
