@@ -129,12 +129,8 @@ def regrets(entry: dict, seed: int) -> str:
 
 def parser() -> argparse.ArgumentParser:
   """The command line."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = command.folders_parser(__doc__)
   add = parser.add_argument
-  add("--out", type=pathlib.Path, required=True)
-  add("--data", type=pathlib.Path, default=command.DATA)
   add("--supernets", type=pathlib.Path, help="none: no changes of a search")
   add("--seeds", type=int, nargs="+", default=[0])
   add(

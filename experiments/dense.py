@@ -10,6 +10,7 @@ pass of the same size or more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -81,18 +82,30 @@ class DenseState(flax.struct.PyTreeNode):
   arch_opt_state: optax.OptState
 
 
-def dense_variables(space: Chain, key: jax.Array) -> dict:
-  """Variables of all candidates, under their edges' and their own names."""
+def of_all_candidates(
+  space: Chain, variables_of: Callable[[int, Chain], dict]
+) -> dict:
+  """Variables of all candidates, under their edges' and their own names.
+
+  Args:
+    space: the search space.
+    variables_of: function from a number and a network to the variables of the
+      network: for each j that with the candidate j on every edge, or the last.
+  """
   variables: dict[str, dict] = {"params": {}, "batch_stats": {}}
-  most = max(len(edge.ops) for edge in space.edges)
-  for j in range(most):
-    # Networks of one candidate each: those of the space, with its names.
+  for j in range(max(len(edge.ops) for edge in space.edges)):
     network = space.choose([min(j, len(e.ops) - 1) for e in space.edges])
-    drawn = init(build(network), jax.random.fold_in(key, j))
-    for collection, edges in drawn.items():
+    for collection, edges in variables_of(j, network).items():
       for edge, candidates in edges.items():
         variables[collection].setdefault(edge, {}).update(candidates)
   return variables
+
+
+def dense_variables(space: Chain, key: jax.Array) -> dict:
+  """Initial variables of all candidates."""
+  return of_all_candidates(
+    space, lambda j, network: init(build(network), jax.random.fold_in(key, j))
+  )
 
 
 def dense_state(

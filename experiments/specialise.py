@@ -267,12 +267,8 @@ def describe(table: CostTable) -> dict:
 
 def parser() -> argparse.ArgumentParser:
   """The command line."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = command.folders_parser(__doc__)
   add = parser.add_argument
-  add("--out", type=pathlib.Path, required=True)
-  add("--data", type=pathlib.Path, default=command.DATA)
   add("--supernets", type=pathlib.Path, help="folder; if left out, OUT")
   add("--seeds", type=int, nargs="+", default=[0, 1, 2])
   add("--macs", type=float, default=60.0, help="in millions, for the level")

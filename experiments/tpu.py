@@ -37,9 +37,9 @@ from jax.sharding import PartitionSpec as P
 
 from experiments import hlo, workloads
 from experiments.output import Parts
+from experiments.trees import published_path
 from proxyless_jax.parallel.collectives import DATA
 from proxyless_jax.space import Network, tree_space
-from proxyless_jax.space.zoo import zoo
 
 TOPOLOGY = "v5e:2x2"
 HBM = 16e9  # Bytes of a chip (Cloud TPU documentation, v5e).
@@ -54,11 +54,14 @@ class Program:
     space: function that makes the search space.
     images: images of a chip.
     chips: number of chips.
+    path: function from the space to the candidates of the plain network, by
+      name; None for those of `workloads.path_of`.
   """
 
   space: Callable[[], Network]
   images: int
   chips: int = 1
+  path: Callable[[Network], list[str]] | None = None
 
 
 PROGRAMS = {
@@ -68,7 +71,7 @@ PROGRAMS = {
   "imagenet1": Program(workloads.SPACES["imagenet1"], 128),
   "imagenet": Program(workloads.imagenet, 128),
   "imagenet4": Program(workloads.imagenet, 128, chips=4),
-  "cifar10": Program(tree_space, 64),
+  "cifar10": Program(tree_space, 64, path=published_path),
 }
 
 
@@ -95,17 +98,17 @@ def described_chips() -> list:
   return list(found.devices)
 
 
-def steps_of(program: Program, mesh: Mesh | None) -> dict[str, tuple]:
-  """The state and the jitted function of each step, by name."""
+def step_of(program: Program, name: str, mesh: Mesh | None) -> tuple:
+  """The state and the jitted function of a step."""
   space, dtype = program.space(), jnp.bfloat16
-  search, jitted = workloads.search_steps(space, dtype, mesh=mesh)
-  steps = {name: (search, step) for name, step in jitted.items()}
+  if name != "plain":
+    search, jitted = workloads.search_steps(space, dtype, mesh=mesh)
+    return search, jitted[name]
   path = None
-  if len(space.edges) == len(zoo("proxyless_cifar").edges):
-    names = [edge.op.name for edge in zoo("proxyless_cifar").edges]
-    path = [edge.index(name) for edge, name in zip(space.edges, names)]
-  steps["plain"] = workloads.plain_step(space, dtype, path, mesh)
-  return steps
+  if program.path:
+    names = program.path(space)
+    path = [edge.index(op) for edge, op in zip(space.edges, names)]
+  return workloads.plain_step(space, dtype, path, mesh)
 
 
 def compiled(program: Program, name: str, chips: Sequence) -> dict[str, Any]:
@@ -116,7 +119,7 @@ def compiled(program: Program, name: str, chips: Sequence) -> dict[str, Any]:
   if program.chips > 1:
     mesh = Mesh(np.array(chips[: program.chips]), (DATA,))
     whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(DATA))
-  state, step = steps_of(program, mesh)[name]
+  state, step = step_of(program, name, mesh)
   images = program.images * program.chips
   batch = jax.eval_shape(
     lambda key: workloads.make_batch(program.space(), key, images),

@@ -27,13 +27,19 @@ ABOVE_ZERO = ("batch", "paths", "arch_batch", "lr", "search_lr", "arch_lr")
 ABOVE_ZERO += ("every", "samples", "rate", "temperature")
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-  """The options that all experiments on the supernets have."""
+def folders_parser(description: str | None) -> argparse.ArgumentParser:
+  """The folders of the results and of the data, to which options are added."""
   raw = argparse.RawDescriptionHelpFormatter
   parser = argparse.ArgumentParser(description=description, formatter_class=raw)
+  parser.add_argument("--out", type=pathlib.Path, required=True)
+  parser.add_argument("--data", type=pathlib.Path, default=DATA)
+  return parser
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+  """The options that all experiments on the supernets have."""
+  parser = folders_parser(description)
   add = parser.add_argument
-  add("--out", type=pathlib.Path, required=True)
-  add("--data", type=pathlib.Path, default=DATA)
   add("--whole", action="store_true", help="the settings for a GPU")
   add("--per-class", type=positive, default=None, help="images; all if none")
   add("--seeds", type=int, nargs="+", default=[0])

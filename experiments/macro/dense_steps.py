@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.dense import DenseModule
+from experiments.dense import DenseModule, of_all_candidates
 from proxyless_jax.nas import gates as gates_lib
 from proxyless_jax.nas.state import SearchState
 from proxyless_jax.nn import inherit
@@ -31,13 +31,9 @@ def named_candidates(space: Chain, variables: dict) -> dict:
     space: the search space.
     variables: {'params', 'batch_stats'} of its supernet, in banks.
   """
-  named: dict[str, dict] = {"params": {}, "batch_stats": {}}
-  for j in range(max(len(edge.ops) for edge in space.edges)):
-    network = space.choose([min(j, len(e.ops) - 1) for e in space.edges])
-    for collection, edges in inherit(space, variables, network).items():
-      for edge, candidates in edges.items():
-        named[collection].setdefault(edge, {}).update(candidates)
-  return named
+  return of_all_candidates(
+    space, lambda _, network: inherit(space, variables, network)
+  )
 
 
 def dense_step(

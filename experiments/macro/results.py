@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.macro.benchmark import DEPTHS, Benchmark
+from experiments.macro.benchmark import CANDIDATES, DEPTHS, Benchmark
+from experiments.macro.training import MACS
 from proxyless_jax.hardware import CostTable
 from proxyless_jax.nas.additive import fit_additive
 from proxyless_jax.nas.derive import Constraint, derive
 
-MACS = 1e6  # Targets are in millions.
 OF_TRAINING = 50 * 50_000  # Images that the table's trainings see.
 RESAMPLINGS = 100
 # Blocks of stride 2, whose identity is a 1x1 convolution.
@@ -55,8 +55,9 @@ def totals(searches: Sequence[Mapping]) -> dict[str, dict]:
     }
     entropies = [e["entropy_end"] for e in own if "entropy_end" in e]
     if entropies:
-      ends = min(entropies) / math.log(3), max(entropies) / math.log(3)
-      found[algorithm]["entropy_end"] = list(ends)
+      start = math.log(CANDIDATES)
+      ends = [min(entropies) / start, max(entropies) / start]
+      found[algorithm]["entropy_end"] = ends
   return found
 
 

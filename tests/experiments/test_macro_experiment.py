@@ -4,7 +4,6 @@ The table and the images are made up, and so is the supernet, which computes
 nothing: the compiled loops have tests of their own.
 """
 
-import csv
 import dataclasses
 import itertools
 import json
@@ -21,30 +20,13 @@ from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas.gates import valid_candidates
 from proxyless_jax.nas.state import SearchState
 from proxyless_jax.training.metrics import once
-
-PATHS = np.array(list(itertools.product(range(3), repeat=8)))
-# What the digits 0, 1 and 2 are worth, the more the later the block.
-WORTH = np.outer(np.arange(1, 9), [0.0, 0.06, 0.08])
+from tests.experiments.made_up import WORTH, write_table
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
   folder = tmp_path_factory.mktemp("data")
-  rng = np.random.default_rng(0)
-  space = benchmark.space()
-  of_path = {
-    name: table.fixed + table.costs[np.arange(8), PATHS].sum(axis=1)
-    for name, table in (
-      (name, cost_table(name, space)) for name in ("parameters", "macs")
-    )
-  }
-  with (folder / nas_bench_macro.TABLE).open("w", newline="") as file:
-    writer = csv.writer(file)
-    writer.writerow(["arch", "acc_1", "acc_2", "acc_3", "params", "flops"])
-    for row, path in enumerate(PATHS):
-      trained = 90 + WORTH[range(8), path].sum() + rng.normal(0, 0.02, 3)
-      counts = [int(of_path[name][row]) for name in of_path]
-      writer.writerow(["".join(map(str, path)), *trained, *counts])
+  write_table(folder, np.random.default_rng(0), deviation=0.02)
   return folder
 
 

@@ -1,22 +1,17 @@
 """Specialised networks: made-up latencies and accuracies, the real space."""
 
-import csv
-import itertools
 import json
 
 import numpy as np
 import pytest
 
-from experiments import nas_bench_macro, specialise
-from experiments.macro import benchmark, comparison
-from experiments.macro.cheapest import costs_of
-from proxyless_jax.hardware import cost_table
+from experiments import specialise
+from experiments.macro import comparison
 from proxyless_jax.hardware.runtime import from_function
 from proxyless_jax.nas.additive import spread_paths
+from tests.experiments.made_up import WORTH, write_table
 
 SEEDS = (0, 1)
-# What the digits 0, 1 and 2 are worth, the more the later the block.
-WORTH = np.outer(np.arange(1, 9), [0.0, 0.06, 0.08])
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +19,7 @@ def folder(tmp_path_factory):
   """Accuracies and supernets that follow `WORTH`, nearly."""
   folder = tmp_path_factory.mktemp("made_up")
   rng = np.random.default_rng(0)
-  paths = np.array(list(itertools.product(range(3), repeat=8)))
-  tables = {n: cost_table(n, benchmark.space()) for n in ("macs", "parameters")}
-  costs = {name: costs_of(table, paths) for name, table in tables.items()}
-  with (folder / nas_bench_macro.TABLE).open("w", newline="") as file:
-    writer = csv.writer(file)
-    writer.writerow(["arch", "acc_1", "acc_2", "acc_3", "params", "flops"])
-    for row, path in enumerate(paths):
-      trained = 90 + WORTH[range(8), path].sum() + rng.normal(0, 0.1, 3)
-      counts = [int(costs[n][row]) for n in ("parameters", "macs")]
-      writer.writerow(["".join(map(str, path)), *trained, *counts])
+  write_table(folder, rng, deviation=0.1)
   for seed in SEEDS:
     drawn = spread_paths(rng, np.ones((8, 3), bool), 200)
     loss = 3 - WORTH[np.arange(8), drawn].sum(1) + rng.normal(0, 0.05, 200)
