@@ -4,13 +4,15 @@
 
 Needs JAX, Flax, Optax and SciPy; PyTorch for its side. Parts, in their order:
 
+    steps      (b) a search's steps beside the plain network's and PyTorch's
+    whole      (b) for the whole ImageNet space
+    latency    (d) the table of latencies of the ImageNet space
     depthwise  (a) depthwise convolution and its gradients: XLA's own, sums over
                taps, Pallas; and PyTorch's
-    steps      (b) a search's steps beside the plain network's and PyTorch's
     switch     (c) what `lax.switch` costs, by default and by command buffers
-    latency    (d) the table of latencies of the ImageNet space
-    whole      (b) for the whole ImageNet space, whose compiling takes longest
     graphs     (c) the steps of NAS-Bench-Macro's space by command buffers
+    timed      (b) the same with the kernels that XLA chooses by timing them,
+               which takes minutes
 
 Each part runs in units, each a process of its own, which is ended when its
 share of the time is over. A unit writes `DIR/UNIT.json` after each measurement,
@@ -39,14 +41,18 @@ COMMAND_BUFFERS = (
   "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,"
   "CONDITIONAL,WHILE"
 )
-GRAPHS = {
-  "XLA_FLAGS": f"--xla_gpu_enable_command_buffer={COMMAND_BUFFERS}"
+# By default XLA times kernels to choose from them, which takes longest for the
+# products of matrices that it writes itself (by Triton).
+UNTIMED = {"XLA_FLAGS": "--xla_gpu_autotune_level=0"}
+CUBLAS = {"XLA_FLAGS": "--xla_gpu_enable_triton_gemm=false"}
+COMMANDS = (
+  f"--xla_gpu_enable_command_buffer={COMMAND_BUFFERS}"
   " --xla_gpu_graph_min_graph_size=1"
   " --xla_enable_command_buffers_during_profiling=true"
-}
+)
+GRAPHS = {"XLA_FLAGS": COMMANDS}
 NO_GRAPHS = {"XLA_FLAGS": "--xla_gpu_enable_command_buffer="}
-# Where XLA's search for the best kernels takes too long.
-QUICK = {"XLA_FLAGS": "--xla_gpu_autotune_level=0"}
+UNTIMED_GRAPHS = {"XLA_FLAGS": f"{UNTIMED['XLA_FLAGS']} {COMMANDS}"}
 XLA, PALLAS = ("native", "taps", "fused"), ("native", "pallas")
 # A unit that overstays its budget by so many seconds is ended.
 GRACE = 15.0
@@ -65,7 +71,6 @@ class Unit:
     module, function: what it calls, with a journal and whether it is small.
     arguments: after these.
     environment: variables of the process, besides its parent's.
-    instead_of: the unit that it stands in for: runs where that is not done.
   """
 
   name: str
@@ -75,39 +80,25 @@ class Unit:
   function: str = "run"
   arguments: tuple = ()
   environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  instead_of: str = ""
 
 
 UNITS = (
+  Unit("steps_macro_untimed", "steps", 90, "steps", "run", ("macro",), UNTIMED),
+  Unit("steps_torch", "steps", 60, "steps", "run_torch"),
+  Unit(
+    "steps_first_untimed", "steps", 90, "steps", "run", ("imagenet1",), UNTIMED
+  ),
+  Unit("steps_macro_cublas", "steps", 110, "steps", "run", ("macro",), CUBLAS),
+  Unit("steps_whole", "whole", 180, "steps", "run", ("imagenet",), UNTIMED),
+  Unit("latency", "latency", 150, "latency", environment=CUBLAS),
   Unit("depthwise", "depthwise", 100, "depthwise", arguments=XLA),
   Unit("depthwise_torch", "depthwise", 30, "depthwise", "run_torch"),
   Unit("depthwise_pallas", "depthwise", 50, "depthwise", arguments=PALLAS),
-  Unit("steps_macro", "steps", 150, "steps", arguments=("macro",)),
-  Unit(
-    "steps_macro_quick",
-    "steps",
-    90,
-    "steps",
-    arguments=("macro",),
-    environment=QUICK,
-  ),
-  Unit("steps_torch", "steps", 50, "steps", "run_torch"),
-  Unit("steps_first", "steps", 150, "steps", arguments=("imagenet1",)),
-  Unit(
-    "steps_first_quick",
-    "steps",
-    120,
-    "steps",
-    arguments=("imagenet1",),
-    environment=QUICK,
-    instead_of="steps_first",
-  ),
   Unit("switch", "switch", 25, "switch"),
   Unit("switch_graphs", "switch", 25, "switch", environment=GRAPHS),
   Unit("switch_no_graphs", "switch", 25, "switch", environment=NO_GRAPHS),
-  Unit("latency", "latency", 200, "latency"),
-  Unit("steps_whole", "whole", 400, "steps", arguments=("imagenet",)),
-  Unit("graphs", "graphs", 120, "switch", "run_steps", environment=GRAPHS),
+  Unit("graphs", "graphs", 80, "steps", "run", ("macro",), UNTIMED_GRAPHS),
+  Unit("steps_macro", "timed", 400, "steps", "run", ("macro",)),
 )
 PARTS = tuple(dict.fromkeys(unit.part for unit in UNITS))
 
@@ -201,8 +192,7 @@ def main():
   for part in args.parts.split(","):
     for unit in (u for u in UNITS if u.part == part):
       left = args.seconds - (time.perf_counter() - begin)
-      names = {unit.name, unit.instead_of}
-      if "done" in map(ended.get, names) or left < GRACE:
+      if ended.get(unit.name) == "done" or left < GRACE:
         continue
       ended[unit.name] = start(unit, args, min(unit.seconds, left - GRACE / 2))
       spent = time.perf_counter() - begin

@@ -84,10 +84,3 @@ def run(journal: Journal, small: bool) -> None:
 def _traced(call) -> dict:
   found = steps.traced([lambda *_: (call(), None), None, None])
   return {n: v for n, v in found.items() if n != "longest"}
-
-
-def run_steps(journal: Journal, small: bool) -> None:
-  """The chains; then a search's steps, under the flags of this process."""
-  run(journal, small)
-  if not small:
-    steps.run(journal, small, "macro")
