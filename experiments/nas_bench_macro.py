@@ -238,7 +238,8 @@ class Experiment:
     found, metrics = self.net.search(
       self.net.begin_search(variables, seed), target, rounds, algorithm
     )
-    entropy = gates.entropy(found.arch, jnp.asarray(self.net.valid))
+    logits = found.arch / self.settings.temperature  # What paths are drawn by.
+    entropy = gates.entropy(logits, jnp.asarray(self.net.valid))
     return found, {
       **means(metrics),
       "entropy_end": float(np.mean(entropy)),
