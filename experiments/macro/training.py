@@ -34,7 +34,11 @@ from proxyless_jax.nas.state import SearchState, search_state
 from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, init
 from proxyless_jax.space import Chain
-from proxyless_jax.training.metrics import merge
+from proxyless_jax.training.metrics import (
+  classification,
+  cross_entropy,
+  merge,
+)
 from proxyless_jax.training.optimizers import train_schedule, weight_optimizer
 
 ALGORITHMS = ("full", "two", "reinforce")
@@ -178,7 +182,7 @@ class Supernet:
     self._search = jax.jit(
       self._search_loop, static_argnames=("count", "algorithm")
     )
-    self._score = jax.jit(self._score_paths)
+    self._score = jax.jit(self._score_paths, static_argnames="running")
 
   def init(self, seed: int) -> SearchState:
     """The state before the first step of a warm-up."""
@@ -223,17 +227,24 @@ class Supernet:
     )
 
   def score(
-    self, variables, paths: np.ndarray, images: int, batch: int
+    self,
+    variables,
+    paths: np.ndarray,
+    images: int,
+    batch: int,
+    running: bool = False,
   ) -> tuple[np.ndarray, np.ndarray]:
     """Accuracy f64[n] in percent and loss f64[n] of paths i32[n, 8].
 
-    With inherited weights; batch norm uses the statistics of the batch.
+    With inherited weights.
 
     Args:
       variables: {'params', 'batch_stats'}.
       paths: any.
       images: number of held-out images, the same for all paths.
       batch: at once.
+      running: whether batch norm uses the supernet's averages instead of the
+        statistics of the batch.
     """
     parts = images // batch
     held_out = jax.tree.map(
@@ -245,7 +256,9 @@ class Supernet:
       some = paths[start : start + AT_ONCE]
       # As many as are compiled for.
       filled = some[np.arange(AT_ONCE) % len(some)]
-      scores = self._score(variables, held_out, jnp.asarray(filled))
+      scores = self._score(
+        variables, held_out, jnp.asarray(filled), running=running
+      )
       found.append(np.array(scores, np.float64)[:, : len(some)])
     top1, loss = np.concatenate(found, axis=1)
     return 100.0 * top1, loss
@@ -374,11 +387,26 @@ class Supernet:
 
     return _loop(round_, state, count)
 
-  def _score_paths(self, variables, held_out, paths):
+  def _by_averages(self, variables, path, batch):
+    """As `evaluate`, but batch norm uses the supernet's averages."""
+    logits = self.module.apply(
+      variables,
+      batch["image"],
+      train=False,
+      gates=gates_lib.path(path, self.valid),
+    )
+    loss = cross_entropy(logits, batch, 0.0)
+    metrics = classification(logits, batch, loss)
+    top1 = metrics["top1"]
+    return top1.total / top1.count, loss
+
+  def _score_paths(self, variables, held_out, paths, running):
+    evaluate = self._by_averages if running else self.evaluate
+
     def of_path(_, path):
       def of_part(_, part):
         batch = cifar10.batch_of(part, jnp.arange(len(part.label)))
-        return None, self.evaluate(variables, path, batch)
+        return None, evaluate(variables, path, batch)
 
       parts = lax.scan(of_part, None, held_out)[1]
       return None, jax.tree.map(jnp.mean, parts)

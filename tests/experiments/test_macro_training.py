@@ -101,17 +101,18 @@ def test_dense_steps_train_all_candidates_on_the_mean_of_their_outputs(
   np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_scores_are_those_of_the_networks(net, space, images, warm):
+@pytest.mark.parametrize("running", [False, True])
+def test_scores_are_those_of_the_networks(net, space, images, warm, running):
   """Against each architecture with the weights that it inherits."""
   variables = training.variables_of(warm[1][0])
   paths = np.array([[0, 1], [1, 1]])
-  scores, losses = net.score(variables, paths, images=16, batch=8)
+  scores, losses = net.score(variables, paths, 16, 8, running)
   assert losses.shape == scores.shape == (2,)
   held_out = jax.device_put(images[1])
   for path, score in zip(paths, scores):
     network = space.choose(path.tolist())
     own = inherit(space, variables, network)
-    run = functools.partial(build(network).apply, train=True)
+    run = functools.partial(build(network).apply, train=not running)
     run = jax.jit(functools.partial(run, mutable=["batch_stats"]))
     right = []
     for rows in np.arange(16).reshape(2, 8):
