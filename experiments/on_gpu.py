@@ -5,14 +5,14 @@
 Needs JAX, Flax, Optax and SciPy; PyTorch for its side. Parts, in their order:
 
     steps      (b) a search's steps beside the plain network's and PyTorch's
-    whole      (b) for the whole ImageNet space
     latency    (d) the table of latencies of the ImageNet space
-    depthwise  (a) depthwise convolution and its gradients: XLA's own, sums over
-               taps, Pallas; and PyTorch's
+    pallas     (a) depthwise convolution and its gradients by Pallas
+    whole      (b) the steps of the whole ImageNet space
+    depthwise  (a) the same by XLA's own, by sums over taps, and by PyTorch
     switch     (c) what `lax.switch` costs, by default and by command buffers
     graphs     (c) the steps of NAS-Bench-Macro's space by command buffers
-    timed      (b) the same with the kernels that XLA chooses by timing them,
-               which takes minutes
+    untimed    (b) steps with kernels that XLA does not time
+    timed      (b) steps with products of matrices by Triton, which XLA times
 
 Each part runs in units, each a process of its own, which is ended when its
 share of the time is over. A unit writes `DIR/UNIT.json` after each measurement,
@@ -83,21 +83,32 @@ class Unit:
 
 
 UNITS = (
-  Unit("steps_macro_untimed", "steps", 90, "steps", "run", ("macro",), UNTIMED),
+  Unit("steps_macro_cublas", "steps", 200, "steps", "run", ("macro",), CUBLAS),
   Unit("steps_torch", "steps", 60, "steps", "run_torch"),
   Unit(
-    "steps_first_untimed", "steps", 90, "steps", "run", ("imagenet1",), UNTIMED
+    "steps_first_cublas", "steps", 200, "steps", "run", ("imagenet1",), CUBLAS
   ),
-  Unit("steps_macro_cublas", "steps", 110, "steps", "run", ("macro",), CUBLAS),
-  Unit("steps_whole", "whole", 180, "steps", "run", ("imagenet",), UNTIMED),
   Unit("latency", "latency", 150, "latency", environment=CUBLAS),
+  Unit("depthwise_pallas", "pallas", 50, "depthwise", arguments=PALLAS),
+  Unit("steps_whole", "whole", 400, "steps", "run", ("imagenet",), CUBLAS),
   Unit("depthwise", "depthwise", 100, "depthwise", arguments=XLA),
   Unit("depthwise_torch", "depthwise", 30, "depthwise", "run_torch"),
-  Unit("depthwise_pallas", "depthwise", 50, "depthwise", arguments=PALLAS),
   Unit("switch", "switch", 25, "switch"),
   Unit("switch_graphs", "switch", 25, "switch", environment=GRAPHS),
   Unit("switch_no_graphs", "switch", 25, "switch", environment=NO_GRAPHS),
   Unit("graphs", "graphs", 80, "steps", "run", ("macro",), UNTIMED_GRAPHS),
+  Unit(
+    "steps_macro_untimed", "untimed", 90, "steps", "run", ("macro",), UNTIMED
+  ),
+  Unit(
+    "steps_first_untimed",
+    "untimed",
+    90,
+    "steps",
+    "run",
+    ("imagenet1",),
+    UNTIMED,
+  ),
   Unit("steps_macro", "timed", 400, "steps", "run", ("macro",)),
 )
 PARTS = tuple(dict.fromkeys(unit.part for unit in UNITS))

@@ -101,7 +101,11 @@ def compile_all(
   except TimeoutError:
     journal.log("the budget ended before all was compiled")
   pool.shutdown(wait=False, cancel_futures=True)
-  return {name: job.result() for job, name in jobs.items() if job.done()}
+  return {
+    name: job.result()
+    for job, name in jobs.items()
+    if job.done() and not job.cancelled()
+  }
 
 
 def seconds_of(
