@@ -8,6 +8,8 @@ generation are mutants of the best paths so far, half are crosses of two.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,6 +21,9 @@ from proxyless_jax.nas.derive import ROUNDING, Constraint, derive, misses
 GENERATION, PARENTS, MUTATION = 50, 10, 0.1
 # Draws before it is taken that hardly any path is left.
 TRIES = 200
+IDLE = 50
+# Paths of a space in which they are counted one by one.
+LISTED = 5000
 
 
 def random_path(
@@ -42,6 +47,58 @@ def random_path(
     if misses(constraints, path) <= ROUNDING:
       return path
   return derive(rng.gumbel(size=valid.shape), valid, constraints)
+
+
+def random_paths(
+  rng: np.random.Generator,
+  valid: np.ndarray,
+  constraints: Sequence[Constraint],
+  count: int,
+  other_than: Sequence[np.ndarray] = (),
+) -> np.ndarray:
+  """Different paths, each drawn by `random_path`: i64[n, e].
+
+  n is `count`, or less where `IDLE` draws in a row give no new one.
+
+  Args:
+    rng: source of the draws.
+    valid: bool[e, k], which candidates exist.
+    constraints: constraints on the cost of every path.
+    count: number of paths.
+    other_than: paths i64[e] that are not drawn.
+  """
+  seen = {np.asarray(path, np.int64).tobytes() for path in other_than}
+  drawn: list[np.ndarray] = []
+  idle = 0
+  while len(drawn) < count and idle < IDLE:
+    path = random_path(rng, valid, constraints).astype(np.int64)
+    idle += 1
+    if path.tobytes() not in seen:
+      seen.add(path.tobytes())
+      drawn.append(path)
+      idle = 0
+  return np.array(drawn, np.int64).reshape(-1, len(valid))
+
+
+def paths_within(
+  valid: np.ndarray, constraints: Sequence[Constraint], most: int
+) -> int:
+  """How many paths meet all constraints, up to `most`.
+
+  They are counted where the space has `LISTED` paths or less; of a larger one,
+  the answer is `most`.
+
+  Args:
+    valid: bool[e, k], which candidates exist.
+    constraints: constraints on the cost of a path.
+    most: largest answer.
+  """
+  candidates = [np.flatnonzero(row) for row in valid]
+  if math.prod(map(len, candidates)) > LISTED:
+    return most
+  every = map(np.array, itertools.product(*candidates))
+  within = (misses(constraints, path) <= ROUNDING for path in every)
+  return min(most, sum(within))
 
 
 def next_generation(

@@ -187,21 +187,26 @@ def constraints(costs: Sequence[objective.Cost]) -> list[derive.Constraint]:
 
 
 def near_targets(
-  costs: Sequence[objective.Cost], near: float
+  costs: Sequence[objective.Cost], near: float, valid: np.ndarray
 ) -> list[derive.Constraint]:
   """The targets as `constraints`, for networks that cost nearly as much.
 
+  One after the other, each target is also asked for its least cost, if there is
+  still a network that meets all.
+
   Args:
     costs: costs of the search.
-    near: least cost, as a part of the target; without effect where every
-      network of the space costs less than that.
+    near: least cost, as a part of the target.
+    valid: bool[e, k], the candidates of the space.
   """
-  return [
-    limit
-    if near * limit.high > limit.table.max_cost
-    else limit._replace(low=max(limit.low, near * limit.high))
-    for limit in constraints(costs)
-  ]
+  limits = constraints(costs)
+  for number, limit in enumerate(limits):
+    higher = limit._replace(low=max(limit.low, near * limit.high))
+    asked = [*limits[:number], higher, *limits[number + 1 :]]
+    path = derive.derive(np.zeros(valid.shape), valid, asked)
+    if derive.misses(asked, path) <= derive.ROUNDING:
+      limits = asked
+  return limits
 
 
 def missed_targets(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,7 +19,8 @@ from proxyless_jax.nas.additive import fit_additive, spread_paths
 from proxyless_jax.nas.baselines import (
   GENERATION,
   next_generation,
-  random_path,
+  paths_within,
+  random_paths,
 )
 from proxyless_jax.nas.evaluate import evaluate_path
 from proxyless_jax.nn import build
@@ -44,7 +44,6 @@ FILE, COMPARED = "paths.json", "compared.json"
 # Streams of a run are seeded from its seed on; the evaluation has the fourth.
 STREAM = 4
 METRICS = ("loss", "top1", "top5")
-TRIES = 10  # Draws for each path of a comparison.
 
 
 def check_paths(derive: DeriveOptions, space: Network) -> None:
@@ -83,9 +82,24 @@ def derive_stage(
     rng = np.random.default_rng([options.seed, STREAM])
     return _stage("derive", spread_paths(rng, valid, count), *common)
   limits = constraints(costs)
-  generation = functools.partial(_generation, options, valid, limits)
+  count = evolved_paths(options.derive, space, costs)
+  generation = functools.partial(_generation, options.seed, valid, limits)
   none = np.zeros((count, len(valid)))
   return _stage("derive", none, *common, generation=generation)
+
+
+def evolved_paths(
+  derive: DeriveOptions, space: Network, costs: Sequence[objective.Cost]
+) -> int:
+  """How many paths evolution evaluates: in a small space, all that there are.
+
+  Args:
+    derive: options of the derivation.
+    space: the search space.
+    costs: the costs with their tables.
+  """
+  valid = gates.valid_candidates(space)
+  return paths_within(valid, constraints(costs), derive.paths)
 
 
 def compare_stage(
@@ -96,7 +110,7 @@ def compare_stage(
   variables: Mapping,
   found: np.ndarray,
 ) -> Stage:
-  """The stage that compares a path with random ones near the targets.
+  """The stage that compares a path with different random ones near the targets.
 
   On other images than those that the path was chosen by, where there are as
   many.
@@ -107,12 +121,9 @@ def compare_stage(
   """
   rng = np.random.default_rng([options.seed, STREAM, 2])
   valid = gates.valid_candidates(space)
-  limits = near_targets(costs, options.random.near)
-  count = options.derive.compare
-  drawn = (random_path(rng, valid, limits) for _ in range(TRIES * count))
-  # Not with itself: in a small space it is drawn, too.
-  others = (path for path in drawn if (path != found).any())
-  paths = [*itertools.islice(others, count), found]
+  limits = near_targets(costs, options.random.near, valid)
+  others = random_paths(rng, valid, limits, options.derive.compare, [found])
+  paths = [*others, found]
   skipped = options.derive.images
   return _stage("compare", paths, options, held_out, space, variables, skipped)
 
@@ -197,15 +208,15 @@ def _evaluation(
   return of_path
 
 
-def _generation(options: Options, valid, limits, state: dict, step: int):
+def _generation(seed: int, valid, limits, state: dict, step: int):
   """The paths that evolution evaluates from a step on: i32[n, e]."""
   return next_generation(
-    np.random.default_rng([options.seed, STREAM, step]),
+    np.random.default_rng([seed, STREAM, step]),
     np.asarray(state["paths"][:step], np.int64),
     np.asarray(state["loss"][:step]),
     valid,
     limits,
-    min(GENERATION, options.derive.paths - step),
+    min(GENERATION, len(state["paths"]) - step),
   ).astype(np.int32)
 
 

@@ -51,6 +51,7 @@ from proxyless_jax.run.loop import run_stage
 from proxyless_jax.run.measuring import measure_space
 from proxyless_jax.run.opening import open_run
 from proxyless_jax.run.plan import network_plan, search_plan
+from proxyless_jax.run.random_networks import with_random
 from proxyless_jax.run.reporting import keep_search
 from proxyless_jax.run.result import write_result
 from proxyless_jax.run.search_stage import search_stage
@@ -132,7 +133,10 @@ def search(
     state, seconds["train"] = run_stage(stage, workdir, options.run)
     variables = state.ema
   assert variables is not None  # They are inherited, trained, or both.
-  return _finish(options, dataset, network, variables, workdir, seconds, found)
+  result = _finish(
+    options, dataset, network, variables, workdir, seconds, found
+  )
+  return hosts.on_first(lambda: with_random(workdir, result))
 
 
 def train(config: Mapping[str, Any], workdir: str | os.PathLike) -> dict:

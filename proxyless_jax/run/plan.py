@@ -18,6 +18,7 @@ from proxyless_jax.report import format_value
 from proxyless_jax.run.config.options import Options
 from proxyless_jax.run.config.sections import CostOptions
 from proxyless_jax.run.costs import WORDS
+from proxyless_jax.run.derive_stage import evolved_paths
 from proxyless_jax.run.loop import Stage
 from proxyless_jax.run.train_stage import train_images, train_steps
 from proxyless_jax.space import Network, macs, parameters
@@ -50,7 +51,7 @@ def search_plan(
     workdir: folder of the run.
   """
   rows = _of_space(options, dataset, space, costs)
-  rows += [("search", _search(options, stage)), *_derive(options, costs)]
+  rows += [("search", _search(options, stage)), *_derive(options, space, costs)]
   if options.train.enabled:
     rows.append(("train", _train(options, dataset)))
   return lines_of(f"search in {os.fspath(workdir)}", rows)
@@ -85,6 +86,7 @@ def random_plan(
   dataset: Dataset,
   space: Network,
   costs: Sequence[objective.Cost],
+  count: int,
   done: int,
   workdir: str | os.PathLike,
 ) -> list[str]:
@@ -92,13 +94,16 @@ def random_plan(
 
   Args:
     options, dataset, space, costs, workdir: as for `search_plan`.
-    done: number of networks that an earlier start has evaluated.
+    count: number of networks.
+    done: number of those that an earlier start has evaluated.
   """
   rows = _of_space(options, dataset, space, costs)
-  count = f"{options.random.count} networks"
+  networks = f"{count} networks"
+  if count < options.random.count:
+    networks += ", all that are near the target"
   if done:
-    count += f", of which {done} are done"
-  rows += [("random", count), ("train", f"each {_train(options, dataset)}")]
+    networks += f", of which {done} are done"
+  rows += [("random", networks), ("train", f"each {_train(options, dataset)}")]
   return lines_of(f"random networks in {os.fspath(workdir)}", rows)
 
 
@@ -199,16 +204,23 @@ def _search(options: Options, stage: Stage) -> str:
   )
 
 
-def _derive(options: Options, costs: Sequence[objective.Cost]) -> Rows:
+def _derive(
+  options: Options, space: Network, costs: Sequence[objective.Cost]
+) -> Rows:
   derive = options.derive
   rows = [("derive", "the most probable network within the targets")]
   if derive.method != "argmax":
-    paths = f"{derive.paths:,} networks on at most {derive.images:,} images"
+    count, most = derive.paths, ""
+    if derive.method == "evolution":
+      count = evolved_paths(derive, space, costs)
+      most = ", all within the target," if count < derive.paths else ""
+    paths = f"{count:,} networks{most} on at most {derive.images:,} images"
     rows = [("derive", f"{derive.method}: {paths}, with the search's weights")]
   if derive.compare:
     targets = any(isinstance(cost.form, objective.Target) for cost in costs)
     near = " near the target" if targets else ""
-    rows.append(("compare", f"with {derive.compare} random networks{near}"))
+    count = f"up to {derive.compare} random networks"
+    rows.append(("compare", f"with {count}{near}"))
   return rows
 
 

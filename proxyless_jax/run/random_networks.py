@@ -18,13 +18,14 @@ import numpy as np
 
 from proxyless_jax.data.dataset import Dataset
 from proxyless_jax.nas import gates, objective
-from proxyless_jax.nas.baselines import random_path
+from proxyless_jax.nas.baselines import random_paths
 from proxyless_jax.run.architecture import check_drop_path
 from proxyless_jax.run.claiming import RANDOM, claim_run
 from proxyless_jax.run.config.options import Options
 from proxyless_jax.run.config.space import check_searched
 from proxyless_jax.run.costs import check_targets, make_costs, near_targets
 from proxyless_jax.run.evaluation import evaluate_network
+from proxyless_jax.run.finished import NETWORK_FILE
 from proxyless_jax.run.hosts import hosts
 from proxyless_jax.run.loop import run_stage
 from proxyless_jax.run.opening import open_run
@@ -72,7 +73,9 @@ def random_networks(
   path = os.path.join(workdir, FILE)
   done = hosts.on_first(lambda: read_json(path) if os.path.exists(path) else [])
   hosts.print_lines(
-    random_plan(options, dataset, space, costs, len(done), workdir)
+    random_plan(
+      options, dataset, space, costs, len(networks), len(done), workdir
+    )
   )
   # Of all that are done: a stop may have left the folder of one behind.
   clean = functools.partial(_remove_trainings, workdir, done)
@@ -82,7 +85,8 @@ def random_networks(
     done.append(_train(options, dataset, networks[number], workdir, number))
     hosts.on_first(lambda: write_json(path, done))
   hosts.on_first(clean)
-  return hosts.on_first(lambda: _compare(done, workdir))
+  result = hosts.on_first(lambda: with_random(workdir, {}))
+  return {**result, "job": "random"}
 
 
 def _remove_trainings(workdir: str, done: list[dict]) -> None:
@@ -95,7 +99,9 @@ def _remove_trainings(workdir: str, done: list[dict]) -> None:
 def drawn_networks(
   options: Options, space: Network, costs: Sequence[objective.Cost]
 ) -> list[Network]:
-  """The networks of the job: the same in each start of a run.
+  """The networks of the job, all different: the same in each start of a run.
+
+  Fewer than `random.count`, where there are no more near the targets.
 
   Args:
     options: options of the run.
@@ -104,8 +110,8 @@ def drawn_networks(
   """
   rng = np.random.default_rng([options.seed, STREAM])
   valid = gates.valid_candidates(space)
-  limits = near_targets(costs, options.random.near)
-  drawn = (random_path(rng, valid, limits) for _ in range(options.random.count))
+  limits = near_targets(costs, options.random.near, valid)
+  drawn = random_paths(rng, valid, limits, options.random.count)
   return [space.choose(path.tolist()) for path in drawn]
 
 
@@ -138,17 +144,35 @@ def _train(
   }
 
 
-def _compare(done: list[dict], workdir: str) -> dict:
-  """Adds the comparison to the result."""
-  top1 = np.array([entry["top1"] for entry in done])
-  mean = float(np.mean(top1))
-  spread = float(np.std(top1, ddof=1)) if len(top1) > 1 else 0.0
-  found: dict[str, Any] = {
-    "random_count": len(done),
-    "random_top1_mean": mean,
-    "random_top1_std": spread,
-  }
-  own = (read_result(workdir) or {}).get("top1")
-  if own is not None and spread:
-    found["random_z"] = (own - mean) / spread
-  return {**add_to_result(workdir, found), "job": "random"}
+def with_random(workdir: str | os.PathLike, result: dict) -> dict:
+  """The result of the workdir, with its random networks: `random_networks`.
+
+  A random network that is the found one is left out. Of several hosts, one
+  calls.
+
+  Args:
+    workdir: folder of the run.
+    result: contents of its `result.json`, which is returned where the job has
+      not run.
+  """
+  path = os.path.join(workdir, FILE)
+  if not os.path.exists(path):
+    return result
+  own, ops = (read_result(workdir) or {}).get("top1"), _found_ops(workdir)
+  top1 = [e["top1"] for e in read_json(path) if ops is None or e["ops"] != ops]
+  found: dict[str, Any] = {"random_count": len(top1)}
+  if top1:
+    found["random_top1_mean"] = mean = float(np.mean(top1))
+    spread = float(np.std(top1, ddof=1)) if len(top1) > 1 else 0.0
+    found["random_top1_std"] = spread
+    if own is not None and spread:
+      found["random_z"] = (own - mean) / spread
+  return add_to_result(workdir, found)
+
+
+def _found_ops(workdir: str | os.PathLike) -> list[str] | None:
+  """The candidates of the workdir's network; None without one."""
+  path = os.path.join(workdir, NETWORK_FILE)
+  if not os.path.exists(path):
+    return None
+  return [edge["ops"][0] for edge in read_json(path)["edges"]]

@@ -131,7 +131,7 @@ def _accuracies(result: Mapping[str, Any]) -> Rows:
   if "top1" in result:
     accuracy = f"{100 * result['top1']:.2f} % on {result['images']:,} images"
     said.append(accuracy)
-  if "random_count" in result:
+  if result.get("random_count"):
     said.append(_baseline(result))
   elif result.get("compared"):
     said.append(_rank(result))

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from proxyless_jax.hardware import cost_table
-from proxyless_jax.nas.baselines import next_generation, random_path
+from proxyless_jax.nas.baselines import (
+  next_generation,
+  paths_within,
+  random_path,
+  random_paths,
+)
 from proxyless_jax.nas.derive import Constraint
 from proxyless_jax.nas.gates import valid_candidates
 from tests.spaces import small_space
@@ -55,6 +60,30 @@ def test_a_target_that_one_path_meets_is_met(space):
   limits = [Constraint(table, -np.inf, float(costs.min()))]
   path = random_path(np.random.default_rng(1), valid, limits)
   np.testing.assert_array_equal(path, paths[costs.argmin()])
+
+
+def test_different_random_paths_up_to_all_that_there_are(space):
+  valid, table, paths, costs = listed(space)
+  target = float(np.sort(costs)[6])
+  limits = [Constraint(table, -np.inf, target)]
+  within = {tuple(path) for path in paths[costs <= target]}
+  rng = np.random.default_rng(5)
+  some = random_paths(rng, valid, limits, 3, [paths[costs.argmin()]])
+  assert len({tuple(path) for path in some} & within) == 3
+  others = random_paths(rng, valid, limits, 50, some)
+  assert sorted(map(tuple, [*some, *others])) == sorted(within)
+  assert random_paths(rng, valid, limits, 5, paths).shape == (0, 4)
+
+
+def test_paths_within_the_target_are_counted(space, monkeypatch):
+  valid, table, _, costs = listed(space)
+  for target in np.quantile(costs, [0.1, 0.5, 1.0]):
+    limits = [Constraint(table, -np.inf, float(target))]
+    count = int(np.sum(costs <= target))
+    assert paths_within(valid, limits, 10**6) == count
+    assert paths_within(valid, limits, 3) == 3
+  monkeypatch.setattr("proxyless_jax.nas.baselines.LISTED", 5)
+  assert paths_within(valid, limits, 10**6) == 10**6
 
 
 def evolved(space, loss_of, target, generations, size=8):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import proxyless_jax as pj
+from proxyless_jax.nas import objective
 from proxyless_jax.run import random_networks
 from proxyless_jax.run.config.options import parse
 from proxyless_jax.run.costs import make_costs
@@ -18,21 +19,68 @@ EPOCHS = 2 * 16 / 4897  # Two steps of the training.
 @pytest.fixture
 def config(make_config):
   pytest.importorskip("mlxtend")
-  return make_config(random=dict(count=2, near=0.5), train__epochs=EPOCHS)
+  config = make_config(random=dict(count=2, near=0.5), train__epochs=EPOCHS)
+  config["search"]["costs"]["hardware"]["reference"] = "20 k MACs"
+  return config
 
 
 def test_drawn_networks_are_near_their_target(config):
   config["random"]["count"] = 20
-  config["search"]["costs"]["hardware"]["reference"] = "20 k MACs"
   options = parse(config, "random")
   space = options.make_space(10)
   costs = make_costs(options.search.costs, space)
   networks = random_networks.drawn_networks(options, space, costs)
-  assert len(networks) == 20 and len(set(networks)) > 2
+  assert len(networks) == len(set(networks)) > 2
   macs = np.array([pj.macs(network) for network in networks])
   assert np.all((macs <= 20_000) & (macs >= 10_000))
   again = random_networks.drawn_networks(options, space, costs)
   assert networks == again
+
+
+@pytest.mark.parametrize("tight", [False, True])
+def test_of_several_targets_all_are_met_and_one_is_near(config, tight):
+  """Also where no network is near both."""
+  hardware = config["search"]["costs"]["hardware"]
+  other = dict(hardware, kind="parameters", reference="1.3 k parameters")
+  config["search"]["costs"]["second"] = other
+  options = parse(config, "random")
+  space = options.make_space(10)
+  of_macs, of_parameters = make_costs(options.search.costs, space)
+  least = of_parameters.table.min_cost
+  if tight:
+    form = objective.AtMost(1.1 * least, 0.1)
+    of_parameters = of_parameters._replace(form=form)
+  costs = of_macs, of_parameters
+  networks = random_networks.drawn_networks(options, space, costs)
+  assert networks
+  assert all(pj.macs(network) <= 20_000 for network in networks)
+  near = [pj.macs(network) >= 10_000 for network in networks]
+  assert all(near) if not tight else not any(near)
+  most = of_parameters.form.target
+  assert all(pj.parameters(network) <= most for network in networks)
+  assert of_macs.table.max_cost > 20_000
+
+
+def test_the_found_network_is_none_of_the_random_ones(tmp_path):
+  for name, content in {
+    "result.json": {"job": "search", "top1": 0.5},
+    "architecture.json": {"edges": [{"ops": ["a"]}, {"ops": ["b"]}]},
+    "random.json": [
+      {"ops": ["a", "b"], "top1": 0.5},
+      {"ops": ["a", "c"], "top1": 0.1},
+      {"ops": ["b", "b"], "top1": 0.3},
+    ],
+  }.items():
+    (tmp_path / name).write_text(json.dumps(content))
+  result = random_networks.with_random(tmp_path, {})
+  assert result["random_count"] == 2
+  assert result["random_z"] == pytest.approx((0.5 - 0.2) / np.sqrt(0.02))
+  # Nor is there a mean of none.
+  only = [{"ops": ["a", "b"], "top1": 0.5}]
+  (tmp_path / "random.json").write_text(json.dumps(only))
+  (tmp_path / "result.json").write_text('{"job": "search", "top1": 0.5}')
+  result = random_networks.with_random(tmp_path, {})
+  assert result["random_count"] == 0 and "random_z" not in result
 
 
 def test_stopped_between_two_it_trains_no_network_again(

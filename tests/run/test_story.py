@@ -74,7 +74,7 @@ def test_the_plan_of_the_additive_model(search):
   assert rows["search"] == "4 steps of the weights alone, 16 images each"
   assert rows["target"] == "none: the search is for accuracy alone"
   assert rows["derive"].startswith("additive: 9 networks on at most 5 images")
-  assert rows["compare"] == "with 7 random networks"
+  assert rows["compare"] == "with up to 7 random networks"
   assert "train" not in rows
 
 
