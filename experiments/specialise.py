@@ -92,7 +92,9 @@ class Experiment:
       journal=arguments.out / f"table-{target}.jsonl",
       on_reading=Lines(runtime.unit),
     )
-    self.checks[target] = check.summary()
+    self.checks[target] = check.summary() | {"warnings": check.warnings()}
+    for warning in check.warnings():
+      print(f"table of {target}: warning: {warning}")
     return table
 
   def search(self, seed: int) -> list[dict]:

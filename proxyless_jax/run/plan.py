@@ -213,7 +213,7 @@ def _derive(
     count, most = derive.paths, ""
     if derive.method == "evolution":
       count = evolved_paths(derive, space, costs)
-      most = ", all within the target," if count < derive.paths else ""
+      most = ", all that are within the target," if count < derive.paths else ""
     paths = f"{count:,} networks{most} on at most {derive.images:,} images"
     rows = [("derive", f"{derive.method}: {paths}, with the search's weights")]
   if derive.compare:
