@@ -23,13 +23,13 @@ def get_config(variant: str = "") -> ConfigDict:
   config.space.candidates = "mbconv3_k3", "mbconv3_k5", "mbconv3_k7", "zero"
   # Weights alone, then evolution on them: docs/searching.md says why.
   config.search.update(batch=64, lr_batch=64, paths=4)
-  config.search.update(warmup_epochs=24.0, epochs=0.0)
+  config.search.update(warmup_epochs=15.0, epochs=0.0)
   config.derive.update(method="evolution", paths=300, images=500, compare=50)
   config.search.arch.batch = 64
   config.search.costs.hardware = base.cost(
     "macs", "0.6 M MACs", form="at_most", weight=0.05, exponent=0.0
   )
-  config.train.update(enabled=True, batch=64, lr_batch=64, epochs=6.0, lr=0.1)
+  config.train.update(enabled=True, batch=64, lr_batch=64, epochs=2.0, lr=0.1)
   config.train.update(lr_warmup_epochs=0.25, weight_decay=1e-4)
   config.train.update(dropout=0.1, ema_decay=0.99)
   config.evaluate.update(batch=250, recalibration_batches=20)

@@ -3,10 +3,11 @@
     python -m experiments.first_run --out DIR [--seeds 0 1 2 3 4]
 
 For each seed, in processes of their own: the README's job as a user starts it,
-compiling everything, then the job 'random' in the same workdir, which trains
-networks drawn near the same target by the same recipe, four of each seed. The
-random networks do not depend on what a search finds, so those of all seeds are
-one sample, with which each seed's network is compared. Four bars:
+compiling everything; then the job 'random' in the same workdir, which trains
+networks drawn near the same target by the same recipe, four of each seed; and
+once more for networks drawn anywhere within the target. The random networks do
+not depend on what a search finds, so those of all seeds are one sample, with
+which each seed's network is compared. Five bars:
 
     seconds    the first job takes 300 seconds at most
     supernet   with the supernet's weights, batch norm with the statistics of
@@ -14,8 +15,9 @@ one sample, with which each seed's network is compared. Four bars:
                that it has after its own training
     entropy    the gates' entropy ends at half of its start or below; only for
                a method that trains them: null otherwise
-    baseline   the found network is better than the mean of the random ones of
-               all seeds by at least one standard deviation of theirs
+    within     the found network is better than the mean of the random ones
+               within the target by at least one standard deviation of theirs
+    near       the same of those of 90 to 100 % of the target
 
 The seconds are by the clock, on a machine where nothing else runs; beside them
 is the time of all processors, which other work prolongs less. DIR keeps the
@@ -40,7 +42,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 
@@ -49,6 +51,7 @@ from proxyless_jax.run.random_networks import FILE
 
 CONFIG = "configs/mnist.py"
 SECONDS, SUPERNET, ENTROPY, Z = 300.0, 0.8, 0.5, 1.0
+BASELINES = ("within", "near")
 
 
 def main(argv: Sequence[str] | None = None) -> dict:
@@ -88,12 +91,18 @@ def measure(arguments: argparse.Namespace, seed: int) -> dict:
   result = read_json(workdir / "result.json")
   if not fresh:
     seconds, busy = sum(stage_seconds(result).values()), None
-  flags.append(f"--config.random.count={arguments.count}")
-  run(arguments.config, workdir, [*flags, "--config.job=random"])
+  flags += [f"--config.random.count={arguments.count}", "--config.job=random"]
+  run(arguments.config, workdir, flags)
+  within = workdir.with_name(f"{workdir.name}-within")
+  run(arguments.config, within, [*flags, "--config.random.near=0.0"])
   result = read_json(workdir / "result.json")
-  shutil.rmtree(cache_of(workdir), ignore_errors=True)
+  for folder in (workdir, within):
+    shutil.rmtree(cache_of(folder), ignore_errors=True)
   compared = read_json(workdir / "compared.json")
-  random = read_json(workdir / FILE)
+  random = {
+    "near": read_json(workdir / FILE),
+    "within": read_json(within / FILE),
+  }
   return entry(seed, (seconds, busy), result, compared, random)
 
 
@@ -117,7 +126,7 @@ def entry(
   seconds: tuple[float, float | None],
   result: dict,
   compared: dict,
-  random: Sequence[dict],
+  random: Mapping[str, Sequence[dict]],
 ) -> dict:
   """What is kept of a seed.
 
@@ -127,7 +136,7 @@ def entry(
       processors that they took, where it is known.
     result: contents of `result.json`, after the job 'random'.
     compared: contents of `compared.json`, of which the last is the found one.
-    random: contents of `random.json`, the random networks.
+    random: by baseline, contents of `random.json`, the random networks.
   """
   entropy = result["entropy_end"] / result["entropy_start"]
   supernet = compared["top1"][-1]
@@ -145,7 +154,10 @@ def entry(
     "parameters": result["parameters"],
     "compared": result["compared"],
     "compared_better": result["compared_better"],
-    "random_top1": [network["top1"] for network in random],
+    "random_top1": {
+      name: [network["top1"] for network in networks]
+      for name, networks in random.items()
+    },
   }
 
 
@@ -162,9 +174,8 @@ def processor_seconds() -> float:
 
 def summary(entries: Sequence[dict]) -> dict:
   """The random networks, each seed against them, and how many meet each bar."""
-  random = [top1 for entry in entries for top1 in entry["random_top1"]]
-  mean, spread = statistics.fmean(random), statistics.stdev(random)
-  seeds = [judged(entry, mean, spread) for entry in entries]
+  random = {name: baseline(entries, name) for name in BASELINES}
+  seeds = [judged(entry, random) for entry in entries]
   met = {
     bar: None
     if seeds[0]["met"][bar] is None
@@ -173,34 +184,44 @@ def summary(entries: Sequence[dict]) -> dict:
   }
   means = {
     name: statistics.fmean(seed[name] for seed in seeds)
-    for name in ("seconds", "supernet_ratio", "top1", "z")
+    for name in ("seconds", "supernet_ratio", "top1")
   }
   return {
     "of": len(seeds),
     "met": met,
     "means": means,
-    "random_count": len(random),
-    "random_top1_mean": mean,
-    "random_top1_std": spread,
+    "random": random,
     "seeds": seeds,
   }
 
 
-def judged(entry: dict, mean: float, spread: float) -> dict:
-  """A seed with its z-score, and whether it meets the bars.
+def baseline(entries: Sequence[dict], name: str) -> dict:
+  """The random networks of all seeds: number, mean accuracy, and spread."""
+  top1 = [top1 for entry in entries for top1 in entry["random_top1"][name]]
+  return {
+    "count": len(top1),
+    "top1_mean": statistics.fmean(top1),
+    "top1_std": statistics.stdev(top1),
+  }
+
+
+def judged(entry: dict, random: Mapping[str, dict]) -> dict:
+  """A seed with its z-scores, and whether it meets the bars.
 
   Args:
     entry: what is kept of the seed.
-    mean: mean accuracy of the random networks.
-    spread: their standard deviation.
+    random: the baselines.
   """
-  z = (entry["top1"] - mean) / spread if spread else 0.0
+  z = {}
+  for name, of in random.items():
+    above = entry["top1"] - of["top1_mean"]
+    z[name] = above / of["top1_std"] if of["top1_std"] else 0.0
   entropy = entry["entropy"]
   met = {
     "seconds": entry["seconds"] <= SECONDS,
     "supernet": entry["supernet_ratio"] >= SUPERNET,
     "entropy": None if entropy is None else entropy <= ENTROPY,
-    "baseline": z >= Z,
+    **{name: value >= Z for name, value in z.items()},
   }
   return {**entry, "z": z, "met": met}
 

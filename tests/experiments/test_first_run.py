@@ -21,7 +21,8 @@ RESULT = {
 }
 COMPARED = {"top1": [0.5, 0.8]}
 TOP1 = [0.81, 0.85]
-RANDOM = [{"top1": top1} for top1 in TOP1]
+NETWORKS = [{"top1": top1} for top1 in TOP1]
+RANDOM = {"near": NETWORKS, "within": [{"top1": 0.1}, {"top1": 0.3}]}
 
 
 def test_what_is_judged():
@@ -30,20 +31,22 @@ def test_what_is_judged():
   worse = RESULT | {"entropy_end": 1.0, "top1": 0.83}
   other = first_run.entry(1, (301.0, None), worse, {"top1": [0.6]}, RANDOM)
   found = first_run.summary([entry, other])
-  assert found["random_count"] == 4
-  assert found["random_top1_mean"] == pytest.approx(0.83)
-  assert found["random_top1_std"] == pytest.approx(statistics.stdev(TOP1 * 2))
+  near = found["random"]["near"]
+  assert near["count"] == 4 and near["top1_mean"] == pytest.approx(0.83)
+  assert near["top1_std"] == pytest.approx(statistics.stdev(TOP1 * 2))
+  assert found["random"]["within"]["top1_mean"] == pytest.approx(0.2)
   one, two = found["seeds"]
   assert one["met"] == {
     "seconds": True,
     "supernet": True,
     "entropy": None,
-    "baseline": True,
+    "within": True,
+    "near": True,
   }
-  assert one["z"] == pytest.approx(0.07 / found["random_top1_std"])
-  assert not any(two["met"].values())
+  assert one["z"]["near"] == pytest.approx(0.07 / near["top1_std"])
+  assert [bar for bar, met in two["met"].items() if met] == ["within"]
   assert two["entropy"] == pytest.approx(1.0 / 1.9)
-  assert found["met"]["baseline"] == 1 and found["met"]["entropy"] is None
+  assert found["met"]["near"] == 1 and found["met"]["entropy"] is None
   assert found["means"]["top1"] == pytest.approx(0.865)
 
 
@@ -82,11 +85,16 @@ def test_a_seed_is_run_once(tmp_path, monkeypatch):
       *(first_run.CONFIG, "--config.seed=3", "--a=1"),
       *("--config.random.count=2", "--config.job=random"),
     ),
+    (
+      *(first_run.CONFIG, "--config.seed=3", "--a=1"),
+      *("--config.random.count=2", "--config.job=random"),
+      "--config.random.near=0.0",
+    ),
   ]
   assert found["of"] == 1 and found["seeds"][0]["entropy"] is None
   assert found["seeds"][0]["processor_seconds"] == 0.0
   assert first_run.main(argv) == found
-  assert len(started) == 2
+  assert len(started) == 3
   assert (tmp_path / "first_run.json").exists()
 
 
