@@ -273,10 +273,12 @@ class DeriveOptions:
       published; 'additive', the best one by an additive model of the losses
       that paths have with the weights of the search, see `nas.additive`; or
       'evolution', the best path that evolution meets, see `nas.baselines`.
-    paths: number of paths that the last two evaluate.
+    paths: number of paths that the last two evaluate; in a small space
+      evolution evaluates all that meet the targets, if there are fewer.
     images: number of held-out images that paths are evaluated on, at most.
-    compare: number of random paths near the targets with which the result is
-      compared, by their losses with the weights of the search; 0 for none.
+    compare: number of different random paths near the targets (`random.near`)
+      with which the result is compared, by their losses with the weights of the
+      search, or as many as there are; 0 for none.
   """
 
   method: str = "argmax"
@@ -364,9 +366,10 @@ class RandomOptions:
   """Random networks, the baseline of a search.
 
   Attributes:
-    count: number of networks; more may be asked for later.
+    count: number of networks, all different; more may be asked for later.
     near: least cost of a network, as a part of the target: the found network
-      should not win by its size.
+      should not win by its size. Of several targets, as many ask for it, one
+      after the other, as a network can meet.
   """
 
   count: int = 10
