@@ -219,8 +219,8 @@ def _derive(
   if derive.compare:
     targets = any(isinstance(cost.form, objective.Target) for cost in costs)
     near = " near the target" if targets else ""
-    count = f"up to {derive.compare} random networks"
-    rows.append(("compare", f"with {count}{near}"))
+    others = f"up to {derive.compare} random networks"
+    rows.append(("compare", f"with {others}{near}"))
   return rows
 
 
