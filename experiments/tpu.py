@@ -136,10 +136,18 @@ def compiled(program: Program, name: str, chips: Sequence) -> dict[str, Any]:
     "trace_s": traced - began,
     "compile_s": seconds,
     **memory_of(done),
-    "cycles": hlo.most_cycles(text),
+    "cycles": _cycles(text),
     "exchanged_bytes": hlo.total_bytes(exchanged) if mesh else 0,
     "collectives": sum(exchanged.values()),
   }
+
+
+def _cycles(text: str) -> float | None:
+  """The cycles that the compiler expects; None where it counts no loops."""
+  try:
+    return hlo.most_cycles(text)
+  except ValueError:  # At O1 and below, a loop's length is not in the text.
+    return None
 
 
 def shapes(tree: Any, sharding: Sharding) -> Any:
@@ -177,11 +185,11 @@ def table_of(rows: dict[str, dict]) -> str:
     plain = rows.get(f"{name}: plain", {})
     temporaries = row["memory"]["temporaries"]
 
-    def over(value: float, *names: str, plain=plain) -> str:
+    def over(value: float | None, *names: str, plain=plain) -> str:
       base: Any = plain
       for part in names:
         base = base.get(part, {})
-      return f"{value / base:.2f}" if base else "–"
+      return f"{value / base:.2f}" if value and base else "–"
 
     cells = [
       f"{row['trace_s']:.0f}",
