@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import itertools
 import os
 import statistics
 import tempfile
@@ -123,8 +122,7 @@ def _step(options, stage, space, tx):
     mesh=mesh,
   )
   jitted = jit_step(step, mesh)
-  (images,) = itertools.islice(stage.iterators["weights"], 1)
-  batch = to_devices(images, mesh)
+  batch = to_devices(next(stage.iterators["weights"]), mesh)
   return lambda state: jitted(state, batch)[0]
 
 

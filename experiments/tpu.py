@@ -143,10 +143,10 @@ def compiled(program: Program, name: str, chips: Sequence) -> dict[str, Any]:
 
 
 def _cycles(text: str) -> float | None:
-  """The cycles that the compiler expects; None where it counts no loops."""
+  """The cycles that the compiler expects; None where it does not say."""
   try:
     return hlo.most_cycles(text)
-  except ValueError:  # At O1 and below, a loop's length is not in the text.
+  except ValueError:  # The length of a loop is not in the text.
     return None
 
 

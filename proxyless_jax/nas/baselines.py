@@ -21,6 +21,7 @@ from proxyless_jax.nas.derive import ROUNDING, Constraint, derive, misses
 GENERATION, PARENTS, MUTATION = 50, 10, 0.1
 # Draws before it is taken that hardly any path is left.
 TRIES = 200
+# Draws in a row without a new path, before it is taken that there is none.
 IDLE = 50
 # Paths of a space in which they are counted one by one.
 LISTED = 5000

@@ -100,7 +100,7 @@ def random_plan(
   rows = _of_space(options, dataset, space, costs)
   networks = f"{count} networks"
   if count < options.random.count:
-    networks += ", all that are near the target"
+    networks += ", all that there are"
   if done:
     networks += f", of which {done} are done"
   rows += [("random", networks), ("train", f"each {_train(options, dataset)}")]
