@@ -126,7 +126,7 @@ class Experiment:
           "images": self.sizes,
           "record": record,
           "seconds_of_paths": seconds,
-          "paths": self._compare(paths, top1, loss),
+          "paths": self.compare(paths, top1, loss),
         },
       )
       save(weights, variables)
@@ -152,7 +152,7 @@ class Experiment:
       entry["seconds"] = time.perf_counter() - started
       if (part + 1) % (PARTS // self.arguments.looks) == 0 and part + 1 < PARTS:
         scores = self._score(training.variables_of(state), paths)
-        entry |= self._compare(paths, *scores)
+        entry |= self.compare(paths, *scores)
       record.append(entry)
       print(json.dumps(entry, default=float), flush=True)
       save(kept, without_key(state), record=json.dumps(record, default=float))
@@ -163,7 +163,7 @@ class Experiment:
     size = self.arguments.score_images, self.arguments.score_batch
     return self.net.score(variables, paths, *size)
 
-  def _compare(self, paths, top1, loss) -> dict:
+  def compare(self, paths, top1, loss) -> dict:
     """How accuracies and losses of a supernet rank networks."""
     known = self.table.accuracy[self.table.rows(paths)]
     macs = self.table.macs[self.table.rows(paths)] / training.MACS

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from experiments.macro import command
-from experiments.nas_bench_macro import Experiment, ranks
+from experiments.nas_bench_macro import Experiment
 from experiments.output import Parts
 
 BATCHES = (500, 100, 25)
@@ -72,14 +72,10 @@ class _Judge:
     top1, loss = experiment.net.score(
       self._variables, self._paths, images, batch, running
     )
-    table = experiment.table
-    known = table.accuracy[table.rows(self._paths)]
     return {
       "seconds": time.perf_counter() - start,
-      "mean_top1": float(top1.mean()),
       "mean_loss": float(loss.mean()),
-      "by_loss": ranks(-loss, known),
-      "by_top1": ranks(top1, known),
+      **experiment.compare(self._paths, top1, loss),
     }
 
 
