@@ -17,6 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from proxyless_jax.nn import cpu_kernels
 from proxyless_jax.nn.layers.declare import constant
 from proxyless_jax.parallel.collectives import num_shards, psum
 from proxyless_jax.space.checks import expect
@@ -31,19 +32,20 @@ MOMENTS = "moments"
 REUSED_MOMENTS = "reused_moments"
 # Collections that a forward pass in training mutates.
 MUTATED = ("batch_stats", MOMENTS)
-# The ceiling in min(max(y, 0), ceiling), by the name of the activation.
-CEILINGS = {"relu6": 6.0, "relu": jnp.inf}
+# The ceiling in min(max(y, 0), ceiling), by the name of the activation; None
+# for y itself.
+CEILINGS = {"relu6": 6.0, "relu": jnp.inf, "linear": None}
 
 
 def _at_least_float32(dtype) -> jnp.dtype:
   return jnp.promote_types(dtype, jnp.float32)
 
 
-def _normalise(x, scale, bias, mean, rstd, activation):
+def _normalise(x, mean, rstd, scale, bias, ceiling):
   wide = x.astype(mean.dtype)
   y = (wide - mean) * (rstd * scale) + bias
-  if activation != "linear":
-    y = jnp.clip(y, 0.0, CEILINGS[activation])
+  if ceiling is not None:
+    y = jnp.clip(y, 0.0, ceiling)
   return y.astype(x.dtype)
 
 
@@ -56,11 +58,15 @@ def batch_moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
   Returns:
     f[c] and f[c], float32 or wider.
   """
-  wide = x.astype(_at_least_float32(x.dtype))
-  sums = jnp.mean(wide, REDUCED), jnp.mean(wide * wide, REDUCED)
+  sums = cpu_kernels.on_cpu(cpu_kernels.batch_means, _batch_means, x)
   mean, square = (total / num_shards() for total in psum(sums))
   var = jnp.maximum(square - mean * mean, 0.0)
   return checkpoint_name(mean, MOMENTS), checkpoint_name(var, MOMENTS)
+
+
+def _batch_means(x):
+  wide = x.astype(_at_least_float32(x.dtype))
+  return jnp.mean(wide, REDUCED), jnp.mean(wide * wide, REDUCED)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -75,7 +81,8 @@ def batch_norm(
   """Normalises by the batch's own moments, then activates.
 
   The backward pass saves only `x` and two vectors: autodiff's own takes 10
-  times as long as the forward pass on CPU.
+  times as long as the forward pass on CPU. There, kernels in C++ run both
+  passes on float32, in half of XLA's time (`experiments/batch_norm.py`).
 
   Args:
     x: f[b, h, w, c].
@@ -94,31 +101,57 @@ def batch_norm(
 def _batch_norm_forward(x, scale, bias, moments, epsilon, activation):
   mean, var = moments
   rstd = lax.rsqrt(var + epsilon)
-  y = _normalise(x, scale, bias, mean, rstd, activation)
-  return y, (x, scale, bias, mean, rstd)
+  vectors = mean, rstd, scale, bias
+  y = _of(cpu_kernels.normalise, _normalise, activation, x, *vectors)
+  return y, (x, *vectors)
 
 
 def _batch_norm_backward(epsilon, activation, residuals, dy):
   del epsilon
-  x, scale, bias, mean, rstd = residuals
-  dy = dy.astype(mean.dtype)
-  normal = (x.astype(mean.dtype) - mean) * rstd
-  if activation != "linear":
-    y = normal * scale + bias
-    dy = jnp.where((y > 0.0) & (y < CEILINGS[activation]), dy, 0.0)
-  dbias = jnp.sum(dy, REDUCED)
-  dscale = jnp.sum(dy * normal, REDUCED)
+  x, *vectors = residuals
+  choice = cpu_kernels.norm_gradient_sums, _gradient_sums
+  sums = _of(*choice, activation, x, dy, *vectors)
   # Summed over all devices already: `psum_gradients` skips these parameters,
   # which it knows by `norm_paths`.
-  dbias, dscale = psum((dbias, dscale))
+  dbias, dscale = psum(sums)
   count = num_shards() * (x.size // x.shape[-1])
-  dx = (dy - dbias / count - normal * (dscale / count)) * (scale * rstd)
-  return (
-    dx.astype(x.dtype),
-    dscale.astype(scale.dtype),
-    dbias.astype(bias.dtype),
-    None,
+  choice = cpu_kernels.norm_input_gradient, _input_gradient
+  means = dbias / count, dscale / count
+  dx = _of(*choice, activation, x, dy, *vectors, *means)
+  *_, scale, bias = vectors
+  return dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype), None
+
+
+def _of(kernel, default, activation, *operands):
+  """A function of the operands: as a kernel for CPUs, or by XLA."""
+  kernel, default = (
+    functools.partial(form, ceiling=CEILINGS[activation])
+    for form in (kernel, default)
   )
+  return cpu_kernels.on_cpu(kernel, default, *operands)
+
+
+def _passed(x, dy, mean, rstd, scale, bias, ceiling):
+  """The normalised map, and dy where the activation passes it on."""
+  dy = dy.astype(mean.dtype)
+  normal = (x.astype(mean.dtype) - mean) * rstd
+  if ceiling is not None:
+    y = normal * scale + bias
+    dy = jnp.where((y > 0.0) & (y < ceiling), dy, 0.0)
+  return normal, dy
+
+
+def _gradient_sums(x, dy, mean, rstd, scale, bias, ceiling):
+  normal, dy = _passed(x, dy, mean, rstd, scale, bias, ceiling)
+  return jnp.sum(dy, REDUCED), jnp.sum(dy * normal, REDUCED)
+
+
+def _input_gradient(
+  x, dy, mean, rstd, scale, bias, mean_dbias, mean_dscale, ceiling
+):
+  normal, dy = _passed(x, dy, mean, rstd, scale, bias, ceiling)
+  dx = (dy - mean_dbias - normal * mean_dscale) * (scale * rstd)
+  return dx.astype(x.dtype)
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
@@ -143,8 +176,8 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    known = self.activation in ("linear", *CEILINGS)
-    expect(known, "activation", self.activation, f"linear or {[*CEILINGS]}")
+    known = self.activation in CEILINGS
+    expect(known, "activation", self.activation, f"one of {[*CEILINGS]}")
     shape = x.shape[-1:]
     scale = self.param("scale", constant(1.0), shape)
     bias = self.param("bias", constant(0.0), shape)
@@ -152,7 +185,8 @@ class BatchNorm(nn.Module):
     var = self.variable("batch_stats", "var", constant(1.0), None, shape)
     if not train:
       rstd = lax.rsqrt(var.value + self.epsilon)
-      return _normalise(x, scale, bias, mean.value, rstd, self.activation)
+      vectors = mean.value, rstd, scale, bias
+      return _normalise(x, *vectors, CEILINGS[self.activation])
     if not self.is_mutable_collection("batch_stats"):
       raise ValueError(
         "train = True, and 'batch_stats' is not mutable: expected "

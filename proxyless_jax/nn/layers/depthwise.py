@@ -6,9 +6,11 @@ with k // 2 zeros on every side at every stride s: PyTorch's padding, which
 published ProxylessNAS weights assume, not TensorFlow's SAME. (Dilation d: taps
 d pixels apart, d times as many zeros.)
 
-GPU and TPU run the native grouped convolution. XLA:CPU has no fast one: there
-the convolution and its two gradients are written as sums of a few products,
-each over all channels, which XLA fuses into one vectorised loop:
+GPU and TPU run the native grouped convolution. XLA:CPU has no fast one. In
+training on a CPU, kernels in C++ run (`proxyless_jax.nn.cpu_kernels`). In
+inference, and where no compiler is at hand, the convolution and its two
+gradients are sums of a few products, each over all channels, which XLA fuses
+into one vectorised loop:
 
   output           a product per tap of the kernel
   input gradient   a product per tap, for all phases of the stride at once
@@ -16,7 +18,8 @@ each over all channels, which XLA fuses into one vectorised loop:
                    to all taps at once; a loop runs over the blocks
 
 The last one swaps the roles of map and kernel: a sum per tap would be a slow
-reduction over the whole map. `experiments/depthwise.py` measures all three.
+reduction over the whole map. `experiments/depthwise.py` measures all three,
+and the kernels.
 """
 
 import functools
@@ -24,6 +27,8 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from proxyless_jax.nn import cpu_kernels
 
 # Products in the kernel gradient's loop body: one row of 16 positions, or rows
 # of fewer up to 32. Below 16, XLA fuses the loop's slices into every product:
@@ -34,7 +39,11 @@ _ACCUMULATORS = 1 << 18
 
 
 def depthwise_conv(
-  x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 1
+  x: jax.Array,
+  kernel: jax.Array,
+  stride: int = 1,
+  dilation: int = 1,
+  train: bool = False,
 ) -> jax.Array:
   """Convolves each channel with its own kernel.
 
@@ -47,6 +56,8 @@ def depthwise_conv(
     stride: step of the window, 1 or more.
     dilation: pixels from one tap to the next; 1, unless the stride is 1 or a
       multiple of it.
+    train: whether this is a step of training, which on a CPU may run kernels of
+      this package. Without them an exported program is portable.
 
   Returns:
     f[b, ceil(h / stride), ceil(w / stride), c] of x's type.
@@ -56,13 +67,14 @@ def depthwise_conv(
   """
   _validate(x, kernel, stride, dilation)
   if dilation == 1:
-    return _conv(x, kernel, stride)
+    return _conv(x, kernel, stride, train)
   if stride > 1:
-    return _conv(x[:, ::dilation, ::dilation], kernel, stride // dilation)
-  return _dilated(x, kernel, dilation)
+    x = x[:, ::dilation, ::dilation]
+    return _conv(x, kernel, stride // dilation, train)
+  return _dilated(x, kernel, dilation, train)
 
 
-def _dilated(x, kernel, d):
+def _dilated(x, kernel, d, train):
   """At stride 1: pixels that lie d apart see nothing of the others.
 
   So each of the d * d grids of such pixels is a map of its own.
@@ -71,7 +83,7 @@ def _dilated(x, kernel, d):
   rows, cols = -(-h // d), -(-w // d)
   x = jnp.pad(x, ((0, 0), (0, d * rows - h), (0, d * cols - w), (0, 0)))
   x = x.reshape(b, rows, d, cols, d, c).transpose(2, 4, 0, 1, 3, 5)
-  x = _conv(x.reshape(d * d * b, rows, cols, c), kernel, 1)
+  x = _conv(x.reshape(d * d * b, rows, cols, c), kernel, 1, train)
   x = x.reshape(d, d, b, rows, cols, c).transpose(2, 3, 0, 4, 1, 5)
   return x.reshape(b, d * rows, d * cols, c)[:, :h, :w]
 
@@ -103,38 +115,50 @@ def _validate(x, kernel, stride, dilation):
     )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv(x, kernel, stride):
-  return lax.platform_dependent(
-    x,
-    kernel,
-    cpu=functools.partial(_output_by_taps, stride=stride),
-    default=functools.partial(_native, stride=stride),
-  )
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(x, kernel, stride, train):
+  forms = cpu_kernels.depthwise, _output_by_taps, _native
+  return _by_platform(forms, (x, kernel), stride, train)
 
 
-def _conv_forward(x, kernel, stride):
-  return _conv(x, kernel, stride), (x, kernel)
+def _conv_forward(x, kernel, stride, train):
+  return _conv(x, kernel, stride, train), (x, kernel)
 
 
-def _conv_backward(stride, residuals, g):
+def _conv_backward(stride, train, residuals, dy):
   # Two choices rather than one of a pair, so that XLA can drop either gradient.
-  dx = lax.platform_dependent(
-    *residuals,
-    g,
-    cpu=functools.partial(_input_gradient_by_taps, stride=stride),
-    default=lambda *args: _native_gradients(*args, stride)[0],
+  dx_forms = (
+    cpu_kernels.depthwise_input_gradient,
+    _input_gradient_by_taps,
+    functools.partial(_native_gradient, 0),
   )
-  dkernel = lax.platform_dependent(
-    *residuals,
-    g,
-    cpu=functools.partial(_kernel_gradient_by_positions, stride=stride),
-    default=lambda *args: _native_gradients(*args, stride)[1],
+  dkernel_forms = (
+    cpu_kernels.depthwise_kernel_gradient,
+    _kernel_gradient_by_positions,
+    functools.partial(_native_gradient, 1),
   )
-  return dx, dkernel
+  operands = *residuals, dy
+  return tuple(
+    _by_platform(forms, operands, stride, train)
+    for forms in (dx_forms, dkernel_forms)
+  )
 
 
 _conv.defvjp(_conv_forward, _conv_backward)
+
+
+def _by_platform(forms, operands, stride, train):
+  """The kernel in C++, the sum of products, or the native convolution."""
+  compiled, products, native = (
+    functools.partial(form, stride=stride) for form in forms
+  )
+
+  def by_xla(*operands: jax.Array) -> jax.Array:
+    return lax.platform_dependent(*operands, cpu=products, default=native)
+
+  if not train:
+    return by_xla(*operands)
+  return cpu_kernels.on_cpu(compiled, by_xla, *operands)
 
 
 def _native(x, kernel, stride):
@@ -149,9 +173,9 @@ def _native(x, kernel, stride):
   )
 
 
-def _native_gradients(x, kernel, g, stride):
+def _native_gradient(which, x, kernel, g, stride):
   native = functools.partial(_native, stride=stride)
-  return jax.vjp(native, x, kernel)[1](g)
+  return jax.vjp(native, x, kernel)[1](g)[which]
 
 
 # The inner jits are there for their caches: equal shapes are traced once.

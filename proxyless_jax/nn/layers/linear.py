@@ -66,6 +66,7 @@ def depthwise(
   x: jax.Array,
   forms: tuple[tuple[int, int], ...],
   stride: int,
+  train: bool,
   member: jax.Array | None = None,
 ) -> jax.Array:
   """A depthwise convolution by a module's own parameter `depthwise`.
@@ -76,6 +77,7 @@ def depthwise(
     forms: kernel size and dilation of each member of a kernel group
       (`proxyless_jax.nn.supernet.kernel_sharing`), or of one operation.
     stride: stride of both spatial dimensions.
+    train: as for `depthwise_conv`.
     member: i32[], the form to run. The parameter is then a vector that begins
       with the member's kernel. None for the only one.
   """
@@ -83,14 +85,14 @@ def depthwise(
   if member is None:
     ((size, dilation),) = forms
     kernel = module.param("depthwise", he_fan_out, (size, size, 1, features))
-    return depthwise_conv(x, kernel.astype(x.dtype), stride, dilation)
+    return depthwise_conv(x, kernel.astype(x.dtype), stride, dilation, train)
 
   def branch(
     form: tuple[int, int], x: jax.Array, vector: jax.Array
   ) -> jax.Array:
     size, dilation = form
     kernel = vector[: size**2 * features].reshape(size, size, 1, features)
-    return depthwise_conv(x, kernel, stride, dilation)
+    return depthwise_conv(x, kernel, stride, dilation, train)
 
   vector: jax.Array = module.get_variable("params", "depthwise")
   branches = tuple(functools.partial(branch, form) for form in forms)

@@ -54,7 +54,7 @@ class SepConvModule(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     forms = ((self.op.kernel, self.op.dilation),)
-    x = depthwise(self, nn.relu(x), forms, self.edge.stride)
+    x = depthwise(self, nn.relu(x), forms, self.edge.stride, train)
     x = Conv1x1(self.edge.features_out, name="pointwise")(x)
     norm = BatchNorm("linear", self.bn_momentum, self.op.epsilon, name="bn")
     return norm(x, train)

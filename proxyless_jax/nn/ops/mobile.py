@@ -68,7 +68,7 @@ class MBConvModule(nn.Module):
       x = Conv1x1(hidden, name="expand")(x)
       x = norm(activation, name="expand_bn")(x, train)
     forms = tuple((op.kernel, 1) for op in self.ops)
-    x = depthwise(self, x, forms, self.edge.stride, member)
+    x = depthwise(self, x, forms, self.edge.stride, train, member)
     x = norm(activation, name="depthwise_bn")(x, train)
     if squeezed := self.ops[0].squeezed(self.edge):
       x = SqueezeExcite(squeezed, name="excite")(x)

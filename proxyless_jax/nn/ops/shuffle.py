@@ -44,7 +44,7 @@ class ShuffleUnitModule(nn.Module):
   def _depthwise(self, x, name: str, train: bool):
     shape = (self.op.kernel, self.op.kernel, 1, x.shape[-1])
     kernel = self.param(name, he_fan_out, shape).astype(x.dtype)
-    x = depthwise_conv(x, kernel, self.edge.stride)
+    x = depthwise_conv(x, kernel, self.edge.stride, train=train)
     return self._norm("linear", name=f"{name}_bn")(x, train)
 
   @property

@@ -67,7 +67,7 @@ class NormSepConvModule(nn.Module):
     norm = "relu", self.bn_momentum, self.ops[0].epsilon
     x = BatchNorm(*norm, name="bn")(x, train)
     forms = tuple((op.kernel, op.dilation) for op in self.ops)
-    x = depthwise(self, x, forms, self.edge.stride, member)
+    x = depthwise(self, x, forms, self.edge.stride, train, member)
     return Conv1x1(self.edge.features_out, name="pointwise")(x)
 
 

@@ -122,7 +122,7 @@ def test_make_wants_an_operation(space):
 
 
 def test_activations_of_batch_norm():
-  with pytest.raises(ValueError, match="activation = 'rleu': expected linear"):
+  with pytest.raises(ValueError, match="activation = 'rleu': expected one of"):
     pj.BatchNorm("rleu").init(jax.random.key(0), IMAGES, False)
 
 

@@ -1,0 +1,20 @@
+"""Kernels for CPUs in C++, compiled when they are first used.
+
+XLA:CPU has no fast depthwise convolution, and takes two to three times as long
+as memory allows for batch norm (`experiments/depthwise.py`). Layers call
+these kernels in training, on float32. In inference they run XLA's own
+operations, so that a program that is exported or measured contains nothing of
+this package.
+"""
+
+from proxyless_jax.nn.cpu_kernels.build import available
+from proxyless_jax.nn.cpu_kernels.calls import (
+  batch_means,
+  depthwise,
+  depthwise_input_gradient,
+  depthwise_kernel_gradient,
+  norm_gradient_sums,
+  norm_input_gradient,
+  normalise,
+  on_cpu,
+)

@@ -1,0 +1,228 @@
+// Batch norm with its activation: see ../layers/batch_norm.py.
+//
+//   normal = (x - mean) * rstd
+//   y      = min(max(normal * scale + bias, 0), ceiling)
+//
+// for maps f[b, h, w, c], seen as n rows of c numbers, and vectors f[c]. A
+// negative ceiling stands for no activation.
+
+#include <array>
+#include <vector>
+
+#include "vectors.h"
+
+namespace proxyless_jax {
+namespace {
+
+// Rows of a unit of work.
+constexpr int64_t kRows = 256;
+
+// Sums over rows of the vectors f[c] that term(row, channels) returns.
+//
+// First over the rows of a unit, then over units: in float32 that is more exact
+// than one sum after the other.
+template <int N, typename Term>
+void SumRows(ffi::ThreadPool& pool, int64_t n, int64_t c, Term term,
+             std::array<float*, N> sums) {
+  const int64_t units = CeilDiv(n, kRows);
+  std::vector<float> all_sums(units * N * c);
+  float* unit_sums = all_sums.data();  // [units][N][c]
+  ParallelFor(pool, units, [=](int64_t unit) {
+    const int64_t begin = unit * kRows, end = std::min(n, begin + kRows);
+    float* out = unit_sums + unit * N * c;
+    for (int64_t block = 0; block < CeilDiv(c, kLanes); ++block) {
+      const Channels channels(block, c);
+      const auto of_row = term(channels);
+      // Two rows at a time: additions that do not wait for each other.
+      std::array<Vec, N> even = {}, odd = {};
+      int64_t row = begin;
+      for (; row + 1 < end; row += 2) {
+        of_row(row * c, even);
+        of_row(row * c + c, odd);
+      }
+      if (row < end) of_row(row * c, even);
+      for (int i = 0; i < N; ++i) channels.Store(out + i * c, even[i] + odd[i]);
+    }
+  });
+  for (int i = 0; i < N; ++i) {
+    std::fill(sums[i], sums[i] + c, 0.0f);
+    for (int64_t unit = 0; unit < units; ++unit) {
+      const float* own = unit_sums + (unit * N + i) * c;
+      for (int64_t j = 0; j < c; ++j) sums[i][j] += own[j];
+    }
+  }
+}
+
+// Means of x and of its squares.
+ffi::Error Moments(ffi::ThreadPool pool, Input x, Output mean, Output square) {
+  const int64_t c = x.dimensions().back(), n = x.element_count() / c;
+  const float* from = x.typed_data();
+  const std::array<float*, 2> means = {mean->typed_data(),
+                                       square->typed_data()};
+  const auto term = [=](Channels channels) {
+    return [=](int64_t at, std::array<Vec, 2>& sums) {
+      const Vec value = channels.Load(from + at);
+      sums[0] += value;
+      sums[1] += value * value;
+    };
+  };
+  SumRows<2>(pool, n, c, term, means);
+  for (float* of : means) {
+    for (int64_t j = 0; j < c; ++j) of[j] /= n;
+  }
+  return ffi::Error::Success();
+}
+
+// Vectors f[c] of a norm.
+struct Norm {
+  const float *mean, *rstd, *scale, *bias;
+  float ceiling;
+
+  Norm(Input mean, Input rstd, Input scale, Input bias, float ceiling)
+      : mean(mean.typed_data()), rstd(rstd.typed_data()),
+        scale(scale.typed_data()), bias(bias.typed_data()), ceiling(ceiling) {}
+};
+
+// A block of channels of a norm.
+struct Block {
+  Vec mean, rstd, scale, bias;
+  float ceiling;
+
+  Block(const Norm& norm, Channels channels)
+      : mean(channels.Load(norm.mean)), rstd(channels.Load(norm.rstd)),
+        scale(channels.Load(norm.scale)), bias(channels.Load(norm.bias)),
+        ceiling(norm.ceiling) {}
+
+  // NaN stays NaN.
+  Vec Output(Vec x) const {
+    const Vec y = (x - mean) * (rstd * scale) + bias, top = Vec{} + ceiling;
+    if (ceiling < 0) return y;
+    const Vec positive = y < 0.0f ? Vec{} : y;
+    return top < positive ? top : positive;
+  }
+
+  Vec Normal(Vec x) const { return (x - mean) * rstd; }
+
+  // dy where the activation passes it on.
+  Vec Passed(Vec normal, Vec dy) const {
+    if (ceiling < 0) return dy;
+    const Vec y = normal * scale + bias;
+    return ((y > 0.0f) & (y < ceiling)) ? dy : Vec{};
+  }
+};
+
+// Calls body(offset of a row, channels, block) for all rows and blocks.
+template <typename Body>
+void ForAllRows(ffi::ThreadPool& pool, int64_t n, int64_t c, Norm norm,
+                Body body) {
+  ParallelFor(pool, CeilDiv(n, kRows), [=](int64_t unit) {
+    const int64_t end = std::min(n, (unit + 1) * kRows);
+    // In the order of memory.
+    for (int64_t row = unit * kRows; row < end; ++row) {
+      for (int64_t block = 0; block < CeilDiv(c, kLanes); ++block) {
+        const Channels channels(block, c);
+        body(row * c, channels, Block(norm, channels));
+      }
+    }
+  });
+}
+
+ffi::Error Normalise(ffi::ThreadPool pool, Input x, Input mean, Input rstd,
+                     Input scale, Input bias, Output y, float ceiling) {
+  const int64_t c = x.dimensions().back(), n = x.element_count() / c;
+  const float* from = x.typed_data();
+  float* to = y->typed_data();
+  ForAllRows(pool, n, c, Norm(mean, rstd, scale, bias, ceiling),
+             [=](int64_t at, Channels channels, const Block& block) {
+               const Vec value = channels.Load(from + at);
+               channels.Store(to + at, block.Output(value));
+             });
+  return ffi::Error::Success();
+}
+
+// dbias = sum of what passes the activation, dscale = sum of it times normal.
+ffi::Error GradientSums(ffi::ThreadPool pool, Input x, Input dy, Input mean,
+                        Input rstd, Input scale, Input bias, Output dbias,
+                        Output dscale, float ceiling) {
+  const int64_t c = x.dimensions().back(), n = x.element_count() / c;
+  const float *from = x.typed_data(), *gradient = dy.typed_data();
+  const Norm norm(mean, rstd, scale, bias, ceiling);
+  const auto term = [=](Channels channels) {
+    const Block block(norm, channels);
+    return [=](int64_t at, std::array<Vec, 2>& sums) {
+      const Vec normal = block.Normal(channels.Load(from + at));
+      const Vec passed = block.Passed(normal, channels.Load(gradient + at));
+      sums[0] += passed;
+      sums[1] += passed * normal;
+    };
+  };
+  SumRows<2>(pool, n, c, term, {dbias->typed_data(), dscale->typed_data()});
+  return ffi::Error::Success();
+}
+
+// dx, with the two sums divided by the number of rows, of all devices.
+ffi::Error InputGradient(ffi::ThreadPool pool, Input x, Input dy, Input mean,
+                         Input rstd, Input scale, Input bias, Input mean_dbias,
+                         Input mean_dscale, Output dx, float ceiling) {
+  const int64_t c = x.dimensions().back(), n = x.element_count() / c;
+  const float *from = x.typed_data(), *gradient = dy.typed_data();
+  const float* dbias = mean_dbias.typed_data();
+  const float* dscale = mean_dscale.typed_data();
+  float* to = dx->typed_data();
+  ForAllRows(
+      pool, n, c, Norm(mean, rstd, scale, bias, ceiling),
+      [=](int64_t at, Channels channels, const Block& block) {
+        const Vec normal = block.Normal(channels.Load(from + at));
+        const Vec passed = block.Passed(normal, channels.Load(gradient + at));
+        const Vec rest = passed - channels.Load(dbias) -
+                         normal * channels.Load(dscale);
+        channels.Store(to + at, rest * (block.scale * block.rstd));
+      });
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_moments, Moments,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Input>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_normalise, Normalise,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Input>()
+                                  .Arg<Input>()
+                                  .Arg<Input>()
+                                  .Arg<Input>()
+                                  .Arg<Input>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Attr<float>("ceiling"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_norm_gradient_sums, GradientSums,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Input>()
+                                  .Arg<Input>()
+                                  .Arg<Input>()
+                                  .Arg<Input>()
+                                  .Arg<Input>()
+                                  .Arg<Input>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Attr<float>("ceiling"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_norm_input_gradient, InputGradient,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Input>()
+                                  .Arg<Input>()
+                                  .Arg<Input>()
+                                  .Arg<Input>()
+                                  .Arg<Input>()
+                                  .Arg<Input>()
+                                  .Arg<Input>()
+                                  .Arg<Input>()
+                                  .Ret<ffi::Buffer<ffi::F32>>()
+                                  .Attr<float>("ceiling"));
+
+}  // namespace proxyless_jax

@@ -1,0 +1,312 @@
+// Depthwise convolution and its two gradients: see ../layers/depthwise.py.
+//
+// A unit of work is a band of rows of one image and one block of channels. What
+// it reads is first packed into an array [rows][columns] of vectors, with zeros
+// around it, so that the loops over taps have no borders and stay in cache.
+
+#include <vector>
+
+#include "vectors.h"
+
+namespace proxyless_jax {
+namespace {
+
+// Most bytes of a packed band: it stays in a core's second-level cache.
+constexpr int64_t kBandBytes = 256 << 10;
+// Most outputs of a row that are computed together: each has a register.
+constexpr int64_t kTile = 12;
+// Most parts of the batch whose kernel gradients are summed one by one.
+constexpr int64_t kParts = 16;
+
+thread_local Scratch packed_scratch, row_scratch, taps_scratch;
+
+struct Map {
+  const float* data;
+  int64_t h, w, c;
+};
+
+// out[rows][columns] = a block of channels from pixel (row, column) on, which
+// may lie outside of the map: there are zeros.
+void Pack(const Map& map, Channels channels, int64_t row, int64_t rows,
+          int64_t column, int64_t columns, Vec* out) {
+  const int64_t left = std::clamp<int64_t>(-column, 0, columns);
+  const int64_t right = std::clamp<int64_t>(map.w - column, left, columns);
+  for (int64_t r = row; r < row + rows; ++r, out += columns) {
+    const bool inside = 0 <= r && r < map.h;
+    const int64_t from = inside ? left : columns, to = inside ? right : columns;
+    std::fill(out, out + from, Vec{});
+    const float* pixel = map.data + (r * map.w + column + from) * map.c;
+    for (int64_t i = from; i < to; ++i, pixel += map.c) {
+      out[i] = channels.Load(pixel);
+    }
+    std::fill(out + to, out + columns, Vec{});
+  }
+}
+
+// Rows of taps over a packed array.
+struct Taps {
+  const Vec* values;  // [rows][columns]
+  int64_t rows, columns;
+};
+
+// `out_step` numbers apart, T sums over taps; they read `step` columns apart.
+template <int T>
+void SumTile(const Vec* from, int64_t pitch, int64_t step, const Taps& taps,
+             float* out, int64_t out_step, Channels channels) {
+  Vec sums[T] = {};
+  const Vec* tap = taps.values;
+  for (int64_t i = 0; i < taps.rows; ++i, from += pitch) {
+    for (int64_t j = 0; j < taps.columns; ++j, ++tap) {
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) sums[t] += from[t * step + j] * *tap;
+    }
+  }
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) channels.Store(out + t * out_step, sums[t]);
+}
+
+// A row of `count` such sums.
+void SumRow(const Vec* from, int64_t pitch, int64_t step, const Taps& taps,
+            int64_t count, float* out, int64_t out_step, Channels channels) {
+  using Tile = void (*)(const Vec*, int64_t, int64_t, const Taps&, float*,
+                        int64_t, Channels);
+  static constexpr Tile kTiles[kTile + 1] = {
+      nullptr,    SumTile<1>, SumTile<2>,  SumTile<3>,  SumTile<4>,
+      SumTile<5>, SumTile<6>, SumTile<7>,  SumTile<8>,  SumTile<9>,
+      SumTile<10>, SumTile<11>, SumTile<12>};
+  for (int64_t tiles = CeilDiv(count, kTile); tiles > 0; --tiles) {
+    const int64_t t = count / tiles;
+    kTiles[t](from, pitch, step, taps, out, out_step, channels);
+    from += t * step;
+    out += t * out_step;
+    count -= t;
+  }
+}
+
+// Sizes of a convolution f[b, h, w, c] -> f[b, rows, columns, c].
+struct Sizes {
+  int64_t b, h, w, c, k, stride, pad, rows, columns, blocks;
+
+  Sizes(ffi::AnyBuffer::Dimensions x, ffi::AnyBuffer::Dimensions kernel,
+        int64_t stride)
+      : b(x[0]), h(x[1]), w(x[2]), c(x[3]), k(kernel[0]), stride(stride),
+        pad(k / 2), rows(CeilDiv(h, stride)), columns(CeilDiv(w, stride)),
+        blocks(CeilDiv(c, kLanes)) {}
+
+  // Columns that the windows of a row of the output read.
+  int64_t window_columns() const { return stride * (columns - 1) + k; }
+};
+
+// Of `rows` rows, how many a band has, if each needs so many packed vectors.
+int64_t BandRows(int64_t rows, int64_t vectors) {
+  const int64_t band_vectors = kBandBytes / int64_t{sizeof(Vec)};
+  const int64_t most = std::max<int64_t>(8, band_vectors / vectors);
+  return CeilDiv(rows, CeilDiv(rows, most));
+}
+
+ffi::Error Forward(ffi::ThreadPool pool, Input x, Input kernel, Output y,
+                   int64_t stride) {
+  const Sizes s(x.dimensions(), kernel.dimensions(), stride);
+  const float *from = x.typed_data(), *weights = kernel.typed_data();
+  float* to = y->typed_data();
+  const int64_t pitch = s.window_columns();
+  const int64_t high = BandRows(s.rows, stride * pitch);
+  const int64_t bands = CeilDiv(s.rows, high);
+  ParallelFor(pool, s.b * s.blocks * bands, [=](int64_t unit) {
+    const Channels channels(unit / bands % s.blocks, s.c);
+    const int64_t image = unit / bands / s.blocks;
+    const int64_t begin = unit % bands * high;
+    const int64_t end = std::min(s.rows, begin + high);
+    Vec* taps = taps_scratch.Get(s.k * s.k);
+    for (int64_t t = 0; t < s.k * s.k; ++t) {
+      taps[t] = channels.Load(weights + t * s.c);
+    }
+    const int64_t reach = stride * (end - begin - 1) + s.k;
+    Vec* packed = packed_scratch.Get(reach * pitch);
+    const Map map{from + image * s.h * s.w * s.c, s.h, s.w, s.c};
+    Pack(map, channels, stride * begin - s.pad, reach, -s.pad, pitch, packed);
+    for (int64_t row = begin; row < end; ++row) {
+      SumRow(packed + stride * (row - begin) * pitch, pitch, stride,
+             {taps, s.k, s.k}, s.columns,
+             to + (image * s.rows + row) * s.columns * s.c, s.c, channels);
+    }
+  });
+  return ffi::Error::Success();
+}
+
+// The taps that reach an input pixel: those with i % stride == phase, turned
+// around. Along one axis there are
+int64_t PhaseTaps(int64_t phase, int64_t k, int64_t stride) {
+  return phase < k ? (k - 1 - phase) / stride + 1 : 0;
+}
+
+// x's row y is read by tap i of the output's row (y + pad - i) / stride: the
+// taps of y's phase, (y + pad) % stride, each by one row further up.
+ffi::Error InputGradient(ffi::ThreadPool pool, Input kernel, Input dy,
+                         Output dx, int64_t stride) {
+  const Sizes s(dx->dimensions(), kernel.dimensions(), stride);
+  const float *from = dy.typed_data(), *weights = kernel.typed_data();
+  float* to = dx->typed_data();
+  // Rows of dy above that of tap `phase` which the other taps see, at most.
+  const int64_t above = (s.k - 1) / stride;
+  const int64_t left = s.pad / stride - above;
+  const int64_t pitch = (s.w - 1 + s.pad) / stride - left + 1;
+  const int64_t band = BandRows(s.h, CeilDiv(pitch, stride));
+  const int64_t high = CeilDiv(band, stride) * stride;
+  const int64_t bands = CeilDiv(s.h, high);
+  ParallelFor(pool, s.b * s.blocks * bands, [=](int64_t unit) {
+    const Channels channels(unit / bands % s.blocks, s.c);
+    const int64_t image = unit / bands / s.blocks;
+    const int64_t begin = unit % bands * high;
+    const int64_t end = std::min(s.h, begin + high);
+    // Each pair of phases has its taps one after the other.
+    Vec* taps = taps_scratch.Get(s.k * s.k);
+    std::vector<Taps> phases;
+    for (int64_t i = 0; i < stride; ++i) {
+      for (int64_t j = 0; j < stride; ++j) {
+        const int64_t rows = PhaseTaps(i, s.k, stride);
+        const int64_t columns = PhaseTaps(j, s.k, stride);
+        phases.push_back({taps, rows, columns});
+        for (int64_t m = rows - 1; m >= 0; --m) {
+          for (int64_t n = columns - 1; n >= 0; --n) {
+            const int64_t tap = (i + m * stride) * s.k + j + n * stride;
+            *taps++ = channels.Load(weights + tap * s.c);
+          }
+        }
+      }
+    }
+    const int64_t top = (begin + s.pad) / stride - above;
+    const int64_t reach = (end - 1 + s.pad) / stride - top + 1;
+    Vec* packed = packed_scratch.Get(reach * pitch);
+    const Map map{from + image * s.rows * s.columns * s.c, s.rows, s.columns,
+                  s.c};
+    Pack(map, channels, top, reach, left, pitch, packed);
+    for (int64_t y = begin; y < end; ++y) {
+      for (int64_t x = 0; x < std::min(stride, s.w); ++x) {
+        const int64_t i = (y + s.pad) % stride, j = (x + s.pad) % stride;
+        const Taps& own = phases[i * stride + j];
+        const int64_t row = (y + s.pad) / stride - (own.rows - 1) - top;
+        const int64_t column = (x + s.pad) / stride - (own.columns - 1) - left;
+        SumRow(packed + row * pitch + column, pitch, 1, own,
+               CeilDiv(s.w - x, stride),
+               to + ((image * s.h + y) * s.w + x) * s.c, stride * s.c,
+               channels);
+      }
+    }
+  });
+  return ffi::Error::Success();
+}
+
+// Adds dy's row times what R x C taps of its windows read to their sums.
+template <int R, int C>
+void AddProducts(const Vec* from, int64_t pitch, int64_t step, const Vec* dy,
+                 int64_t count, Vec* sums, int64_t k) {
+  Vec own[R][C];
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 8
+    for (int j = 0; j < C; ++j) own[i][j] = sums[i * k + j];
+  }
+  for (int64_t x = 0; x < count; ++x, from += step) {
+    const Vec gradient = dy[x];
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 8
+      for (int j = 0; j < C; ++j) own[i][j] += from[i * pitch + j] * gradient;
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 8
+    for (int j = 0; j < C; ++j) sums[i * k + j] = own[i][j];
+  }
+}
+
+// All taps: as many together as there are registers for.
+void AddAllProducts(const Vec* from, int64_t pitch, int64_t step,
+                    const Vec* dy, int64_t count, Vec* sums, int64_t k) {
+  switch (k) {
+    case 3:
+      AddProducts<3, 3>(from, pitch, step, dy, count, sums, k);
+      return;
+    case 5:
+      AddProducts<5, 5>(from, pitch, step, dy, count, sums, k);
+      return;
+    case 7:
+      AddProducts<4, 7>(from, pitch, step, dy, count, sums, k);
+      AddProducts<3, 7>(from + 4 * pitch, pitch, step, dy, count, sums + 4 * k,
+                        k);
+      return;
+  }
+  for (int64_t i = 0; i < k; ++i) {
+    for (int64_t j = 0; j < k; ++j) {
+      AddProducts<1, 1>(from + i * pitch + j, pitch, step, dy, count,
+                        sums + i * k + j, k);
+    }
+  }
+}
+
+ffi::Error KernelGradient(ffi::ThreadPool pool, Input x, Input dy,
+                          Output dkernel, int64_t stride) {
+  const Sizes s(x.dimensions(), dkernel->dimensions(), stride);
+  const float *from = x.typed_data(), *gradient = dy.typed_data();
+  float* to = dkernel->typed_data();
+  const int64_t pitch = s.window_columns();
+  const int64_t high = BandRows(s.rows, stride * pitch);
+  const int64_t parts = std::min(s.b, kParts), taps = s.k * s.k;
+  std::vector<float> all_sums(parts * taps * s.c);
+  float* part_sums = all_sums.data();  // [parts][taps][c]
+  ParallelFor(pool, s.blocks * parts, [=](int64_t unit) {
+    const Channels channels(unit / parts, s.c);
+    const int64_t part = unit % parts;
+    Vec* sums = taps_scratch.Get(taps);
+    std::fill(sums, sums + taps, Vec{});
+    Vec* dy_row = row_scratch.Get(s.columns);
+    const int64_t last_image = (part + 1) * s.b / parts;
+    for (int64_t image = part * s.b / parts; image < last_image; ++image) {
+      const Map x_map{from + image * s.h * s.w * s.c, s.h, s.w, s.c};
+      const Map dy_map{gradient + image * s.rows * s.columns * s.c, s.rows,
+                       s.columns, s.c};
+      for (int64_t begin = 0; begin < s.rows; begin += high) {
+        const int64_t end = std::min(s.rows, begin + high);
+        const int64_t reach = stride * (end - begin - 1) + s.k;
+        Vec* packed = packed_scratch.Get(reach * pitch);
+        Pack(x_map, channels, stride * begin - s.pad, reach, -s.pad, pitch,
+             packed);
+        for (int64_t row = begin; row < end; ++row) {
+          Pack(dy_map, channels, row, 1, 0, s.columns, dy_row);
+          AddAllProducts(packed + stride * (row - begin) * pitch, pitch, stride,
+                         dy_row, s.columns, sums, s.k);
+        }
+      }
+    }
+    for (int64_t t = 0; t < taps; ++t) {
+      channels.Store(part_sums + (part * taps + t) * s.c, sums[t]);
+    }
+  });
+  std::fill(to, to + taps * s.c, 0.0f);
+  for (int64_t part = 0; part < parts; ++part) {
+    const float* own = part_sums + part * taps * s.c;
+    for (int64_t i = 0; i < taps * s.c; ++i) to[i] += own[i];
+  }
+  return ffi::Error::Success();
+}
+
+auto Signature() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Arg<Input>()
+      .Arg<Input>()
+      .Ret<ffi::Buffer<ffi::F32>>()
+      .Attr<int64_t>("stride");
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_depthwise, Forward, Signature());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_depthwise_input_gradient,
+                              InputGradient, Signature());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_depthwise_kernel_gradient,
+                              KernelGradient, Signature());
+
+}  // namespace proxyless_jax

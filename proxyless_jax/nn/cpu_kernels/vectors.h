@@ -1,0 +1,136 @@
+// Vectors of channels, and loops over threads, for the kernels of this folder.
+//
+// Maps are float32 [b, h, w, c]. A kernel works on a block of kLanes channels
+// at a time, which one vector register holds. The last block of a map may have
+// fewer.
+
+#ifndef PROXYLESS_JAX_NN_CPU_KERNELS_VECTORS_H_
+#define PROXYLESS_JAX_NN_CPU_KERNELS_VECTORS_H_
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+#include "xla/ffi/api/ffi.h"
+
+namespace proxyless_jax {
+
+namespace ffi = xla::ffi;
+
+using Input = ffi::Buffer<ffi::F32>;
+using Output = ffi::ResultBuffer<ffi::F32>;
+
+#ifdef __AVX512F__
+constexpr int64_t kLanes = 16;
+#else
+constexpr int64_t kLanes = 8;
+#endif
+
+// A map's address need not be a multiple of the vector's size.
+typedef float Vec
+    __attribute__((vector_size(kLanes * sizeof(float)), aligned(4)));
+
+inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// A block of channels.
+struct Channels {
+  int64_t first, lanes;
+
+  // The block-th one of c channels.
+  Channels(int64_t block, int64_t c)
+      : first(block * kLanes), lanes(std::min(kLanes, c - first)) {}
+
+  // Of a pixel, or of a vector f[c]; zeros in lanes that the block lacks.
+  Vec Load(const float* pixel) const {
+    const float* from = pixel + first;
+    if (lanes == kLanes) return *reinterpret_cast<const Vec*>(from);
+#ifdef __AVX512F__
+    return (Vec)_mm512_maskz_loadu_ps((1u << lanes) - 1, from);
+#else
+    Vec v = {};
+    for (int64_t l = 0; l < lanes; ++l) v[l] = from[l];
+    return v;
+#endif
+  }
+
+  void Store(float* pixel, Vec v) const {
+    float* to = pixel + first;
+    if (lanes == kLanes) {
+      *reinterpret_cast<Vec*>(to) = v;
+      return;
+    }
+#ifdef __AVX512F__
+    _mm512_mask_storeu_ps(to, (1u << lanes) - 1, (__m512)v);
+#else
+    for (int64_t l = 0; l < lanes; ++l) to[l] = v[l];
+#endif
+  }
+};
+
+// Memory of one thread, kept from call to call.
+class Scratch {
+ public:
+  ~Scratch() { std::free(data_); }
+
+  Vec* Get(int64_t count) {
+    if (count > count_) {
+      std::free(data_);
+      const size_t bytes = CeilDiv(count * sizeof(Vec), 64) * 64;
+      data_ = static_cast<Vec*>(std::aligned_alloc(64, bytes));
+      count_ = count;
+    }
+    return data_;
+  }
+
+ private:
+  Vec* data_ = nullptr;
+  int64_t count_ = 0;
+};
+
+// Calls body(i) for i < count, on XLA's threads and the calling one.
+//
+// The caller takes part and waits only for units that somebody works on, so
+// that it never depends on a free thread: it may be one of the pool itself. How
+// units are split does not depend on the number of threads, so sums within a
+// unit are the same on any number.
+template <typename Body>
+void ParallelFor(ffi::ThreadPool& pool, int64_t count, Body body) {
+  struct State {
+    explicit State(Body body) : body(std::move(body)) {}
+    Body body;
+    std::atomic<int64_t> next{0};
+    int64_t done = 0;
+    std::mutex mutex;
+    std::condition_variable all_done;
+  };
+  // Shared: a helper may start when all is done and the caller has returned.
+  auto state = std::make_shared<State>(std::move(body));
+  auto work = [state, count] {
+    int64_t own = 0;
+    for (int64_t i; (i = state->next.fetch_add(1)) < count; ++own) {
+      state->body(i);
+    }
+    if (own == 0) return;
+    std::lock_guard<std::mutex> lock(state->mutex);
+    state->done += own;
+    if (state->done == count) state->all_done.notify_all();
+  };
+  const int64_t helpers = std::min(pool.num_threads(), count) - 1;
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule([work] { work(); });
+  work();
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->all_done.wait(lock, [&] { return state->done == count; });
+}
+
+}  // namespace proxyless_jax
+
+#endif  // PROXYLESS_JAX_NN_CPU_KERNELS_VECTORS_H_
