@@ -17,4 +17,5 @@ from proxyless_jax.nn.cpu_kernels.calls import (
   norm_input_gradient,
   normalise,
   on_cpu,
+  usable,
 )

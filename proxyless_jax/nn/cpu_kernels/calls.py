@@ -13,15 +13,20 @@ from jax import lax
 from proxyless_jax.nn.cpu_kernels.build import available
 
 
+def usable(*operands: jax.Array) -> bool:
+  """Whether the kernels can be called on these arrays: all of float32."""
+  return available() and all(x.dtype == jnp.float32 for x in operands)
+
+
 def on_cpu(kernel: Callable, default: Callable, *operands: jax.Array) -> Any:
   """A kernel's result on a CPU, if it can be called; else the default's.
 
   Args:
     kernel: function of the operands.
     default: function of the operands, with results of the same shapes.
-    operands: arrays; kernels are for float32 alone.
+    operands: arrays.
   """
-  if not available() or any(x.dtype != jnp.float32 for x in operands):
+  if not usable(*operands):
     return default(*operands)
   return lax.platform_dependent(*operands, cpu=kernel, default=default)
 

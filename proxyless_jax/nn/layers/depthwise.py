@@ -148,17 +148,12 @@ _conv.defvjp(_conv_forward, _conv_backward)
 
 
 def _by_platform(forms, operands, stride, train):
-  """The kernel in C++, the sum of products, or the native convolution."""
+  """The kernel in C++ or the sum of products on CPUs, else the native one."""
   compiled, products, native = (
     functools.partial(form, stride=stride) for form in forms
   )
-
-  def by_xla(*operands: jax.Array) -> jax.Array:
-    return lax.platform_dependent(*operands, cpu=products, default=native)
-
-  if not train:
-    return by_xla(*operands)
-  return cpu_kernels.on_cpu(compiled, by_xla, *operands)
+  cpu = compiled if train and cpu_kernels.usable(*operands) else products
+  return lax.platform_dependent(*operands, cpu=cpu, default=native)
 
 
 def _native(x, kernel, stride):

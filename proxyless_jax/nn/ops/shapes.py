@@ -71,10 +71,11 @@ def mutated_shapes(op: Op, position: Edge) -> dict:
   module = make(op, position, name=None, bn_momentum=0.0, dropout=0.0)
   x = jnp.zeros((1, *position.shape_in))
   keys = {"dropout": jax.random.key(0)}
-  _, mutated = jax.eval_shape(
-    lambda v: module.apply(v, x, True, mutable=MUTATED, rngs=keys),
-    nn.meta.unbox(declared_shapes(op, position)),
-  )
+  variables = nn.meta.unbox(declared_shapes(op, position))
+  with declarations():
+    _, mutated = jax.eval_shape(
+      lambda v: module.apply(v, x, True, mutable=MUTATED, rngs=keys), variables
+    )
   return mutated
 
 

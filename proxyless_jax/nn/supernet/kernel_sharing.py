@@ -24,6 +24,7 @@ from proxyless_jax.nn.layers.batch_norm import (
   REUSED_MOMENTS,
   synced_batch_stats,
 )
+from proxyless_jax.nn.layers.declare import declarations
 from proxyless_jax.nn.ops.base import MakeOptions, make
 from proxyless_jax.nn.ops.mobile import MBConvModule
 from proxyless_jax.nn.ops.tree import NormSepConvModule
@@ -52,8 +53,12 @@ def kernel_groups(
   by_code: dict[Op, list[int]] = {}
   for i, op in enumerate(ops):
     by_code.setdefault(_shared(op), []).append(i)
-  # A switch wants outputs of one shape: moments as long as the longest.
-  width = max(bank.layout(op, position, MOMENTS).length for op in ops)
+  # A switch wants outputs of one shape: moments as long as the longest. Those
+  # of a group have the same shapes.
+  width = max(
+    bank.layout(ops[first], position, MOMENTS).length
+    for first, *_ in by_code.values()
+  )
   groups = []
   for candidates in by_code.values():
     members = tuple(ops[i] for i in candidates)
@@ -150,7 +155,10 @@ def _over_rows(
     }
     if moments is not None:
       variables[REUSED_MOMENTS] = of_moments.unpack(moments)
-    y, mutated = apply(variables, x, member)
+    # Linen compares each parameter's shape with its initialiser's: that of a
+    # declaration is traced faster.
+    with declarations():
+      y, mutated = apply(variables, x, member)
     # An operation without batch norm gives no collection back.
     mutated = {**variables, **mutated}
     new = of_stats.pack(synced_batch_stats(mutated), len(stats))
