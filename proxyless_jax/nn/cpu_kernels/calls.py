@@ -149,4 +149,4 @@ def _call(
   results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
   name = f"proxyless_jax_{name}"
   call = jax.ffi.ffi_call(name, results, vmap_method="sequential")
-  return call(*operands, **options)
+  return list(call(*operands, **options))
