@@ -93,6 +93,8 @@ def described_chips() -> list:
   described = ("SKIP_MDS_QUERY", "1"), ("WORKER_HOSTNAMES", "localhost")
   for name, value in (*described, ("ACCELERATOR_TYPE", "v5litepod-4")):
     os.environ.setdefault(f"TPU_{name}", value)
+  # Of no use there, and they change how a supernet is traced.
+  os.environ.setdefault("PROXYLESS_JAX_CPU_KERNELS", "0")
   jax.config.update("jax_platforms", "cpu")
   found = topologies.get_topology_desc(platform="tpu", topology_name=TOPOLOGY)
   return list(found.devices)

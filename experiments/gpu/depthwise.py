@@ -110,7 +110,7 @@ def fused_kernel_gradient(x, kernel, g, stride: int):
 
 def native_gradient(x, kernel, g, stride: int, which: int):
   """XLA's own gradient of `x`, 0, or of the kernel, 1."""
-  return layer._native_gradients(x, kernel, g, stride)[which]
+  return layer.native_gradients(x, kernel, g, stride)[which]
 
 
 def forms(case: Case, interpret: bool) -> dict:
@@ -123,7 +123,7 @@ def forms(case: Case, interpret: bool) -> dict:
   bound = functools.partial
   pallas = bound(pallas_depthwise.kernel_gradient, k=case.kernel, stride=stride)
   of_output = {
-    "native": lambda x, kernel, g: layer._native(x, kernel, stride),
+    "native": lambda x, kernel, g: layer.native(x, kernel, stride),
     "taps": lambda x, kernel, g: layer._output_by_taps(x, kernel, stride),
     "fused": bound(fused_output, stride=stride),
     "pallas": lambda x, kernel, g: pallas_depthwise.output(

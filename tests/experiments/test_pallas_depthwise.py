@@ -25,7 +25,7 @@ def arrays(h, w, c, k, stride):
 @pytest.mark.parametrize("h, w, c, k, stride", CASES)
 def test_they_give_what_xla_gives(h, w, c, k, stride):
   x, kernel, g = arrays(h, w, c, k, stride)
-  native = functools.partial(depthwise._native, stride=stride)
+  native = functools.partial(depthwise.native, stride=stride)
   want, pull = jax.vjp(native, x, kernel)
   got = pallas_depthwise.output(x, kernel, stride, interpret=True)
   np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)

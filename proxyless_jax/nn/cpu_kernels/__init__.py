@@ -13,6 +13,8 @@ from proxyless_jax.nn.cpu_kernels.calls import (
   depthwise,
   depthwise_input_gradient,
   depthwise_kernel_gradient,
+  norm_depthwise,
+  norm_depthwise_kernel_gradient,
   norm_gradient_sums,
   norm_input_gradient,
   normalise,

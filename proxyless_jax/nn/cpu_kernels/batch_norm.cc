@@ -1,14 +1,11 @@
 // Batch norm with its activation: see ../layers/batch_norm.py.
 //
-//   normal = (x - mean) * rstd
-//   y      = min(max(normal * scale + bias, 0), ceiling)
-//
-// for maps f[b, h, w, c], seen as n rows of c numbers, and vectors f[c]. A
-// negative ceiling stands for no activation.
+// A map f[b, h, w, c] is seen as n rows of c numbers.
 
 #include <array>
 #include <vector>
 
+#include "norm.h"
 #include "vectors.h"
 
 namespace proxyless_jax {
@@ -72,44 +69,6 @@ ffi::Error Moments(ffi::ThreadPool pool, Input x, Output mean, Output square) {
   }
   return ffi::Error::Success();
 }
-
-// Vectors f[c] of a norm.
-struct Norm {
-  const float *mean, *rstd, *scale, *bias;
-  float ceiling;
-
-  Norm(Input mean, Input rstd, Input scale, Input bias, float ceiling)
-      : mean(mean.typed_data()), rstd(rstd.typed_data()),
-        scale(scale.typed_data()), bias(bias.typed_data()), ceiling(ceiling) {}
-};
-
-// A block of channels of a norm.
-struct Block {
-  Vec mean, rstd, scale, bias;
-  float ceiling;
-
-  Block(const Norm& norm, Channels channels)
-      : mean(channels.Load(norm.mean)), rstd(channels.Load(norm.rstd)),
-        scale(channels.Load(norm.scale)), bias(channels.Load(norm.bias)),
-        ceiling(norm.ceiling) {}
-
-  // NaN stays NaN.
-  Vec Output(Vec x) const {
-    const Vec y = (x - mean) * (rstd * scale) + bias, top = Vec{} + ceiling;
-    if (ceiling < 0) return y;
-    const Vec positive = y < 0.0f ? Vec{} : y;
-    return top < positive ? top : positive;
-  }
-
-  Vec Normal(Vec x) const { return (x - mean) * rstd; }
-
-  // dy where the activation passes it on.
-  Vec Passed(Vec normal, Vec dy) const {
-    if (ceiling < 0) return dy;
-    const Vec y = normal * scale + bias;
-    return ((y > 0.0f) & (y < ceiling)) ? dy : Vec{};
-  }
-};
 
 // Calls body(offset of a row, channels, block) for all rows and blocks.
 template <typename Body>

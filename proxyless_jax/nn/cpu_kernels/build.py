@@ -39,6 +39,8 @@ TARGETS = (
   "proxyless_jax_depthwise_input_gradient",
   "proxyless_jax_depthwise_kernel_gradient",
   "proxyless_jax_moments",
+  "proxyless_jax_norm_depthwise",
+  "proxyless_jax_norm_depthwise_kernel_gradient",
   "proxyless_jax_norm_gradient_sums",
   "proxyless_jax_norm_input_gradient",
   "proxyless_jax_normalise",

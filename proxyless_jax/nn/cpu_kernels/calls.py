@@ -14,8 +14,13 @@ from proxyless_jax.nn.cpu_kernels.build import available
 
 
 def usable(*operands: jax.Array) -> bool:
-  """Whether the kernels can be called on these arrays: all of float32."""
-  return available() and all(x.dtype == jnp.float32 for x in operands)
+  """Whether the kernels can be called on these arrays.
+
+  They can on arrays of float32, none of them empty.
+  """
+  return available() and all(
+    x.dtype == jnp.float32 and 0 not in x.shape for x in operands
+  )
 
 
 def on_cpu(kernel: Callable, default: Callable, *operands: jax.Array) -> Any:
@@ -136,6 +141,60 @@ def norm_input_gradient(
   operands = x, dy, mean, rstd, scale, bias, mean_dbias, mean_dscale
   (dx,) = _call(name, [x.shape], *operands, ceiling=_number(ceiling))
   return dx
+
+
+def norm_depthwise(
+  x: jax.Array,
+  mean: jax.Array,
+  rstd: jax.Array,
+  scale: jax.Array,
+  bias: jax.Array,
+  kernel: jax.Array,
+  ceiling: float | None,
+  stride: int,
+) -> jax.Array:
+  """`depthwise` of `normalise`, whose result is nowhere in memory.
+
+  Args:
+    x, mean, rstd, scale, bias, ceiling: as for `normalise`.
+    kernel, stride: as for `depthwise`.
+  """
+  b, h, w, c = x.shape
+  (y,) = _call(
+    "norm_depthwise",
+    [(b, -(-h // stride), -(-w // stride), c)],
+    *(x, mean, rstd, scale, bias, kernel),
+    ceiling=_number(ceiling),
+    stride=np.int64(stride),
+  )
+  return y
+
+
+def norm_depthwise_kernel_gradient(
+  x: jax.Array,
+  mean: jax.Array,
+  rstd: jax.Array,
+  scale: jax.Array,
+  bias: jax.Array,
+  kernel: jax.Array,
+  dy: jax.Array,
+  ceiling: float | None,
+  stride: int,
+) -> jax.Array:
+  """The gradient f32[k, k, 1, c] of the kernel in `norm_depthwise`.
+
+  Args:
+    x, mean, rstd, scale, bias, kernel, ceiling, stride: as there.
+    dy: gradient of the output.
+  """
+  (dkernel,) = _call(
+    "norm_depthwise_kernel_gradient",
+    [kernel.shape],
+    *(x, mean, rstd, scale, bias, dy),
+    ceiling=_number(ceiling),
+    stride=np.int64(stride),
+  )
+  return dkernel
 
 
 def _number(ceiling: float | None) -> np.float32:

@@ -3,9 +3,13 @@
 // A unit of work is a band of rows of one image and one block of channels. What
 // it reads is first packed into an array [rows][columns] of vectors, with zeros
 // around it, so that the loops over taps have no borders and stay in cache.
+//
+// A batch norm in front can be part of packing: the normalised map is then
+// nowhere in memory.
 
 #include <vector>
 
+#include "norm.h"
 #include "vectors.h"
 
 namespace proxyless_jax {
@@ -25,10 +29,25 @@ struct Map {
   int64_t h, w, c;
 };
 
+// What packing does to each vector: nothing, or a batch norm.
+struct Unchanged {
+  Vec Output(Vec x) const { return x; }
+};
+
+// For a kernel: what packing does to a block of channels.
+struct AsIs {
+  Unchanged operator()(Channels) const { return {}; }
+};
+struct Normed {
+  Norm norm;
+  Block operator()(Channels channels) const { return Block(norm, channels); }
+};
+
 // out[rows][columns] = a block of channels from pixel (row, column) on, which
 // may lie outside of the map: there are zeros.
-void Pack(const Map& map, Channels channels, int64_t row, int64_t rows,
-          int64_t column, int64_t columns, Vec* out) {
+template <typename Change>
+void Pack(const Map& map, Channels channels, const Change& change, int64_t row,
+          int64_t rows, int64_t column, int64_t columns, Vec* out) {
   const int64_t left = std::clamp<int64_t>(-column, 0, columns);
   const int64_t right = std::clamp<int64_t>(map.w - column, left, columns);
   for (int64_t r = row; r < row + rows; ++r, out += columns) {
@@ -37,7 +56,7 @@ void Pack(const Map& map, Channels channels, int64_t row, int64_t rows,
     std::fill(out, out + from, Vec{});
     const float* pixel = map.data + (r * map.w + column + from) * map.c;
     for (int64_t i = from; i < to; ++i, pixel += map.c) {
-      out[i] = channels.Load(pixel);
+      out[i] = change.Output(channels.Load(pixel));
     }
     std::fill(out + to, out + columns, Vec{});
   }
@@ -104,8 +123,9 @@ int64_t BandRows(int64_t rows, int64_t vectors) {
   return CeilDiv(rows, CeilDiv(rows, most));
 }
 
-ffi::Error Forward(ffi::ThreadPool pool, Input x, Input kernel, Output y,
-                   int64_t stride) {
+template <typename ChangeOf>
+ffi::Error Convolve(ffi::ThreadPool& pool, Input x, ChangeOf change_of,
+                    Input kernel, Output y, int64_t stride) {
   const Sizes s(x.dimensions(), kernel.dimensions(), stride);
   const float *from = x.typed_data(), *weights = kernel.typed_data();
   float* to = y->typed_data();
@@ -124,7 +144,8 @@ ffi::Error Forward(ffi::ThreadPool pool, Input x, Input kernel, Output y,
     const int64_t reach = stride * (end - begin - 1) + s.k;
     Vec* packed = packed_scratch.Get(reach * pitch);
     const Map map{from + image * s.h * s.w * s.c, s.h, s.w, s.c};
-    Pack(map, channels, stride * begin - s.pad, reach, -s.pad, pitch, packed);
+    Pack(map, channels, change_of(channels), stride * begin - s.pad, reach,
+         -s.pad, pitch, packed);
     for (int64_t row = begin; row < end; ++row) {
       SumRow(packed + stride * (row - begin) * pitch, pitch, stride,
              {taps, s.k, s.k}, s.columns,
@@ -180,7 +201,7 @@ ffi::Error InputGradient(ffi::ThreadPool pool, Input kernel, Input dy,
     Vec* packed = packed_scratch.Get(reach * pitch);
     const Map map{from + image * s.rows * s.columns * s.c, s.rows, s.columns,
                   s.c};
-    Pack(map, channels, top, reach, left, pitch, packed);
+    Pack(map, channels, Unchanged(), top, reach, left, pitch, packed);
     for (int64_t y = begin; y < end; ++y) {
       for (int64_t x = 0; x < std::min(stride, s.w); ++x) {
         const int64_t i = (y + s.pad) % stride, j = (x + s.pad) % stride;
@@ -246,8 +267,9 @@ void AddAllProducts(const Vec* from, int64_t pitch, int64_t step,
   }
 }
 
-ffi::Error KernelGradient(ffi::ThreadPool pool, Input x, Input dy,
-                          Output dkernel, int64_t stride) {
+template <typename ChangeOf>
+ffi::Error Correlate(ffi::ThreadPool& pool, Input x, ChangeOf change_of,
+                     Input dy, Output dkernel, int64_t stride) {
   const Sizes s(x.dimensions(), dkernel->dimensions(), stride);
   const float *from = x.typed_data(), *gradient = dy.typed_data();
   float* to = dkernel->typed_data();
@@ -271,10 +293,10 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, Input x, Input dy,
         const int64_t end = std::min(s.rows, begin + high);
         const int64_t reach = stride * (end - begin - 1) + s.k;
         Vec* packed = packed_scratch.Get(reach * pitch);
-        Pack(x_map, channels, stride * begin - s.pad, reach, -s.pad, pitch,
-             packed);
+        Pack(x_map, channels, change_of(channels), stride * begin - s.pad,
+             reach, -s.pad, pitch, packed);
         for (int64_t row = begin; row < end; ++row) {
-          Pack(dy_map, channels, row, 1, 0, s.columns, dy_row);
+          Pack(dy_map, channels, Unchanged(), row, 1, 0, s.columns, dy_row);
           AddAllProducts(packed + stride * (row - begin) * pitch, pitch, stride,
                          dy_row, s.columns, sums, s.k);
         }
@@ -292,12 +314,50 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, Input x, Input dy,
   return ffi::Error::Success();
 }
 
+ffi::Error Forward(ffi::ThreadPool pool, Input x, Input kernel, Output y,
+                   int64_t stride) {
+  return Convolve(pool, x, AsIs(), kernel, y, stride);
+}
+
+ffi::Error KernelGradient(ffi::ThreadPool pool, Input x, Input dy,
+                          Output dkernel, int64_t stride) {
+  return Correlate(pool, x, AsIs(), dy, dkernel, stride);
+}
+
+ffi::Error NormForward(ffi::ThreadPool pool, Input x, Input mean, Input rstd,
+                       Input scale, Input bias, Input kernel, Output y,
+                       float ceiling, int64_t stride) {
+  const Normed normed{Norm(mean, rstd, scale, bias, ceiling)};
+  return Convolve(pool, x, normed, kernel, y, stride);
+}
+
+ffi::Error NormKernelGradient(ffi::ThreadPool pool, Input x, Input mean,
+                              Input rstd, Input scale, Input bias, Input dy,
+                              Output dkernel, float ceiling, int64_t stride) {
+  const Normed normed{Norm(mean, rstd, scale, bias, ceiling)};
+  return Correlate(pool, x, normed, dy, dkernel, stride);
+}
+
 auto Signature() {
   return ffi::Ffi::Bind()
       .Ctx<ffi::ThreadPool>()
       .Arg<Input>()
       .Arg<Input>()
       .Ret<ffi::Buffer<ffi::F32>>()
+      .Attr<int64_t>("stride");
+}
+
+auto NormSignature() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Arg<Input>()
+      .Arg<Input>()
+      .Arg<Input>()
+      .Arg<Input>()
+      .Arg<Input>()
+      .Arg<Input>()
+      .Ret<ffi::Buffer<ffi::F32>>()
+      .Attr<float>("ceiling")
       .Attr<int64_t>("stride");
 }
 
@@ -308,5 +368,9 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_depthwise_input_gradient,
                               InputGradient, Signature());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_depthwise_kernel_gradient,
                               KernelGradient, Signature());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_norm_depthwise, NormForward,
+                              NormSignature());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_norm_depthwise_kernel_gradient,
+                              NormKernelGradient, NormSignature());
 
 }  // namespace proxyless_jax

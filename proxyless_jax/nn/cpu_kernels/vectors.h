@@ -35,9 +35,10 @@ constexpr int64_t kLanes = 16;
 constexpr int64_t kLanes = 8;
 #endif
 
-// A map's address need not be a multiple of the vector's size.
-typedef float Vec
-    __attribute__((vector_size(kLanes * sizeof(float)), aligned(4)));
+// A map's address need not be a multiple of the vector's size, and others see
+// the same memory as single numbers.
+typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)),
+                                 aligned(4), may_alias));
 
 inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Mapping
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -41,7 +42,21 @@ def _at_least_float32(dtype) -> jnp.dtype:
   return jnp.promote_types(dtype, jnp.float32)
 
 
-def _normalise(x, mean, rstd, scale, bias, ceiling):
+def normalise(
+  x: jax.Array,
+  mean: jax.Array,
+  rstd: jax.Array,
+  scale: jax.Array,
+  bias: jax.Array,
+  ceiling: float | None,
+) -> jax.Array:
+  """y = (x - mean) * rstd * scale + bias, then min(max(y, 0), ceiling).
+
+  Args:
+    x: f[b, h, w, c].
+    mean, rstd, scale, bias: f[c].
+    ceiling: a value of `CEILINGS`.
+  """
   wide = x.astype(mean.dtype)
   y = (wide - mean) * (rstd * scale) + bias
   if ceiling is not None:
@@ -102,24 +117,41 @@ def _batch_norm_forward(x, scale, bias, moments, epsilon, activation):
   mean, var = moments
   rstd = lax.rsqrt(var + epsilon)
   vectors = mean, rstd, scale, bias
-  y = _of(cpu_kernels.normalise, _normalise, activation, x, *vectors)
+  y = _of(cpu_kernels.normalise, normalise, activation, x, *vectors)
   return y, (x, *vectors)
 
 
 def _batch_norm_backward(epsilon, activation, residuals, dy):
   del epsilon
+  return *norm_gradients(activation, residuals, dy), None
+
+
+def norm_gradients(
+  activation: str, residuals: tuple[jax.Array, ...], dy: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """The gradients of x, scale and bias in `batch_norm`.
+
+  Args:
+    activation: as there.
+    residuals: x; and mean, rstd, scale and bias, f[c] each.
+    dy: gradient of the output.
+  """
   x, *vectors = residuals
-  choice = cpu_kernels.norm_gradient_sums, _gradient_sums
-  sums = _of(*choice, activation, x, dy, *vectors)
+  sums = _of(
+    *(cpu_kernels.norm_gradient_sums, _gradient_sums),
+    *(activation, x, dy, *vectors),
+  )
   # Summed over all devices already: `psum_gradients` skips these parameters,
   # which it knows by `norm_paths`.
   dbias, dscale = psum(sums)
   count = num_shards() * (x.size // x.shape[-1])
-  choice = cpu_kernels.norm_input_gradient, _input_gradient
   means = dbias / count, dscale / count
-  dx = _of(*choice, activation, x, dy, *vectors, *means)
+  dx = _of(
+    *(cpu_kernels.norm_input_gradient, _input_gradient),
+    *(activation, x, dy, *vectors, *means),
+  )
   *_, scale, bias = vectors
-  return dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype), None
+  return dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype)
 
 
 def _of(kernel, default, activation, *operands):
@@ -157,6 +189,41 @@ def _input_gradient(
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
+@flax.struct.dataclass
+class Unnormalised:
+  """A map whose batch norm is left to the layer that reads it.
+
+  Attributes:
+    x: f[b, h, w, c].
+    scale, bias, mean, var: f[c].
+    epsilon, activation: as for `batch_norm`.
+  """
+
+  x: jax.Array
+  scale: jax.Array
+  bias: jax.Array
+  mean: jax.Array
+  var: jax.Array
+  epsilon: float = flax.struct.field(pytree_node=False)
+  activation: str = flax.struct.field(pytree_node=False)
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """That of the map."""
+    return self.x.shape
+
+  @property
+  def dtype(self) -> jnp.dtype:
+    """That of the map."""
+    return self.x.dtype
+
+  def normalised(self) -> jax.Array:
+    """`batch_norm` of it."""
+    moments = self.mean, self.var
+    vectors = self.scale, self.bias, moments
+    return batch_norm(self.x, *vectors, self.epsilon, self.activation)
+
+
 class BatchNorm(nn.Module):
   """Batch norm over b, h, w, then the activation.
 
@@ -174,8 +241,14 @@ class BatchNorm(nn.Module):
   momentum: float = 0.9
   epsilon: float = 1e-3
 
-  @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    """f[b, h, w, c] -> f[b, h, w, c]."""
+    y = self.later(x, train)
+    return y.normalised() if isinstance(y, Unnormalised) else y
+
+  @nn.compact
+  def later(self, x: jax.Array, train: bool) -> jax.Array | Unnormalised:
+    """In training, x and how it is to be normalised; else the result."""
     known = self.activation in CEILINGS
     expect(known, "activation", self.activation, f"one of {[*CEILINGS]}")
     shape = x.shape[-1:]
@@ -186,7 +259,7 @@ class BatchNorm(nn.Module):
     if not train:
       rstd = lax.rsqrt(var.value + self.epsilon)
       vectors = mean.value, rstd, scale, bias
-      return _normalise(x, *vectors, CEILINGS[self.activation])
+      return normalise(x, *vectors, CEILINGS[self.activation])
     if not self.is_mutable_collection("batch_stats"):
       raise ValueError(
         "train = True, and 'batch_stats' is not mutable: expected "
@@ -194,13 +267,17 @@ class BatchNorm(nn.Module):
         "gives (logits, {'batch_stats': ...}); for predictions, train=False"
       )
     batch = self._moments(x)
-    y = batch_norm(x, scale, bias, batch, self.epsilon, self.activation)
     if not self.is_initializing():
       for running, new in zip((mean, var), batch):
         new = lax.stop_gradient(new).astype(running.value.dtype)
         old = self.momentum * running.value
         running.value = old + (1.0 - self.momentum) * new
-    return y
+    new_mean, new_var = batch
+    return Unnormalised(
+      *(x, scale, bias, new_mean, new_var),
+      epsilon=self.epsilon,
+      activation=self.activation,
+    )
 
   def _moments(self, x):
     """The moments that the caller passed in, or those of the batch."""

@@ -117,7 +117,7 @@ def _validate(x, kernel, stride, dilation):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv(x, kernel, stride, train):
-  forms = cpu_kernels.depthwise, _output_by_taps, _native
+  forms = cpu_kernels.depthwise, _output_by_taps, native
   return _by_platform(forms, (x, kernel), stride, train)
 
 
@@ -127,21 +127,35 @@ def _conv_forward(x, kernel, stride, train):
 
 def _conv_backward(stride, train, residuals, dy):
   # Two choices rather than one of a pair, so that XLA can drop either gradient.
-  dx_forms = (
-    cpu_kernels.depthwise_input_gradient,
-    _input_gradient_by_taps,
-    functools.partial(_native_gradient, 0),
-  )
-  dkernel_forms = (
+  dx = input_gradient(*residuals, dy, stride, train)
+  forms = (
     cpu_kernels.depthwise_kernel_gradient,
     _kernel_gradient_by_positions,
     functools.partial(_native_gradient, 1),
   )
-  operands = *residuals, dy
-  return tuple(
-    _by_platform(forms, operands, stride, train)
-    for forms in (dx_forms, dkernel_forms)
+  return dx, _by_platform(forms, (*residuals, dy), stride, train)
+
+
+def input_gradient(
+  x: jax.Array,
+  kernel: jax.Array,
+  dy: jax.Array,
+  stride: int,
+  train: bool = True,
+) -> jax.Array:
+  """The gradient f[b, h, w, c] of a convolution's input.
+
+  Args:
+    x: input, for its shape and type alone.
+    kernel, stride, train: as for `depthwise_conv`.
+    dy: gradient of the output.
+  """
+  forms = (
+    cpu_kernels.depthwise_input_gradient,
+    _input_gradient_by_taps,
+    functools.partial(_native_gradient, 0),
   )
+  return _by_platform(forms, (x, kernel, dy), stride, train)
 
 
 _conv.defvjp(_conv_forward, _conv_backward)
@@ -149,14 +163,15 @@ _conv.defvjp(_conv_forward, _conv_backward)
 
 def _by_platform(forms, operands, stride, train):
   """The kernel in C++ or the sum of products on CPUs, else the native one."""
-  compiled, products, native = (
+  compiled, products, by_xla = (
     functools.partial(form, stride=stride) for form in forms
   )
   cpu = compiled if train and cpu_kernels.usable(*operands) else products
-  return lax.platform_dependent(*operands, cpu=cpu, default=native)
+  return lax.platform_dependent(*operands, cpu=cpu, default=by_xla)
 
 
-def _native(x, kernel, stride):
+def native(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+  """The convolution as XLA's own operation: see `depthwise_conv`."""
   pad = kernel.shape[0] // 2
   return lax.conv_general_dilated(
     x,
@@ -169,8 +184,8 @@ def _native(x, kernel, stride):
 
 
 def _native_gradient(which, x, kernel, g, stride):
-  native = functools.partial(_native, stride=stride)
-  return jax.vjp(native, x, kernel)[1](g)[which]
+  conv = functools.partial(native, stride=stride)
+  return jax.vjp(conv, x, kernel)[1](g)[which]
 
 
 # The inner jits are there for their caches: equal shapes are traced once.

@@ -12,9 +12,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from proxyless_jax.nn.layers.batch_norm import Unnormalised
 from proxyless_jax.nn.layers.conv import conv
 from proxyless_jax.nn.layers.declare import he_fan_out
-from proxyless_jax.nn.layers.depthwise import depthwise_conv
+from proxyless_jax.nn.layers.norm_depthwise import conv_of, fuses
 from proxyless_jax.nn.layers.switch import switch
 
 
@@ -63,7 +64,7 @@ class Conv(nn.Module):
 
 def depthwise(
   module: nn.Module,
-  x: jax.Array,
+  x: jax.Array | Unnormalised,
   forms: tuple[tuple[int, int], ...],
   stride: int,
   train: bool,
@@ -73,7 +74,7 @@ def depthwise(
 
   Args:
     module: module that has the parameter, in a compact method of it.
-    x: f[b, h, w, c].
+    x: f[b, h, w, c]; or a map that is still to be normalised.
     forms: kernel size and dilation of each member of a kernel group
       (`proxyless_jax.nn.supernet.kernel_sharing`), or of one operation.
     stride: stride of both spatial dimensions.
@@ -81,18 +82,20 @@ def depthwise(
     member: i32[], the form to run. The parameter is then a vector that begins
       with the member's kernel. None for the only one.
   """
+  if isinstance(x, Unnormalised) and not fuses(x):
+    x = x.normalised()  # Here, since each member's branch would do it.
   features = x.shape[-1]
   if member is None:
     ((size, dilation),) = forms
     kernel = module.param("depthwise", he_fan_out, (size, size, 1, features))
-    return depthwise_conv(x, kernel.astype(x.dtype), stride, dilation, train)
+    return conv_of(x, kernel.astype(x.dtype), stride, dilation, train)
 
   def branch(
-    form: tuple[int, int], x: jax.Array, vector: jax.Array
+    form: tuple[int, int], x: jax.Array | Unnormalised, vector: jax.Array
   ) -> jax.Array:
     size, dilation = form
     kernel = vector[: size**2 * features].reshape(size, size, 1, features)
-    return depthwise_conv(x, kernel, stride, dilation, train)
+    return conv_of(x, kernel, stride, dilation, train)
 
   vector: jax.Array = module.get_variable("params", "depthwise")
   branches = tuple(functools.partial(branch, form) for form in forms)

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from proxyless_jax.nn.layers.batch_norm import BatchNorm
+from proxyless_jax.nn.layers.batch_norm import BatchNorm, Unnormalised
 from proxyless_jax.nn.layers.declare import constant, normal
 from proxyless_jax.nn.layers.dropout import Dropout
 from proxyless_jax.nn.layers.linear import Conv, Conv1x1, depthwise
@@ -64,11 +64,13 @@ class MBConvModule(nn.Module):
     # All members agree in everything but the kernel of the depthwise layer.
     hidden = self.ops[0].hidden(self.edge)
     activation = self.ops[0].activation
+    wide: jax.Array | Unnormalised = x
     if self.ops[0].expands:
-      x = Conv1x1(hidden, name="expand")(x)
-      x = norm(activation, name="expand_bn")(x, train)
+      expanded = Conv1x1(hidden, name="expand")(x)
+      # The depthwise layer normalises what it reads.
+      wide = norm(activation, name="expand_bn").later(expanded, train)
     forms = tuple((op.kernel, 1) for op in self.ops)
-    x = depthwise(self, x, forms, self.edge.stride, train, member)
+    x = depthwise(self, wide, forms, self.edge.stride, train, member)
     x = norm(activation, name="depthwise_bn")(x, train)
     if squeezed := self.ops[0].squeezed(self.edge):
       x = SqueezeExcite(squeezed, name="excite")(x)

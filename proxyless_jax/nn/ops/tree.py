@@ -65,9 +65,10 @@ class NormSepConvModule(nn.Module):
     self, x: jax.Array, train: bool, member: jax.Array | None = None
   ) -> jax.Array:
     norm = "relu", self.bn_momentum, self.ops[0].epsilon
-    x = BatchNorm(*norm, name="bn")(x, train)
+    # The depthwise layer normalises what it reads.
+    normed = BatchNorm(*norm, name="bn").later(x, train)
     forms = tuple((op.kernel, op.dilation) for op in self.ops)
-    x = depthwise(self, x, forms, self.edge.stride, train, member)
+    x = depthwise(self, normed, forms, self.edge.stride, train, member)
     return Conv1x1(self.edge.features_out, name="pointwise")(x)
 
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from proxyless_jax.nn import cpu_kernels
-from proxyless_jax.nn.layers import batch_norm, depthwise
+from proxyless_jax.nn.layers import batch_norm, depthwise, norm_depthwise
 
 if not cpu_kernels.available():
   pytest.skip("no C++ compiler, or no CPU", allow_module_level=True)
@@ -134,6 +134,42 @@ def test_batch_norm(shape, activation):
     assert_allclose(got, exact, rtol=1e-4, atol=2e-5 * largest)
 
 
+@pytest.mark.parametrize("activation", ["relu6", "relu", "linear"])
+@pytest.mark.parametrize("shape, k, stride", CASES[3:7])
+def test_batch_norm_and_depthwise_together(shape, k, stride, activation):
+  """As one after the other; and the normalised map is nowhere."""
+  keys = jax.random.split(jax.random.key(0), 3)
+  x = 2 + 3 * jax.random.normal(keys[0], shape)
+  kernel = jax.random.normal(keys[1], (k, k, 1, shape[-1]))
+  module = batch_norm.BatchNorm(activation)
+  variables = module.init(keys[2], x, True)
+  scale = jnp.linspace(0.5, 3.0, shape[-1])
+  params = {"scale": scale, "bias": 2 - scale}
+
+  def outputs(x, kernel, params, method):
+    own = {**variables, "params": params}
+    y, _ = module.apply(own, x, True, mutable=["batch_stats"], method=method)
+    return norm_depthwise.conv_of(y, kernel, stride, 1, True)
+
+  def gradients(method):
+    def loss(*args):
+      y = outputs(*args, method)
+      return jnp.sum(jnp.sin(jnp.arange(y.size).reshape(y.shape)) * y), y
+
+    run = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))
+    args = x, kernel, params
+    text = run.lower(*args).as_text()
+    return run(*args), text.count("call @proxyless_jax_normalise")
+
+  together, passes = gradients("later")
+  assert passes == 0
+  one_by_one, passes = gradients(None)
+  assert passes == 1
+  for got, want in zip(jax.tree.leaves(together), jax.tree.leaves(one_by_one)):
+    tolerance = 1e-5 * max(float(jnp.abs(want).max()), 1.0)
+    assert_allclose(got, want, rtol=1e-4, atol=tolerance)
+
+
 def test_what_is_not_finite_stays_so():
   x = np.ones((1, 2, 2, 20), np.float32)
   x[0, 0, 0, 0], x[0, 1, 1, 19] = np.nan, np.inf
@@ -180,3 +216,8 @@ def test_other_platforms_run_by_xla():
   conv = jax.jit(functools.partial(depthwise.depthwise_conv, train=True))
   lowered = conv.trace(x, kernel).lower(lowering_platforms=("cuda",))
   assert "proxyless_jax" not in lowered.as_text()
+
+
+def test_an_empty_batch_runs_by_xla():
+  conv = functools.partial(depthwise.depthwise_conv, train=True)
+  assert conv(jnp.ones((0, 4, 4, 2)), jnp.ones((3, 3, 1, 2))).shape[0] == 0
