@@ -14,7 +14,6 @@ import os
 import statistics
 import time
 from collections.abc import Sequence
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,6 @@ import jax.numpy as jnp
 from experiments.output import write_json
 from proxyless_jax.hardware.runtime import cpu_name
 from proxyless_jax.nn import cpu_kernels
-from proxyless_jax.nn.cpu_kernels import calls
 from proxyless_jax.nn.layers.batch_norm import batch_moments, batch_norm
 
 BATCH = 32
@@ -43,10 +41,8 @@ def backward(x, scale, bias, dy):
 def programs(operands) -> dict:
   """Both passes, each by XLA and by the kernels."""
   found = {}
-  for side, available in (("xla", False), ("kernels", True)):
-    # Which one runs is decided when a function is traced.
-    jax.clear_caches()
-    with mock.patch.object(calls, "available", lambda on=available: on):
+  for side, on in (("xla", False), ("kernels", True)):
+    with cpu_kernels.enabled(on):
       for name, function in (("forward", forward), ("both", backward)):
         own = operands if name == "both" else operands[:-1]
         compiled = jax.jit(function).lower(*own).compile()

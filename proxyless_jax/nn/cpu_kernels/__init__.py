@@ -7,7 +7,7 @@ operations, so that a program that is exported or measured contains nothing of
 this package.
 """
 
-from proxyless_jax.nn.cpu_kernels.build import available
+from proxyless_jax.nn.cpu_kernels.build import available, enabled
 from proxyless_jax.nn.cpu_kernels.calls import (
   batch_means,
   depthwise,

@@ -46,6 +46,9 @@ TARGETS = (
   "proxyless_jax_normalise",
 )
 
+# Inside `with enabled(False)`, functions are traced without the kernels.
+enabled = jax.make_user_context(default_value=True)
+
 
 @functools.cache
 def available() -> bool:

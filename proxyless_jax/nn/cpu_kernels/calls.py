@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from proxyless_jax.nn.cpu_kernels.build import available
+from proxyless_jax.nn.cpu_kernels.build import available, enabled
 
 
 def usable(*operands: jax.Array) -> bool:
@@ -18,9 +18,8 @@ def usable(*operands: jax.Array) -> bool:
 
   They can on arrays of float32, none of them empty.
   """
-  return available() and all(
-    x.dtype == jnp.float32 and 0 not in x.shape for x in operands
-  )
+  fit = all(x.dtype == jnp.float32 and 0 not in x.shape for x in operands)
+  return fit and bool(enabled.value) and available()
 
 
 def on_cpu(kernel: Callable, default: Callable, *operands: jax.Array) -> Any:
