@@ -14,6 +14,7 @@ import jax
 from proxyless_jax.data.dataset import Dataset
 from proxyless_jax.hardware import split_quantity
 from proxyless_jax.nas import objective
+from proxyless_jax.nn import cpu_kernels
 from proxyless_jax.report import format_value
 from proxyless_jax.run.config.options import Options
 from proxyless_jax.run.config.sections import CostOptions
@@ -130,6 +131,13 @@ def space_rows(space: Network) -> Rows:
   ]
 
 
+def _kernels(options: Options) -> str:
+  """Whether training runs the kernels for CPUs, where they matter."""
+  if jax.default_backend() != "cpu" or options.compute_dtype.name != "float32":
+    return ""
+  return f", with{'' if cpu_kernels.available() else 'out'} kernels in C++"
+
+
 def _common(options: Options, dataset: Dataset) -> Rows:
   """The device, the data, and the number of images of each part."""
   device, data = jax.devices()[0], options.data
@@ -142,7 +150,7 @@ def _common(options: Options, dataset: Dataset) -> Rows:
   shape = f"{height}x{width}x{data.channels}"
   contents = f"{' '.join(names)}: {dataset.classes} classes, {shape}"
   return [
-    ("device", f"{where}, {options.compute_dtype.name}"),
+    ("device", f"{where}, {options.compute_dtype.name}{_kernels(options)}"),
     ("data", contents),
     ("images", _parts(options.job, dataset)),
   ]
