@@ -117,7 +117,8 @@ def _batch_norm_forward(x, scale, bias, moments, epsilon, activation):
   mean, var = moments
   rstd = lax.rsqrt(var + epsilon)
   vectors = mean, rstd, scale, bias
-  y = _of(cpu_kernels.normalise, normalise, activation, x, *vectors)
+  choice, ceiling = (cpu_kernels.normalise, normalise), CEILINGS[activation]
+  y = cpu_kernels.on_cpu(*choice, x, *vectors, ceiling=ceiling)
   return y, (x, *vectors)
 
 
@@ -136,31 +137,24 @@ def norm_gradients(
     residuals: x; and mean, rstd, scale and bias, f[c] each.
     dy: gradient of the output.
   """
-  x, *vectors = residuals
-  sums = _of(
+  (x, *vectors), ceiling = residuals, CEILINGS[activation]
+  sums = cpu_kernels.on_cpu(
     *(cpu_kernels.norm_gradient_sums, _gradient_sums),
-    *(activation, x, dy, *vectors),
+    *(x, dy, *vectors),
+    ceiling=ceiling,
   )
   # Summed over all devices already: `psum_gradients` skips these parameters,
   # which it knows by `norm_paths`.
   dbias, dscale = psum(sums)
   count = num_shards() * (x.size // x.shape[-1])
   means = dbias / count, dscale / count
-  dx = _of(
+  dx = cpu_kernels.on_cpu(
     *(cpu_kernels.norm_input_gradient, _input_gradient),
-    *(activation, x, dy, *vectors, *means),
+    *(x, dy, *vectors, *means),
+    ceiling=ceiling,
   )
   *_, scale, bias = vectors
   return dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype)
-
-
-def _of(kernel, default, activation, *operands):
-  """A function of the operands: as a kernel for CPUs, or by XLA."""
-  kernel, default = (
-    functools.partial(form, ceiling=CEILINGS[activation])
-    for form in (kernel, default)
-  )
-  return cpu_kernels.on_cpu(kernel, default, *operands)
 
 
 def _passed(x, dy, mean, rstd, scale, bias, ceiling):

@@ -118,7 +118,7 @@ def _validate(x, kernel, stride, dilation):
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _conv(x, kernel, stride, train):
   forms = cpu_kernels.depthwise, _output_by_taps, native
-  return _by_platform(forms, (x, kernel), stride, train)
+  return _by_platform(*forms, (x, kernel), stride, train)
 
 
 def _conv_forward(x, kernel, stride, train):
@@ -131,9 +131,9 @@ def _conv_backward(stride, train, residuals, dy):
   forms = (
     cpu_kernels.depthwise_kernel_gradient,
     _kernel_gradient_by_positions,
-    functools.partial(_native_gradient, 1),
+    native_kernel_gradient,
   )
-  return dx, _by_platform(forms, (*residuals, dy), stride, train)
+  return dx, _by_platform(*forms, (*residuals, dy), stride, train)
 
 
 def input_gradient(
@@ -153,21 +153,23 @@ def input_gradient(
   forms = (
     cpu_kernels.depthwise_input_gradient,
     _input_gradient_by_taps,
-    functools.partial(_native_gradient, 0),
+    _native_input_gradient,
   )
-  return _by_platform(forms, (x, kernel, dy), stride, train)
+  return _by_platform(*forms, (x, kernel, dy), stride, train)
 
 
 _conv.defvjp(_conv_forward, _conv_backward)
 
 
-def _by_platform(forms, operands, stride, train):
-  """The kernel in C++ or the sum of products on CPUs, else the native one."""
-  compiled, products, by_xla = (
-    functools.partial(form, stride=stride) for form in forms
+def _by_platform(compiled, products, by_xla, operands, stride, train):
+  """The kernel in C++ or the sum of products on CPUs, else XLA's own."""
+  if train and cpu_kernels.usable(*operands):
+    return cpu_kernels.on_cpu(compiled, by_xla, *operands, stride=stride)
+  return lax.platform_dependent(
+    *operands,
+    cpu=functools.partial(products, stride=stride),
+    default=functools.partial(by_xla, stride=stride),
   )
-  cpu = compiled if train and cpu_kernels.usable(*operands) else products
-  return lax.platform_dependent(*operands, cpu=cpu, default=by_xla)
 
 
 def native(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -183,9 +185,15 @@ def native(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   )
 
 
-def _native_gradient(which, x, kernel, g, stride):
-  conv = functools.partial(native, stride=stride)
-  return jax.vjp(conv, x, kernel)[1](g)[which]
+def _native_input_gradient(x, kernel, dy, stride):
+  return jax.vjp(lambda x: native(x, kernel, stride), x)[1](dy)[0]
+
+
+def native_kernel_gradient(
+  x: jax.Array, kernel: jax.Array, dy: jax.Array, stride: int
+) -> jax.Array:
+  """The gradient f[k, k, 1, c] of `native`'s kernel."""
+  return jax.vjp(lambda kernel: native(x, kernel, stride), kernel)[1](dy)[0]
 
 
 # The inner jits are there for their caches: equal shapes are traced once.

@@ -52,10 +52,12 @@ def conv_of(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _fused(x: Unnormalised, kernel, stride):
-  own = dict(ceiling=CEILINGS[x.activation], stride=stride)
-  fused = functools.partial(cpu_kernels.norm_depthwise, **own)
-  default = functools.partial(_output, **own)
-  return cpu_kernels.on_cpu(fused, default, *_operands(x), kernel)
+  return cpu_kernels.on_cpu(
+    *(cpu_kernels.norm_depthwise, _output),
+    *(*_operands(x), kernel),
+    ceiling=CEILINGS[x.activation],
+    stride=stride,
+  )
 
 
 def _forward(x, kernel, stride):
@@ -65,10 +67,12 @@ def _forward(x, kernel, stride):
 def _backward(stride, residuals, dy):
   x, kernel = residuals
   operands = _operands(x)
-  own = dict(ceiling=CEILINGS[x.activation], stride=stride)
-  fused = functools.partial(cpu_kernels.norm_depthwise_kernel_gradient, **own)
-  default = functools.partial(_kernel_gradient, **own)
-  dkernel = cpu_kernels.on_cpu(fused, default, *operands, kernel, dy)
+  dkernel = cpu_kernels.on_cpu(
+    *(cpu_kernels.norm_depthwise_kernel_gradient, _kernel_gradient),
+    *(*operands, kernel, dy),
+    ceiling=CEILINGS[x.activation],
+    stride=stride,
+  )
   # The convolution is linear: its input gradient does not see its input.
   dnormal = depthwise.input_gradient(x.x, kernel, dy, stride)
   dx, dscale, dbias = norm_gradients(x.activation, operands, dnormal)
@@ -86,14 +90,11 @@ def _operands(x: Unnormalised) -> tuple[jax.Array, ...]:
   return x.x, x.mean, lax.rsqrt(x.var + x.epsilon), x.scale, x.bias
 
 
-def _output(*operands, ceiling, stride):
-  *of_norm, kernel = operands
-  return depthwise.native(normalise(*of_norm, ceiling), kernel, stride)
+def _output(x, mean, rstd, scale, bias, kernel, ceiling, stride):
+  y = normalise(x, mean, rstd, scale, bias, ceiling)
+  return depthwise.native(y, kernel, stride)
 
 
-def _kernel_gradient(*operands, ceiling, stride):
-  *of_norm, kernel, dy = operands
-  conv = functools.partial(
-    depthwise.native, normalise(*of_norm, ceiling), stride=stride
-  )
-  return jax.vjp(conv, kernel)[1](dy)[0]
+def _kernel_gradient(x, mean, rstd, scale, bias, kernel, dy, ceiling, stride):
+  y = normalise(x, mean, rstd, scale, bias, ceiling)
+  return depthwise.native_kernel_gradient(y, kernel, dy, stride)
