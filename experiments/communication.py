@@ -35,7 +35,7 @@ from proxyless_jax.hardware import cost_table
 from proxyless_jax.nas import objective, reinforce
 from proxyless_jax.nas.arch_step import arch_step
 from proxyless_jax.nas.weight_step import weight_step
-from proxyless_jax.nn import build, init
+from proxyless_jax.nn import build, cpu_kernels, init
 from proxyless_jax.nn.supernet import bank
 from proxyless_jax.nn.supernet.kernel_sharing import kernel_groups
 from proxyless_jax.parallel.collectives import DATA
@@ -89,7 +89,9 @@ def program(step, state, network: Network, mesh: Mesh) -> str:
   }
   state = jax.tree.map(lambda leaf: shape_of(leaf, P()), state)
   batch = jax.tree.map(lambda leaf: shape_of(leaf, P(DATA)), batch)
-  return jit_step(step, mesh).lower(state, batch).compile().as_text()
+  # As on an accelerator: without the kernels for CPUs.
+  with cpu_kernels.enabled(False):
+    return jit_step(step, mesh).lower(state, batch).compile().as_text()
 
 
 def search_programs(space: Network, mesh: Mesh, names=None) -> dict[str, str]:

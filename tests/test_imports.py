@@ -43,7 +43,7 @@ FLOORS = {
     {"spaces", "net_config", "files"},
     {"zoo"},
   ),
-  "nn": ({"layers"}, {"ops"}, {"supernet"}, {"networks"}),
+  "nn": ({"cpu_kernels"}, {"layers"}, {"ops"}, {"supernet"}, {"networks"}),
   # Between them: the loop, the stages, and what both need.
   "run": ({"config", "hosts", "storage"}, set(), {"jobs", "measuring"}),
 }

@@ -108,11 +108,6 @@ def fused_kernel_gradient(x, kernel, g, stride: int):
   return jnp.stack(sums).reshape(kernel.shape).astype(x.dtype)
 
 
-def native_gradient(x, kernel, g, stride: int, which: int):
-  """XLA's own gradient of `x`, 0, or of the kernel, 1."""
-  return layer.native_gradients(x, kernel, g, stride)[which]
-
-
 def forms(case: Case, interpret: bool) -> dict:
   """(x, kernel, g) -> a result, by computation and who does it.
 
@@ -131,14 +126,14 @@ def forms(case: Case, interpret: bool) -> dict:
     ),
   }
   of_input = {
-    "native": bound(native_gradient, stride=stride, which=0),
+    "native": bound(layer.native_input_gradient, stride=stride),
     "taps": bound(layer._input_gradient_by_taps, stride=stride),
   }
   if stride == 1:
     for who in ("native", "fused", "pallas"):
       of_input[f"{who} turned"] = bound(_turned, of_output[who])
   of_kernel = {
-    "native": bound(native_gradient, stride=stride, which=1),
+    "native": bound(layer.native_kernel_gradient, stride=stride),
     "fused": bound(fused_kernel_gradient, stride=stride),
     "pallas": lambda x, kernel, g: pallas(x, g, interpret=interpret),
   }

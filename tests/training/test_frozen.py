@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from proxyless_jax.nn import build, init
+from proxyless_jax.nn import build, cpu_kernels, init
 from proxyless_jax.space import mobile_space, tree_space
 from proxyless_jax.space.networks.genotype import Genotype, Style, cell_network
 from proxyless_jax.training.optimizers import weight_optimizer
@@ -158,7 +158,9 @@ def test_a_frozen_body_costs_a_forward_pass():
   batch = batch_of(CHAIN)
 
   def flops(function, *args):
-    return jax.jit(function).lower(*args).cost_analysis()["flops"]
+    # The kernels for CPUs do not say what they compute.
+    with cpu_kernels.enabled(False):
+      return jax.jit(function).lower(*args).cost_analysis()["flops"]
 
   frozen, whole = (
     flops(step, state, batch)

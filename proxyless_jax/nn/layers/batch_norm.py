@@ -215,7 +215,9 @@ class Unnormalised:
     """`batch_norm` of it."""
     moments = self.mean, self.var
     vectors = self.scale, self.bias, moments
-    return batch_norm(self.x, *vectors, self.epsilon, self.activation)
+    # The module's own scope is left when another layer reads the map.
+    with jax.named_scope("bn"):
+      return batch_norm(self.x, *vectors, self.epsilon, self.activation)
 
 
 class BatchNorm(nn.Module):

@@ -153,7 +153,7 @@ def input_gradient(
   forms = (
     cpu_kernels.depthwise_input_gradient,
     _input_gradient_by_taps,
-    _native_input_gradient,
+    native_input_gradient,
   )
   return _by_platform(*forms, (x, kernel, dy), stride, train)
 
@@ -185,7 +185,10 @@ def native(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   )
 
 
-def _native_input_gradient(x, kernel, dy, stride):
+def native_input_gradient(
+  x: jax.Array, kernel: jax.Array, dy: jax.Array, stride: int
+) -> jax.Array:
+  """The gradient f[b, h, w, c] of `native`'s input."""
   return jax.vjp(lambda x: native(x, kernel, stride), x)[1](dy)[0]
 
 

@@ -45,7 +45,8 @@ def conv_of(
   """
   if isinstance(x, Unnormalised):
     if dilation == 1 and fuses(x):
-      return _fused(x, kernel, stride)
+      with jax.named_scope("bn"):
+        return _fused(x, kernel, stride)
     x = x.normalised()
   return depthwise.depthwise_conv(x, kernel, stride, dilation, train)
 
