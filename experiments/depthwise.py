@@ -21,9 +21,8 @@ import jax
 import jax.numpy as jnp
 import jaxlib
 import numpy as np
-from jax import lax
 
-from proxyless_jax.nn.layers.depthwise import depthwise_conv
+from proxyless_jax.nn.layers.depthwise import depthwise_conv, native
 
 BATCH = 32
 SHAPES = [  # height and width, channels, stride
@@ -47,21 +46,8 @@ HEADER = (
 )
 
 
-def native_conv(x, kernel, stride):
-  """The same convolution by XLA's own operation."""
-  pad = kernel.shape[0] // 2
-  return lax.conv_general_dilated(
-    x,
-    kernel,
-    (stride, stride),
-    [(pad, pad), (pad, pad)],
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    feature_group_count=x.shape[-1],
-  )
-
-
 SIDES = {
-  "native": native_conv,
+  "native": native,
   "products": depthwise_conv,
   "kernels": functools.partial(depthwise_conv, train=True),
 }

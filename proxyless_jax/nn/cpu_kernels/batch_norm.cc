@@ -16,8 +16,8 @@ constexpr int64_t kRows = 256;
 
 // Sums over rows of the vectors f[c] that term(row, channels) returns.
 //
-// First over the rows of a unit, then over units: in float32 that is more exact
-// than one sum after the other.
+// Those of a unit's few rows are in float32, those over units in float64: a
+// variance is the small difference of two such sums.
 template <int N, typename Term>
 void SumRows(ffi::ThreadPool& pool, int64_t n, int64_t c, Term term,
              std::array<float*, N> sums) {
@@ -42,11 +42,7 @@ void SumRows(ffi::ThreadPool& pool, int64_t n, int64_t c, Term term,
     }
   });
   for (int i = 0; i < N; ++i) {
-    std::fill(sums[i], sums[i] + c, 0.0f);
-    for (int64_t unit = 0; unit < units; ++unit) {
-      const float* own = unit_sums + (unit * N + i) * c;
-      for (int64_t j = 0; j < c; ++j) sums[i][j] += own[j];
-    }
+    AddUp(unit_sums + i * c, units, N * c, c, sums[i]);
   }
 }
 

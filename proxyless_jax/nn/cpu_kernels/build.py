@@ -8,12 +8,14 @@ one of its own.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import hashlib
 import os
 import pathlib
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -46,7 +48,9 @@ TARGETS = (
   "proxyless_jax_normalise",
 )
 
-# Inside `with enabled(False)`, functions are traced without the kernels.
+# Inside `with enabled(False)`, functions are traced without the kernels, such
+# as a training step that is to be exported. A backward pass counts where it is
+# traced.
 enabled = jax.make_user_context(default_value=True)
 
 
@@ -61,12 +65,12 @@ def available() -> bool:
   if os.environ.get(SWITCH) == "0" or jax.default_backend() != "cpu":
     return False
   try:
-    library = ctypes.CDLL(str(_library()))
+    library = _loaded()
   except (OSError, subprocess.CalledProcessError) as error:
     reason = getattr(error, "stderr", None) or str(error)
     warnings.warn(
-      "the kernels for CPUs could not be compiled, so training on this CPU "
-      f"takes about twice as long: {reason.strip()[-2000:]}\n"
+      "the kernels for CPUs could not be compiled or loaded, so training on "
+      f"this CPU takes about twice as long: {reason.strip()[-2000:]}\n"
       "Install a C++ compiler, such as Debian's g++, or name one in CXX; or "
       f"set {SWITCH}=0 to do without.",
       RuntimeWarning,
@@ -79,14 +83,46 @@ def available() -> bool:
   return True
 
 
+def _loaded() -> ctypes.CDLL:
+  path = _library()
+  try:
+    return ctypes.CDLL(str(path))
+  except OSError:  # Damaged, by a full disk for example.
+    path.unlink()
+    return ctypes.CDLL(str(_library()))
+
+
 def _library() -> pathlib.Path:
-  """The compiled kernels, from the cache if they are there."""
-  command = [_compiler(), *FLAGS, "-I", jax.ffi.include_dir()]
+  """The compiled kernels, from the cache if they are there.
+
+  Raises:
+    OSError: no compiler was found.
+    CalledProcessError: none of those found can compile them.
+  """
+  problem: Exception = FileNotFoundError(
+    f"no C++ compiler: looked for {', '.join(c[0] for c in _compilers())}"
+  )
+  for name, *options in _compilers():
+    if found := shutil.which(name):
+      try:
+        return _compiled([found, *options, *FLAGS])
+      except subprocess.CalledProcessError as error:
+        problem = error
+  raise problem
+
+
+def _compilers() -> list[list[str]]:
+  """The compilers to try, each with its options."""
+  own = shlex.split(os.environ.get("CXX", ""))
+  return [own] if own else [[name] for name in COMPILERS]
+
+
+def _compiled(command: list[str]) -> pathlib.Path:
+  """The library that a command makes of the sources."""
+  command = [*command, "-I", jax.ffi.include_dir()]
   sources = sorted(FOLDER.glob("*.cc"))
   parts = [*sources, *sorted(FOLDER.glob("*.h"))]
-  version = subprocess.run(
-    [command[0], "--version"], capture_output=True, text=True, check=True
-  ).stdout
+  version = _run([command[0], "--version"])
   made_of = [*command, version, jaxlib.__version__, _processor()]
   made_of += [part.read_text(encoding="utf-8") for part in parts]
   name = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:16]
@@ -94,22 +130,21 @@ def _library() -> pathlib.Path:
   if not path.exists():
     # Renamed when it is whole: another process may compile at the same time.
     handle, own = tempfile.mkstemp(suffix=".so", dir=path.parent)
-    os.close(handle)
     try:
-      command += [*map(str, sources), "-o", own]
-      subprocess.run(command, capture_output=True, text=True, check=True)
+      _run([*command, *map(str, sources), "-o", own])
+      os.chmod(own, 0o755)
+      os.fsync(handle)
       os.replace(own, path)
     finally:
+      os.close(handle)
       pathlib.Path(own).unlink(missing_ok=True)
   return path
 
 
-def _compiler() -> str:
-  names = [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS
-  for name in names:
-    if found := shutil.which(name):
-      return found
-  raise FileNotFoundError(f"no C++ compiler: looked for {', '.join(names)}")
+def _run(command: list[str]) -> str:
+  """What a command prints."""
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  return done.stdout
 
 
 def _processor() -> str:
@@ -129,8 +164,12 @@ def _folder() -> pathlib.Path:
   home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
   folder = pathlib.Path(home) / "proxyless_jax"
   try:
+    if not folder.is_absolute():
+      raise OSError(f"{folder}: of a user without a home")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
       return folder
   except OSError:
-    return pathlib.Path(tempfile.mkdtemp(prefix="proxyless_jax"))
+    own = tempfile.mkdtemp(prefix="proxyless_jax")
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return pathlib.Path(own)

@@ -15,7 +15,8 @@
 namespace proxyless_jax {
 namespace {
 
-// Most bytes of a packed band: it stays in a core's second-level cache.
+// Most bytes of a packed band of more than 8 rows: it should stay in a core's
+// second-level cache.
 constexpr int64_t kBandBytes = 256 << 10;
 // Most outputs of a row that are computed together: each has a register.
 constexpr int64_t kTile = 12;
@@ -53,12 +54,12 @@ void Pack(const Map& map, Channels channels, const Change& change, int64_t row,
   for (int64_t r = row; r < row + rows; ++r, out += columns) {
     const bool inside = 0 <= r && r < map.h;
     const int64_t from = inside ? left : columns, to = inside ? right : columns;
-    std::fill(out, out + from, Vec{});
+    Clear(out, out + from);
     const float* pixel = map.data + (r * map.w + column + from) * map.c;
     for (int64_t i = from; i < to; ++i, pixel += map.c) {
       out[i] = change.Output(channels.Load(pixel));
     }
-    std::fill(out + to, out + columns, Vec{});
+    Clear(out + to, out + columns);
   }
 }
 
@@ -116,6 +117,17 @@ struct Sizes {
   int64_t window_columns() const { return stride * (columns - 1) + k; }
 };
 
+// Whether a kernel is f[k, k, 1, c], k odd.
+bool Fits(ffi::AnyBuffer::Dimensions kernel, int64_t c) {
+  return kernel.size() == 4 && kernel[0] == kernel[1] && kernel[0] % 2 == 1 &&
+         kernel[2] == 1 && kernel[3] == c;
+}
+
+ffi::Error WrongKernel() {
+  return ffi::Error::InvalidArgument(
+      "kernel: expected f32[k, k, 1, c], k odd, c as the map has");
+}
+
 // Of `rows` rows, how many a band has, if each needs so many packed vectors.
 int64_t BandRows(int64_t rows, int64_t vectors) {
   const int64_t band_vectors = kBandBytes / int64_t{sizeof(Vec)};
@@ -126,6 +138,7 @@ int64_t BandRows(int64_t rows, int64_t vectors) {
 template <typename ChangeOf>
 ffi::Error Convolve(ffi::ThreadPool& pool, Input x, ChangeOf change_of,
                     Input kernel, Output y, int64_t stride) {
+  if (!Fits(kernel.dimensions(), x.dimensions()[3])) return WrongKernel();
   const Sizes s(x.dimensions(), kernel.dimensions(), stride);
   const float *from = x.typed_data(), *weights = kernel.typed_data();
   float* to = y->typed_data();
@@ -155,8 +168,8 @@ ffi::Error Convolve(ffi::ThreadPool& pool, Input x, ChangeOf change_of,
   return ffi::Error::Success();
 }
 
-// The taps that reach an input pixel: those with i % stride == phase, turned
-// around. Along one axis there are
+// How many taps reach an input pixel of a phase, along one axis: those with
+// i % stride == phase.
 int64_t PhaseTaps(int64_t phase, int64_t k, int64_t stride) {
   return phase < k ? (k - 1 - phase) / stride + 1 : 0;
 }
@@ -165,6 +178,7 @@ int64_t PhaseTaps(int64_t phase, int64_t k, int64_t stride) {
 // taps of y's phase, (y + pad) % stride, each by one row further up.
 ffi::Error InputGradient(ffi::ThreadPool pool, Input kernel, Input dy,
                          Output dx, int64_t stride) {
+  if (!Fits(kernel.dimensions(), dx->dimensions()[3])) return WrongKernel();
   const Sizes s(dx->dimensions(), kernel.dimensions(), stride);
   const float *from = dy.typed_data(), *weights = kernel.typed_data();
   float* to = dx->typed_data();
@@ -172,8 +186,7 @@ ffi::Error InputGradient(ffi::ThreadPool pool, Input kernel, Input dy,
   const int64_t above = (s.k - 1) / stride;
   const int64_t left = s.pad / stride - above;
   const int64_t pitch = (s.w - 1 + s.pad) / stride - left + 1;
-  const int64_t band = BandRows(s.h, CeilDiv(pitch, stride));
-  const int64_t high = CeilDiv(band, stride) * stride;
+  const int64_t high = BandRows(s.h, CeilDiv(pitch, stride));
   const int64_t bands = CeilDiv(s.h, high);
   ParallelFor(pool, s.b * s.blocks * bands, [=](int64_t unit) {
     const Channels channels(unit / bands % s.blocks, s.c);
@@ -270,6 +283,7 @@ void AddAllProducts(const Vec* from, int64_t pitch, int64_t step,
 template <typename ChangeOf>
 ffi::Error Correlate(ffi::ThreadPool& pool, Input x, ChangeOf change_of,
                      Input dy, Output dkernel, int64_t stride) {
+  if (!Fits(dkernel->dimensions(), x.dimensions()[3])) return WrongKernel();
   const Sizes s(x.dimensions(), dkernel->dimensions(), stride);
   const float *from = x.typed_data(), *gradient = dy.typed_data();
   float* to = dkernel->typed_data();
@@ -282,7 +296,7 @@ ffi::Error Correlate(ffi::ThreadPool& pool, Input x, ChangeOf change_of,
     const Channels channels(unit / parts, s.c);
     const int64_t part = unit % parts;
     Vec* sums = taps_scratch.Get(taps);
-    std::fill(sums, sums + taps, Vec{});
+    Clear(sums, sums + taps);
     Vec* dy_row = row_scratch.Get(s.columns);
     const int64_t last_image = (part + 1) * s.b / parts;
     for (int64_t image = part * s.b / parts; image < last_image; ++image) {
@@ -306,11 +320,7 @@ ffi::Error Correlate(ffi::ThreadPool& pool, Input x, ChangeOf change_of,
       channels.Store(part_sums + (part * taps + t) * s.c, sums[t]);
     }
   });
-  std::fill(to, to + taps * s.c, 0.0f);
-  for (int64_t part = 0; part < parts; ++part) {
-    const float* own = part_sums + part * taps * s.c;
-    for (int64_t i = 0; i < taps * s.c; ++i) to[i] += own[i];
-  }
+  AddUp(part_sums, parts, taps * s.c, taps * s.c, to);
   return ffi::Error::Success();
 }
 

@@ -14,7 +14,9 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <utility>
+#include <vector>
 
 #ifdef __AVX512F__
 #include <immintrin.h>
@@ -39,6 +41,21 @@ constexpr int64_t kLanes = 8;
 // the same memory as single numbers.
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)),
                                  aligned(4), may_alias));
+
+// Zeros from `begin` up to `end`.
+inline void Clear(Vec* begin, Vec* end) {
+  for (; begin < end; ++begin) *begin = Vec{};
+}
+
+// Sums over `count` rows of n numbers, `row_step` apart; taken in float64.
+inline void AddUp(const float* rows, int64_t count, int64_t row_step,
+                  int64_t n, float* sums) {
+  std::vector<double> total(n);
+  for (int64_t row = 0; row < count; ++row, rows += row_step) {
+    for (int64_t i = 0; i < n; ++i) total[i] += rows[i];
+  }
+  std::copy(total.begin(), total.end(), sums);
+}
 
 inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -87,7 +104,8 @@ class Scratch {
       std::free(data_);
       const size_t bytes = CeilDiv(count * sizeof(Vec), 64) * 64;
       data_ = static_cast<Vec*>(std::aligned_alloc(64, bytes));
-      count_ = count;
+      count_ = data_ == nullptr ? 0 : count;
+      if (data_ == nullptr) throw std::bad_alloc();
     }
     return data_;
   }

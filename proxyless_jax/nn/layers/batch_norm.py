@@ -244,7 +244,11 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def later(self, x: jax.Array, train: bool) -> jax.Array | Unnormalised:
-    """In training, x and how it is to be normalised; else the result."""
+    """In training, x and how it is to be normalised; else the result.
+
+    What Linen captures as intermediates are results of `__call__` alone.
+    """
+    expect(x.ndim == 4, "x.shape", x.shape, "[b, h, w, c]")
     known = self.activation in CEILINGS
     expect(known, "activation", self.activation, f"one of {[*CEILINGS]}")
     shape = x.shape[-1:]

@@ -48,7 +48,7 @@ def depthwise_conv(
   """Convolves each channel with its own kernel.
 
   Sums are taken in float32 or wider. Differentiable in reverse mode, in `x`
-  and `kernel`.
+  and `kernel`; the kernels for CPUs once, not twice.
 
   Args:
     x: f[b, h, w, c], any floating-point type.
@@ -65,7 +65,7 @@ def depthwise_conv(
   Raises:
     ValueError: an argument has the wrong shape, type or value.
   """
-  _validate(x, kernel, stride, dilation)
+  validate(x, kernel, stride, dilation)
   if dilation == 1:
     return _conv(x, kernel, stride, train)
   if stride > 1:
@@ -88,7 +88,10 @@ def _dilated(x, kernel, d, train):
   return x.reshape(b, d * rows, d * cols, c)[:, :h, :w]
 
 
-def _validate(x, kernel, stride, dilation):
+def validate(
+  x: jax.Array, kernel: jax.Array, stride: int, dilation: int
+) -> None:
+  """Raises what `depthwise_conv` raises for such arguments."""
   if x.ndim != 4:
     raise ValueError(f"x has shape {x.shape}; expected [b, h, w, c]")
   k = kernel.shape[0] if kernel.ndim else 0
@@ -141,7 +144,7 @@ def input_gradient(
   kernel: jax.Array,
   dy: jax.Array,
   stride: int,
-  train: bool = True,
+  train: bool,
 ) -> jax.Array:
   """The gradient f[b, h, w, c] of a convolution's input.
 

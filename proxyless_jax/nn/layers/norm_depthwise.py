@@ -44,6 +44,7 @@ def conv_of(
     kernel, stride, dilation, train: as for `depthwise_conv`.
   """
   if isinstance(x, Unnormalised):
+    depthwise.validate(x.x, kernel, stride, dilation)
     if dilation == 1 and fuses(x):
       with jax.named_scope("bn"):
         return _fused(x, kernel, stride)
@@ -75,7 +76,7 @@ def _backward(stride, residuals, dy):
     stride=stride,
   )
   # The convolution is linear: its input gradient does not see its input.
-  dnormal = depthwise.input_gradient(x.x, kernel, dy, stride)
+  dnormal = depthwise.input_gradient(x.x, kernel, dy, stride, True)
   dx, dscale, dbias = norm_gradients(x.activation, operands, dnormal)
   # As in `batch_norm`, dx includes what goes through the moments.
   nothing = jnp.zeros_like(x.mean), jnp.zeros_like(x.var)

@@ -22,7 +22,7 @@ def switch(
   Args:
     branches: functions of the operands, hashable, with outputs of one shape.
     index: i32[].
-    operands: arrays.
+    operands: arrays, or pytrees of them.
   """
   return lax.switch(index, branches, *operands)
 

@@ -67,8 +67,9 @@ class MBConvModule(nn.Module):
     wide: jax.Array | Unnormalised = x
     if self.ops[0].expands:
       expanded = Conv1x1(hidden, name="expand")(x)
-      # The depthwise layer normalises what it reads.
-      wide = norm(activation, name="expand_bn").later(expanded, train)
+      bn = norm(activation, name="expand_bn")
+      # In training, the depthwise layer normalises what it reads.
+      wide = (bn.later if train else bn)(expanded, train)
     forms = tuple((op.kernel, 1) for op in self.ops)
     x = depthwise(self, wide, forms, self.edge.stride, train, member)
     x = norm(activation, name="depthwise_bn")(x, train)

@@ -65,8 +65,9 @@ class NormSepConvModule(nn.Module):
     self, x: jax.Array, train: bool, member: jax.Array | None = None
   ) -> jax.Array:
     norm = "relu", self.bn_momentum, self.ops[0].epsilon
-    # The depthwise layer normalises what it reads.
-    normed = BatchNorm(*norm, name="bn").later(x, train)
+    bn = BatchNorm(*norm, name="bn")
+    # In training, the depthwise layer normalises what it reads.
+    normed = (bn.later if train else bn)(x, train)
     forms = tuple((op.kernel, op.dilation) for op in self.ops)
     x = depthwise(self, normed, forms, self.edge.stride, train, member)
     return Conv1x1(self.edge.features_out, name="pointwise")(x)

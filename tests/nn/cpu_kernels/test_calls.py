@@ -170,6 +170,27 @@ def test_batch_norm_and_depthwise_together(shape, k, stride, activation):
     assert_allclose(got, want, rtol=1e-4, atol=tolerance)
 
 
+def test_moments_of_many_pixels_far_from_zero():
+  x = 10 + np.random.default_rng(0).standard_normal((64, 32, 32, 8))
+  x = x.astype(np.float32)
+  mean, var = batch_norm.batch_moments(jnp.asarray(x))
+  wide = x.astype(np.float64)
+  assert_allclose(mean, wide.mean((0, 1, 2)), rtol=3e-7)
+  # As exact as float32 squares allow.
+  assert_allclose(var, wide.var((0, 1, 2)), rtol=5e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 1, 4), (2, 2, 1, 12), (3, 5, 1, 12)])
+def test_kernels_of_another_shape_are_refused(shape):
+  x, kernel = jnp.ones((1, 4, 4, 12)), jnp.ones(shape)
+  with pytest.raises(Exception, match="kernel: expected f32"):
+    jax.block_until_ready(cpu_kernels.depthwise(x, kernel, 1))
+  module = batch_norm.BatchNorm()
+  y, _ = module.init_with_output(jax.random.key(0), x, True, method="later")
+  with pytest.raises(ValueError, match="kernel has shape"):
+    norm_depthwise.conv_of(y, kernel, 1, 1, True)
+
+
 def test_what_is_not_finite_stays_so():
   x = np.ones((1, 2, 2, 20), np.float32)
   x[0, 0, 0, 0], x[0, 1, 1, 19] = np.nan, np.inf

@@ -93,6 +93,12 @@ def test_batch_norm_is_flaxs_own(train):
       jax.tree.map(assert_array_equal, got[1]["batch_stats"], stats)
 
 
+@pytest.mark.parametrize("shape", [(4, 3), (4, 5, 3), (2, 4, 4, 4, 3)])
+def test_other_ranks_are_refused(shape):
+  with pytest.raises(ValueError, match=r"expected \[b, h, w, c\]"):
+    BatchNorm().init(jax.random.key(0), jnp.ones(shape), True)
+
+
 def test_initial_statistics_are_untouched_by_initialisation():
   variables = BatchNorm().init(
     jax.random.key(0), 7.0 + jnp.ones((2, 1, 1, 3)), True
