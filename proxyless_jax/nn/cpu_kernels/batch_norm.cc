@@ -14,6 +14,43 @@ namespace {
 // Rows of a unit of work.
 constexpr int64_t kRows = 256;
 
+// One block of `SumRows`, over the rows of a unit.
+template <int N, typename Term>
+void SumBlock(Channels channels, Term term, int64_t begin, int64_t end,
+              float* out, int64_t c) {
+  const auto of_row = term(channels);
+  // Two rows at a time: additions that do not wait for each other.
+  std::array<Vec, N> even = {}, odd = {};
+  int64_t row = begin;
+  for (; row + 1 < end; row += 2) {
+    of_row(row * c, even);
+    of_row(row * c + c, odd);
+  }
+  if (row < end) of_row(row * c, even);
+  for (int i = 0; i < N; ++i) channels.Store(out + i * c, even[i] + odd[i]);
+}
+
+// A whole group of blocks, all of each row.
+template <int N, typename Term>
+void SumGroup(const Group& group, Term term, int64_t begin, int64_t end,
+              float* out) {
+  static_assert(kGroup == 4);
+  const auto term0 = term(group[0]), term1 = term(group[1]);
+  const auto term2 = term(group[2]), term3 = term(group[3]);
+  std::array<Vec, N> sums[kGroup] = {};
+  for (int64_t row = begin; row < end; ++row) {
+    term0(row * group.c, sums[0]);
+    term1(row * group.c, sums[1]);
+    term2(row * group.c, sums[2]);
+    term3(row * group.c, sums[3]);
+  }
+  for (int64_t block = 0; block < kGroup; ++block) {
+    for (int i = 0; i < N; ++i) {
+      group[block].Store(out + i * group.c, sums[block][i]);
+    }
+  }
+}
+
 // Sums over rows of the vectors f[c] that term(row, channels) returns.
 //
 // Those of a unit's few rows are in float32, those over units in float64: a
@@ -27,18 +64,15 @@ void SumRows(ffi::ThreadPool& pool, int64_t n, int64_t c, Term term,
   ParallelFor(pool, units, [=](int64_t unit) {
     const int64_t begin = unit * kRows, end = std::min(n, begin + kRows);
     float* out = unit_sums + unit * N * c;
-    for (int64_t block = 0; block < CeilDiv(c, kLanes); ++block) {
-      const Channels channels(block, c);
-      const auto of_row = term(channels);
-      // Two rows at a time: additions that do not wait for each other.
-      std::array<Vec, N> even = {}, odd = {};
-      int64_t row = begin;
-      for (; row + 1 < end; row += 2) {
-        of_row(row * c, even);
-        of_row(row * c + c, odd);
+    for (int64_t index = 0; index * kGroup * kLanes < c; ++index) {
+      const Group group(index, c);
+      if (group.count == kGroup) {
+        SumGroup<N>(group, term, begin, end, out);
+        continue;
       }
-      if (row < end) of_row(row * c, even);
-      for (int i = 0; i < N; ++i) channels.Store(out + i * c, even[i] + odd[i]);
+      for (int64_t block = 0; block < group.count; ++block) {
+        SumBlock<N>(group[block], term, begin, end, out, c);
+      }
     }
   });
   for (int i = 0; i < N; ++i) {

@@ -1,8 +1,9 @@
 // Depthwise convolution and its two gradients: see ../layers/depthwise.py.
 //
-// A unit of work is a band of rows of one image and one block of channels. What
-// it reads is first packed into an array [rows][columns] of vectors, with zeros
-// around it, so that the loops over taps have no borders and stay in cache.
+// A unit of work is a band of rows of one image, of a few blocks of channels.
+// What it reads is first packed into arrays [rows][columns] of vectors, one for
+// each block, with zeros around it, so that the loops over taps have no borders
+// and stay in cache.
 //
 // A batch norm in front can be part of packing: the normalised map is then
 // nowhere in memory.
@@ -17,7 +18,7 @@ namespace {
 
 // Most bytes of a packed band of more than 8 rows: it should stay in a core's
 // second-level cache.
-constexpr int64_t kBandBytes = 256 << 10;
+constexpr int64_t kBandBytes = 512 << 10;
 // Most outputs of a row that are computed together: each has a register.
 constexpr int64_t kTile = 12;
 // Most parts of the batch whose kernel gradients are summed one by one.
@@ -44,22 +45,27 @@ struct Normed {
   Block operator()(Channels channels) const { return Block(norm, channels); }
 };
 
-// out[rows][columns] = a block of channels from pixel (row, column) on, which
-// may lie outside of the map: there are zeros.
-template <typename Change>
-void Pack(const Map& map, Channels channels, const Change& change, int64_t row,
+// out[blocks][rows][columns] = a group's channels from pixel (row, column) on,
+// which may lie outside of the map: there are zeros.
+template <typename ChangeOf>
+void Pack(const Map& map, const Group& group, ChangeOf change_of, int64_t row,
           int64_t rows, int64_t column, int64_t columns, Vec* out) {
   const int64_t left = std::clamp<int64_t>(-column, 0, columns);
   const int64_t right = std::clamp<int64_t>(map.w - column, left, columns);
   for (int64_t r = row; r < row + rows; ++r, out += columns) {
     const bool inside = 0 <= r && r < map.h;
     const int64_t from = inside ? left : columns, to = inside ? right : columns;
-    Clear(out, out + from);
-    const float* pixel = map.data + (r * map.w + column + from) * map.c;
-    for (int64_t i = from; i < to; ++i, pixel += map.c) {
-      out[i] = change.Output(channels.Load(pixel));
+    for (int64_t block = 0; block < group.count; ++block) {
+      Vec* own = out + block * rows * columns;
+      const Channels channels = group[block];
+      const auto change = change_of(channels);
+      Clear(own, own + from);
+      const float* pixel = map.data + (r * map.w + column + from) * map.c;
+      for (int64_t i = from; i < to; ++i, pixel += map.c) {
+        own[i] = change.Output(channels.Load(pixel));
+      }
+      Clear(own + to, own + columns);
     }
-    Clear(out + to, out + columns);
   }
 }
 
@@ -105,13 +111,13 @@ void SumRow(const Vec* from, int64_t pitch, int64_t step, const Taps& taps,
 
 // Sizes of a convolution f[b, h, w, c] -> f[b, rows, columns, c].
 struct Sizes {
-  int64_t b, h, w, c, k, stride, pad, rows, columns, blocks;
+  int64_t b, h, w, c, k, stride, pad, rows, columns, groups;
 
   Sizes(ffi::AnyBuffer::Dimensions x, ffi::AnyBuffer::Dimensions kernel,
         int64_t stride)
       : b(x[0]), h(x[1]), w(x[2]), c(x[3]), k(kernel[0]), stride(stride),
         pad(k / 2), rows(CeilDiv(h, stride)), columns(CeilDiv(w, stride)),
-        blocks(CeilDiv(c, kLanes)) {}
+        groups(CeilDiv(c, kGroup * kLanes)) {}
 
   // Columns that the windows of a row of the output read.
   int64_t window_columns() const { return stride * (columns - 1) + k; }
@@ -130,7 +136,7 @@ ffi::Error WrongKernel() {
 
 // Of `rows` rows, how many a band has, if each needs so many packed vectors.
 int64_t BandRows(int64_t rows, int64_t vectors) {
-  const int64_t band_vectors = kBandBytes / int64_t{sizeof(Vec)};
+  const int64_t band_vectors = kBandBytes / (kGroup * int64_t{sizeof(Vec)});
   const int64_t most = std::max<int64_t>(8, band_vectors / vectors);
   return CeilDiv(rows, CeilDiv(rows, most));
 }
@@ -145,24 +151,30 @@ ffi::Error Convolve(ffi::ThreadPool& pool, Input x, ChangeOf change_of,
   const int64_t pitch = s.window_columns();
   const int64_t high = BandRows(s.rows, stride * pitch);
   const int64_t bands = CeilDiv(s.rows, high);
-  ParallelFor(pool, s.b * s.blocks * bands, [=](int64_t unit) {
-    const Channels channels(unit / bands % s.blocks, s.c);
-    const int64_t image = unit / bands / s.blocks;
+  ParallelFor(pool, s.b * s.groups * bands, [=](int64_t unit) {
+    const Group group(unit / bands % s.groups, s.c);
+    const int64_t image = unit / bands / s.groups;
     const int64_t begin = unit % bands * high;
     const int64_t end = std::min(s.rows, begin + high);
-    Vec* taps = taps_scratch.Get(s.k * s.k);
-    for (int64_t t = 0; t < s.k * s.k; ++t) {
-      taps[t] = channels.Load(weights + t * s.c);
+    Vec* taps = taps_scratch.Get(group.count * s.k * s.k);
+    for (int64_t block = 0; block < group.count; ++block) {
+      for (int64_t t = 0; t < s.k * s.k; ++t) {
+        taps[block * s.k * s.k + t] = group[block].Load(weights + t * s.c);
+      }
     }
     const int64_t reach = stride * (end - begin - 1) + s.k;
-    Vec* packed = packed_scratch.Get(reach * pitch);
+    Vec* packed = packed_scratch.Get(group.count * reach * pitch);
     const Map map{from + image * s.h * s.w * s.c, s.h, s.w, s.c};
-    Pack(map, channels, change_of(channels), stride * begin - s.pad, reach,
-         -s.pad, pitch, packed);
+    Pack(map, group, change_of, stride * begin - s.pad, reach, -s.pad, pitch,
+         packed);
     for (int64_t row = begin; row < end; ++row) {
-      SumRow(packed + stride * (row - begin) * pitch, pitch, stride,
-             {taps, s.k, s.k}, s.columns,
-             to + (image * s.rows + row) * s.columns * s.c, s.c, channels);
+      for (int64_t block = 0; block < group.count; ++block) {
+        const Vec* own = packed + block * reach * pitch;
+        SumRow(own + stride * (row - begin) * pitch, pitch, stride,
+               {taps + block * s.k * s.k, s.k, s.k}, s.columns,
+               to + (image * s.rows + row) * s.columns * s.c, s.c,
+               group[block]);
+      }
     }
   });
   return ffi::Error::Success();
@@ -172,6 +184,29 @@ ffi::Error Convolve(ffi::ThreadPool& pool, Input x, ChangeOf change_of,
 // i % stride == phase.
 int64_t PhaseTaps(int64_t phase, int64_t k, int64_t stride) {
   return phase < k ? (k - 1 - phase) / stride + 1 : 0;
+}
+
+// The taps of each block and pair of phases, turned around: [blocks][s][s].
+std::vector<Taps> PhasesOf(const float* weights, const Group& group, int64_t k,
+                           int64_t stride) {
+  std::vector<Taps> phases;
+  Vec* taps = taps_scratch.Get(group.count * k * k);
+  for (int64_t block = 0; block < group.count; ++block) {
+    for (int64_t i = 0; i < stride; ++i) {
+      for (int64_t j = 0; j < stride; ++j) {
+        const int64_t rows = PhaseTaps(i, k, stride);
+        const int64_t columns = PhaseTaps(j, k, stride);
+        phases.push_back({taps, rows, columns});
+        for (int64_t m = rows - 1; m >= 0; --m) {
+          for (int64_t n = columns - 1; n >= 0; --n) {
+            const int64_t tap = (i + m * stride) * k + j + n * stride;
+            *taps++ = group[block].Load(weights + tap * group.c);
+          }
+        }
+      }
+    }
+  }
+  return phases;
 }
 
 // x's row y is read by tap i of the output's row (y + pad - i) / stride: the
@@ -188,43 +223,31 @@ ffi::Error InputGradient(ffi::ThreadPool pool, Input kernel, Input dy,
   const int64_t pitch = (s.w - 1 + s.pad) / stride - left + 1;
   const int64_t high = BandRows(s.h, CeilDiv(pitch, stride));
   const int64_t bands = CeilDiv(s.h, high);
-  ParallelFor(pool, s.b * s.blocks * bands, [=](int64_t unit) {
-    const Channels channels(unit / bands % s.blocks, s.c);
-    const int64_t image = unit / bands / s.blocks;
+  ParallelFor(pool, s.b * s.groups * bands, [=](int64_t unit) {
+    const Group group(unit / bands % s.groups, s.c);
+    const int64_t image = unit / bands / s.groups;
     const int64_t begin = unit % bands * high;
     const int64_t end = std::min(s.h, begin + high);
-    // Each pair of phases has its taps one after the other.
-    Vec* taps = taps_scratch.Get(s.k * s.k);
-    std::vector<Taps> phases;
-    for (int64_t i = 0; i < stride; ++i) {
-      for (int64_t j = 0; j < stride; ++j) {
-        const int64_t rows = PhaseTaps(i, s.k, stride);
-        const int64_t columns = PhaseTaps(j, s.k, stride);
-        phases.push_back({taps, rows, columns});
-        for (int64_t m = rows - 1; m >= 0; --m) {
-          for (int64_t n = columns - 1; n >= 0; --n) {
-            const int64_t tap = (i + m * stride) * s.k + j + n * stride;
-            *taps++ = channels.Load(weights + tap * s.c);
-          }
-        }
-      }
-    }
+    const std::vector<Taps> phases = PhasesOf(weights, group, s.k, stride);
     const int64_t top = (begin + s.pad) / stride - above;
     const int64_t reach = (end - 1 + s.pad) / stride - top + 1;
-    Vec* packed = packed_scratch.Get(reach * pitch);
+    Vec* packed = packed_scratch.Get(group.count * reach * pitch);
     const Map map{from + image * s.rows * s.columns * s.c, s.rows, s.columns,
                   s.c};
-    Pack(map, channels, Unchanged(), top, reach, left, pitch, packed);
+    Pack(map, group, AsIs(), top, reach, left, pitch, packed);
     for (int64_t y = begin; y < end; ++y) {
       for (int64_t x = 0; x < std::min(stride, s.w); ++x) {
         const int64_t i = (y + s.pad) % stride, j = (x + s.pad) % stride;
-        const Taps& own = phases[i * stride + j];
-        const int64_t row = (y + s.pad) / stride - (own.rows - 1) - top;
-        const int64_t column = (x + s.pad) / stride - (own.columns - 1) - left;
-        SumRow(packed + row * pitch + column, pitch, 1, own,
-               CeilDiv(s.w - x, stride),
-               to + ((image * s.h + y) * s.w + x) * s.c, stride * s.c,
-               channels);
+        for (int64_t block = 0; block < group.count; ++block) {
+          const Taps& own = phases[(block * stride + i) * stride + j];
+          const int64_t row = (y + s.pad) / stride - (own.rows - 1) - top;
+          const int64_t column =
+              (x + s.pad) / stride - (own.columns - 1) - left;
+          SumRow(packed + (block * reach + row) * pitch + column, pitch, 1, own,
+                 CeilDiv(s.w - x, stride),
+                 to + ((image * s.h + y) * s.w + x) * s.c, stride * s.c,
+                 group[block]);
+        }
       }
     }
   });
@@ -292,12 +315,12 @@ ffi::Error Correlate(ffi::ThreadPool& pool, Input x, ChangeOf change_of,
   const int64_t parts = std::min(s.b, kParts), taps = s.k * s.k;
   std::vector<float> all_sums(parts * taps * s.c);
   float* part_sums = all_sums.data();  // [parts][taps][c]
-  ParallelFor(pool, s.blocks * parts, [=](int64_t unit) {
-    const Channels channels(unit / parts, s.c);
+  ParallelFor(pool, s.groups * parts, [=](int64_t unit) {
+    const Group group(unit / parts, s.c);
     const int64_t part = unit % parts;
-    Vec* sums = taps_scratch.Get(taps);
-    Clear(sums, sums + taps);
-    Vec* dy_row = row_scratch.Get(s.columns);
+    Vec* sums = taps_scratch.Get(group.count * taps);
+    Clear(sums, sums + group.count * taps);
+    Vec* dy_row = row_scratch.Get(group.count * s.columns);
     const int64_t last_image = (part + 1) * s.b / parts;
     for (int64_t image = part * s.b / parts; image < last_image; ++image) {
       const Map x_map{from + image * s.h * s.w * s.c, s.h, s.w, s.c};
@@ -306,18 +329,25 @@ ffi::Error Correlate(ffi::ThreadPool& pool, Input x, ChangeOf change_of,
       for (int64_t begin = 0; begin < s.rows; begin += high) {
         const int64_t end = std::min(s.rows, begin + high);
         const int64_t reach = stride * (end - begin - 1) + s.k;
-        Vec* packed = packed_scratch.Get(reach * pitch);
-        Pack(x_map, channels, change_of(channels), stride * begin - s.pad,
-             reach, -s.pad, pitch, packed);
+        Vec* packed = packed_scratch.Get(group.count * reach * pitch);
+        Pack(x_map, group, change_of, stride * begin - s.pad, reach, -s.pad,
+             pitch, packed);
         for (int64_t row = begin; row < end; ++row) {
-          Pack(dy_map, channels, Unchanged(), row, 1, 0, s.columns, dy_row);
-          AddAllProducts(packed + stride * (row - begin) * pitch, pitch, stride,
-                         dy_row, s.columns, sums, s.k);
+          Pack(dy_map, group, AsIs(), row, 1, 0, s.columns, dy_row);
+          for (int64_t block = 0; block < group.count; ++block) {
+            const int64_t above = block * reach + stride * (row - begin);
+            AddAllProducts(packed + above * pitch, pitch, stride,
+                           dy_row + block * s.columns, s.columns,
+                           sums + block * taps, s.k);
+          }
         }
       }
     }
-    for (int64_t t = 0; t < taps; ++t) {
-      channels.Store(part_sums + (part * taps + t) * s.c, sums[t]);
+    for (int64_t block = 0; block < group.count; ++block) {
+      for (int64_t t = 0; t < taps; ++t) {
+        group[block].Store(part_sums + (part * taps + t) * s.c,
+                           sums[block * taps + t]);
+      }
     }
   });
   AddUp(part_sums, parts, taps * s.c, taps * s.c, to);

@@ -94,6 +94,22 @@ struct Channels {
   }
 };
 
+// Most blocks of a group. They are side by side in memory: a loop over pixels
+// that reads one block of each touches as many pages as one that reads four.
+constexpr int64_t kGroup = 4;
+
+// Blocks of channels that follow each other.
+struct Group {
+  int64_t first, count, c;
+
+  // The index-th one of c channels.
+  Group(int64_t index, int64_t c)
+      : first(index * kGroup),
+        count(std::min(kGroup, CeilDiv(c, kLanes) - first)), c(c) {}
+
+  Channels operator[](int64_t i) const { return Channels(first + i, c); }
+};
+
 // Memory of one thread, kept from call to call.
 class Scratch {
  public:
