@@ -18,8 +18,8 @@ into one vectorised loop:
                    to all taps at once; a loop runs over the blocks
 
 The last one swaps the roles of map and kernel: a sum per tap would be a slow
-reduction over the whole map. `experiments/depthwise.py` measures all three,
-and the kernels.
+reduction over the whole map. The kernels take 0.45 of these products' time in
+the median of shapes, with both gradients (`experiments/depthwise.py`).
 """
 
 import functools
