@@ -98,7 +98,8 @@ def batch_norm(
   The backward pass saves only `x` and two vectors: autodiff's own takes 10
   times as long as the forward pass on CPU. There, kernels in C++ run both
   passes on float32, in 0.45 to 0.63 of XLA's time
-  (`experiments/batch_norm.py`).
+  (`experiments/batch_norm.py`). Differentiable once: as moments get no
+  gradient, a second one would lack what goes through them.
 
   Args:
     x: f[b, h, w, c].
