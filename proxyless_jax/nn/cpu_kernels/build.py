@@ -66,7 +66,7 @@ def available() -> bool:
     return False
   try:
     library = _loaded()
-  except (OSError, subprocess.CalledProcessError) as error:
+  except (OSError, ValueError, subprocess.CalledProcessError) as error:
     reason = getattr(error, "stderr", None) or str(error)
     warnings.warn(
       "the kernels for CPUs could not be compiled or loaded, so training on "
@@ -130,13 +130,14 @@ def _compiled(command: list[str]) -> pathlib.Path:
   if not path.exists():
     # Renamed when it is whole: another process may compile at the same time.
     handle, own = tempfile.mkstemp(suffix=".so", dir=path.parent)
+    os.close(handle)
     try:
       _run([*command, *map(str, sources), "-o", own])
       os.chmod(own, 0o755)
-      os.fsync(handle)
+      with open(own, "rb") as file:
+        os.fsync(file.fileno())
       os.replace(own, path)
     finally:
-      os.close(handle)
       pathlib.Path(own).unlink(missing_ok=True)
   return path
 

@@ -101,7 +101,12 @@ def test_without_a_place_to_keep_it(compiler, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-  "name, reason", [("no-such-compiler", "looked for"), ("false", "exit status")]
+  "name, reason",
+  [
+    ("no-such-compiler", "looked for"),
+    ("false", "exit status"),
+    ("g++ '", "No closing quotation"),
+  ],
 )
 def test_without_a_compiler_a_warning_says_what_to_do(
   name, reason, tmp_path, monkeypatch
