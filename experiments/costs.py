@@ -121,7 +121,7 @@ def costs_of(function, *inputs) -> Costs:
     lowered = traced.lower(lowering_platforms=("tpu",))
     compiled = traced.lower().compile()
   return Costs(
-    flops_of(function, *inputs),
+    lowered.cost_analysis()["flops"] / BATCH,
     _total(compiled.as_text(), _any) / BATCH,
     _total(lowered.as_text("hlo"), _heavy) / BATCH,
   )

@@ -173,45 +173,12 @@ ffi::Error InputGradient(ffi::ThreadPool pool, Input x, Input dy, Input mean,
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_moments, Moments,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Input>()
-                                  .Ret<ffi::Buffer<ffi::F32>>()
-                                  .Ret<ffi::Buffer<ffi::F32>>());
+                              (Signature<1, 2>()));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_normalise, Normalise,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Ret<ffi::Buffer<ffi::F32>>()
-                                  .Attr<float>("ceiling"));
+                              Signature<5>().Attr<float>("ceiling"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_norm_gradient_sums, GradientSums,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Ret<ffi::Buffer<ffi::F32>>()
-                                  .Ret<ffi::Buffer<ffi::F32>>()
-                                  .Attr<float>("ceiling"));
+                              (Signature<6, 2>().Attr<float>("ceiling")));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_norm_input_gradient, InputGradient,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Ret<ffi::Buffer<ffi::F32>>()
-                                  .Attr<float>("ceiling"));
+                              Signature<8>().Attr<float>("ceiling"));
 
 }  // namespace proxyless_jax

@@ -39,12 +39,15 @@ def on_cpu(
   return _chosen(kernel, default, tuple(options.items()), *operands)
 
 
-# Its cache: equal shapes are traced once, which halves the time that a supernet
-# takes to start.
+# Jitted for its cache: a supernet asks for the same shapes many times, and both
+# forms are traced once for each.
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _chosen(kernel, default, options, *operands):
-  own = (functools.partial(form, **dict(options)) for form in (kernel, default))
-  return lax.platform_dependent(*operands, **dict(zip(("cpu", "default"), own)))
+  return lax.platform_dependent(
+    *operands,
+    cpu=functools.partial(kernel, **dict(options)),
+    default=functools.partial(default, **dict(options)),
+  )
 
 
 def depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -58,9 +61,7 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   Returns:
     f32[b, ceil(h / stride), ceil(w / stride), c].
   """
-  b, h, w, c = x.shape
-  shape = (b, -(-h // stride), -(-w // stride), c)
-  (y,) = _call("depthwise", [shape], x, kernel, stride=np.int64(stride))
+  (y,) = _call("depthwise", [_strided(x, stride)], x, kernel, stride=stride)
   return y
 
 
@@ -69,7 +70,7 @@ def depthwise_input_gradient(
 ) -> jax.Array:
   """The gradient f32[b, h, w, c] of its input, given that of its output."""
   name = "depthwise_input_gradient"
-  (dx,) = _call(name, [x.shape], kernel, dy, stride=np.int64(stride))
+  (dx,) = _call(name, [x.shape], kernel, dy, stride=stride)
   return dx
 
 
@@ -78,7 +79,7 @@ def depthwise_kernel_gradient(
 ) -> jax.Array:
   """The gradient f32[k, k, 1, c] of its kernel, given that of its output."""
   name = "depthwise_kernel_gradient"
-  (dkernel,) = _call(name, [kernel.shape], x, dy, stride=np.int64(stride))
+  (dkernel,) = _call(name, [kernel.shape], x, dy, stride=stride)
   return dkernel
 
 
@@ -104,7 +105,7 @@ def normalise(
     ceiling: 6 for ReLU6, infinity for ReLU, None for no activation.
   """
   operands = x, mean, rstd, scale, bias
-  (y,) = _call("normalise", [x.shape], *operands, ceiling=_number(ceiling))
+  (y,) = _call("normalise", [x.shape], *operands, ceiling=ceiling)
   return y
 
 
@@ -126,7 +127,7 @@ def norm_gradient_sums(
   """
   name, shapes = "norm_gradient_sums", [x.shape[-1:]] * 2
   operands = x, dy, mean, rstd, scale, bias
-  dbias, dscale = _call(name, shapes, *operands, ceiling=_number(ceiling))
+  dbias, dscale = _call(name, shapes, *operands, ceiling=ceiling)
   return dbias, dscale
 
 
@@ -150,7 +151,7 @@ def norm_input_gradient(
   """
   name = "norm_input_gradient"
   operands = x, dy, mean, rstd, scale, bias, mean_dbias, mean_dscale
-  (dx,) = _call(name, [x.shape], *operands, ceiling=_number(ceiling))
+  (dx,) = _call(name, [x.shape], *operands, ceiling=ceiling)
   return dx
 
 
@@ -170,14 +171,9 @@ def norm_depthwise(
     x, mean, rstd, scale, bias, ceiling: as for `normalise`.
     kernel, stride: as for `depthwise`.
   """
-  b, h, w, c = x.shape
-  (y,) = _call(
-    "norm_depthwise",
-    [(b, -(-h // stride), -(-w // stride), c)],
-    *(x, mean, rstd, scale, bias, kernel),
-    ceiling=_number(ceiling),
-    stride=np.int64(stride),
-  )
+  operands = x, mean, rstd, scale, bias, kernel
+  numbers = dict(ceiling=ceiling, stride=stride)
+  (y,) = _call("norm_depthwise", [_strided(x, stride)], *operands, **numbers)
   return y
 
 
@@ -198,25 +194,30 @@ def norm_depthwise_kernel_gradient(
     x, mean, rstd, scale, bias, kernel, ceiling, stride: as there.
     dy: gradient of the output.
   """
-  (dkernel,) = _call(
-    "norm_depthwise_kernel_gradient",
-    [kernel.shape],
-    *(x, mean, rstd, scale, bias, dy),
-    ceiling=_number(ceiling),
-    stride=np.int64(stride),
-  )
+  name = "norm_depthwise_kernel_gradient"
+  operands = x, mean, rstd, scale, bias, dy
+  numbers = dict(ceiling=ceiling, stride=stride)
+  (dkernel,) = _call(name, [kernel.shape], *operands, **numbers)
   return dkernel
 
 
-def _number(ceiling: float | None) -> np.float32:
-  """For C++: a negative one stands for no activation."""
-  return np.float32(-1.0 if ceiling is None else ceiling)
+def _strided(x: jax.Array, stride: int) -> tuple[int, ...]:
+  """The shape of a depthwise convolution's output."""
+  b, h, w, c = x.shape
+  return b, -(-h // stride), -(-w // stride), c
 
 
 def _call(
-  name: str, shapes: list[tuple[int, ...]], *operands: jax.Array, **options: Any
+  name: str, shapes: list[tuple[int, ...]], *operands: jax.Array, **numbers: Any
 ) -> list[jax.Array]:
+  """Calls a kernel that has results of these shapes."""
+  # As C++ reads them: a negative ceiling stands for no activation.
+  if "ceiling" in numbers:
+    ceiling = numbers["ceiling"]
+    numbers["ceiling"] = np.float32(-1.0 if ceiling is None else ceiling)
+  if "stride" in numbers:
+    numbers["stride"] = np.int64(numbers["stride"])
   results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
   name = f"proxyless_jax_{name}"
   call = jax.ffi.ffi_call(name, results, vmap_method="sequential")
-  return list(call(*operands, **options))
+  return list(call(*operands, **numbers))

@@ -378,39 +378,22 @@ ffi::Error NormKernelGradient(ffi::ThreadPool pool, Input x, Input mean,
   return Correlate(pool, x, normed, dy, dkernel, stride);
 }
 
-auto Signature() {
-  return ffi::Ffi::Bind()
-      .Ctx<ffi::ThreadPool>()
-      .Arg<Input>()
-      .Arg<Input>()
-      .Ret<ffi::Buffer<ffi::F32>>()
-      .Attr<int64_t>("stride");
-}
+auto OfDepthwise() { return Signature<2>().Attr<int64_t>("stride"); }
 
-auto NormSignature() {
-  return ffi::Ffi::Bind()
-      .Ctx<ffi::ThreadPool>()
-      .Arg<Input>()
-      .Arg<Input>()
-      .Arg<Input>()
-      .Arg<Input>()
-      .Arg<Input>()
-      .Arg<Input>()
-      .Ret<ffi::Buffer<ffi::F32>>()
-      .Attr<float>("ceiling")
-      .Attr<int64_t>("stride");
+auto OfNormDepthwise() {
+  return Signature<6>().Attr<float>("ceiling").Attr<int64_t>("stride");
 }
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_depthwise, Forward, Signature());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_depthwise, Forward, OfDepthwise());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_depthwise_input_gradient,
-                              InputGradient, Signature());
+                              InputGradient, OfDepthwise());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_depthwise_kernel_gradient,
-                              KernelGradient, Signature());
+                              KernelGradient, OfDepthwise());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_norm_depthwise, NormForward,
-                              NormSignature());
+                              OfNormDepthwise());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(proxyless_jax_norm_depthwise_kernel_gradient,
-                              NormKernelGradient, NormSignature());
+                              NormKernelGradient, OfNormDepthwise());
 
 }  // namespace proxyless_jax

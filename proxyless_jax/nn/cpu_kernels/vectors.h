@@ -57,6 +57,27 @@ inline void AddUp(const float* rows, int64_t count, int64_t row_step,
   std::copy(total.begin(), total.end(), sums);
 }
 
+// What XLA passes to a kernel: its threads, so many inputs and outputs. Numbers
+// are added by `Attr`.
+template <int kInputs, int kOutputs, typename Binding>
+auto WithBuffers(Binding&& binding) {
+  if constexpr (kInputs > 0) {
+    return WithBuffers<kInputs - 1, kOutputs>(
+        std::move(binding).template Arg<Input>());
+  } else if constexpr (kOutputs > 1) {
+    return WithBuffers<0, kOutputs - 1>(
+        std::move(binding).template Ret<ffi::Buffer<ffi::F32>>());
+  } else {
+    return std::move(binding).template Ret<ffi::Buffer<ffi::F32>>();
+  }
+}
+
+template <int kInputs, int kOutputs = 1>
+auto Signature() {
+  return WithBuffers<kInputs, kOutputs>(
+      ffi::Ffi::Bind().Ctx<ffi::ThreadPool>());
+}
+
 inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // A block of channels.

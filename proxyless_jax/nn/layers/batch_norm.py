@@ -141,8 +141,11 @@ def norm_gradients(
   """
   (x, *vectors), ceiling = residuals, CEILINGS[activation]
   sums = cpu_kernels.on_cpu(
-    *(cpu_kernels.norm_gradient_sums, _gradient_sums),
-    *(x, dy, *vectors),
+    cpu_kernels.norm_gradient_sums,
+    _gradient_sums,
+    x,
+    dy,
+    *vectors,
     ceiling=ceiling,
   )
   # Summed over all devices already: `psum_gradients` skips these parameters,
@@ -151,8 +154,12 @@ def norm_gradients(
   count = num_shards() * (x.size // x.shape[-1])
   means = dbias / count, dscale / count
   dx = cpu_kernels.on_cpu(
-    *(cpu_kernels.norm_input_gradient, _input_gradient),
-    *(x, dy, *vectors, *means),
+    cpu_kernels.norm_input_gradient,
+    _input_gradient,
+    x,
+    dy,
+    *vectors,
+    *means,
     ceiling=ceiling,
   )
   *_, scale, bias = vectors

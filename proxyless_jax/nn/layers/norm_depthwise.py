@@ -55,8 +55,10 @@ def conv_of(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _fused(x: Unnormalised, kernel, stride):
   return cpu_kernels.on_cpu(
-    *(cpu_kernels.norm_depthwise, _output),
-    *(*_operands(x), kernel),
+    cpu_kernels.norm_depthwise,
+    _output,
+    *_operands(x),
+    kernel,
     ceiling=CEILINGS[x.activation],
     stride=stride,
   )
@@ -70,8 +72,11 @@ def _backward(stride, residuals, dy):
   x, kernel = residuals
   operands = _operands(x)
   dkernel = cpu_kernels.on_cpu(
-    *(cpu_kernels.norm_depthwise_kernel_gradient, _kernel_gradient),
-    *(*operands, kernel, dy),
+    cpu_kernels.norm_depthwise_kernel_gradient,
+    _kernel_gradient,
+    *operands,
+    kernel,
+    dy,
     ceiling=CEILINGS[x.activation],
     stride=stride,
   )
