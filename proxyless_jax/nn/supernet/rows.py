@@ -76,16 +76,20 @@ def put_rows(index: jax.Array, rows: jax.Array, bank: jax.Array) -> jax.Array:
     bank: f[n, k, ...].
   """
   # Indices of one type, whatever JAX_ENABLE_X64 makes of Python's integers.
-  zero, count = jnp.int32(0), jnp.int32(len(rows))
+  zero, last = jnp.int32(0), jnp.int32(len(rows) - 1)
   rest = (zero,) * (bank.ndim - 2)
 
   # One row after the other: a bank may hold hundreds of edges, and a program
   # line for each would take long to compile.
   def put(edge: jax.Array, bank: jax.Array) -> jax.Array:
+    edge = jnp.minimum(edge, last)
     row = lax.dynamic_index_in_dim(rows, edge)
     return lax.dynamic_update_slice(bank, row, (edge, index[edge], *rest))
 
-  return lax.fori_loop(zero, count, put, bank)
+  # A single row is put twice: of one turn XLA makes no loop, and computes the
+  # row while it writes it, which it then cannot do in place: it copies banks.
+  turns = jnp.int32(max(2, len(rows)))
+  return lax.fori_loop(zero, turns, put, bank)
 
 
 def select_rows(
