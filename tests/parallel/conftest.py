@@ -41,7 +41,7 @@ MOBILE = small_space(
   classes=6,
   depths=(3,),
   head_width=16,
-  candidates=("mbconv1_k3", "mbconv1_k5", "mbconv2_k3", "zero"),
+  candidates=("mbconv4_k3", "mbconv1_k5", "mbconv2_k3", "zero"),
 )
 
 

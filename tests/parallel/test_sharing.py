@@ -65,7 +65,7 @@ def test_reinforce_step(search, mesh):
 
 
 def test_training_and_evaluation_of_an_architecture(search, mesh):
-  network = search.space.choose(["mbconv2_k3", "mbconv1_k5", "mbconv1_k3"])
+  network = search.space.choose(["mbconv2_k3", "mbconv1_k5", "mbconv4_k3"])
   module = build(network, dropout=0.3)
   tx = optax.sgd(0.1, 0.9)
   state = train_state(jax.random.key(2), init(module, jax.random.key(0)), tx)
@@ -85,7 +85,7 @@ def test_training_and_evaluation_of_an_architecture(search, mesh):
 
 
 def test_a_frozen_body_keeps_its_bits(search, mesh):
-  network = search.space.choose(["mbconv2_k3", "mbconv1_k5", "mbconv1_k3"])
+  network = search.space.choose(["mbconv2_k3", "mbconv1_k5", "mbconv4_k3"])
   *body, _ = [edge.name for edge in network.layers]
   module = build(network, dropout=0.3, frozen=body)
   variables, tx = init(module, jax.random.key(0)), optax.sgd(0.1, 0.9)

@@ -38,7 +38,8 @@ MUTATED = ("batch_stats", MOMENTS)
 CEILINGS = {"relu6": 6.0, "relu": jnp.inf, "linear": None}
 
 
-def _at_least_float32(dtype) -> jnp.dtype:
+def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
+  """The type of statistics of a map of this type."""
   return jnp.promote_types(dtype, jnp.float32)
 
 
@@ -80,7 +81,7 @@ def batch_moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _batch_means(x):
-  wide = x.astype(_at_least_float32(x.dtype))
+  wide = x.astype(at_least_float32(x.dtype))
   return jnp.mean(wide, REDUCED), jnp.mean(wide * wide, REDUCED)
 
 

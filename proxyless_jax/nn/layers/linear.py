@@ -82,13 +82,14 @@ def depthwise(
     member: i32[], the form to run. The parameter is then a vector that begins
       with the member's kernel. None for the only one.
   """
-  if isinstance(x, Unnormalised) and not fuses(x):
-    x = x.normalised()  # Here, since each member's branch would do it.
   features = x.shape[-1]
   if member is None:
     ((size, dilation),) = forms
     kernel = module.param("depthwise", he_fan_out, (size, size, 1, features))
     return conv_of(x, kernel.astype(x.dtype), stride, dilation, train)
+
+  if isinstance(x, Unnormalised) and not fuses(x):
+    x = x.normalised()  # Here, since each member's branch would do it.
 
   def branch(
     form: tuple[int, int], x: jax.Array | Unnormalised, vector: jax.Array

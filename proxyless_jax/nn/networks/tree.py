@@ -151,7 +151,7 @@ def _searched_block(
     (group,), (params, stats) = groups(edge), banks[edge.name]
     # Normalised maps are recomputed: two for each that would be saved.
     run = jax.checkpoint(group.run, policy=MOMENTS_ALONE)
-    y, row, _ = run(jnp.int32(0), params[0, 0], stats[0, 0], x)
+    y, row, *_ = run(jnp.int32(0), params[0, 0], stats[0, 0], x)
     new[edge.name] = row[None, None]
     return _own_channels(form, edge, y, half, width)
 

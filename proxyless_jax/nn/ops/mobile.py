@@ -43,37 +43,32 @@ class MBConvModule(nn.Module):
   """1x1 expansion, kxk depthwise, 1x1 projection, batch norm after each.
 
   Attributes:
-    ops: one operation; or a kernel group, several that differ in the kernel
-      alone, of which a call runs `ops[member]`: see
-      `proxyless_jax.nn.supernet.kernel_sharing`.
+    op: the operation.
     edge: edge whose widths, stride and size it has.
     bn_momentum: momentum of the running batch-norm statistics.
   """
 
-  ops: tuple[MBConv, ...]
+  op: MBConv
   edge: Edge
   bn_momentum: float
 
   @nn.compact
-  def __call__(
-    self, x: jax.Array, train: bool, member: jax.Array | None = None
-  ) -> jax.Array:
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    op = self.op
     norm = functools.partial(
-      BatchNorm, momentum=self.bn_momentum, epsilon=self.ops[0].epsilon
+      BatchNorm, momentum=self.bn_momentum, epsilon=op.epsilon
     )
-    # All members agree in everything but the kernel of the depthwise layer.
-    hidden = self.ops[0].hidden(self.edge)
-    activation = self.ops[0].activation
+    hidden, activation = op.hidden(self.edge), op.activation
     wide: jax.Array | Unnormalised = x
-    if self.ops[0].expands:
+    if op.expands:
       expanded = Conv1x1(hidden, name="expand")(x)
       bn = norm(activation, name="expand_bn")
       # In training, the depthwise layer normalises what it reads.
       wide = (bn.later if train else bn)(expanded, train)
-    forms = tuple((op.kernel, 1) for op in self.ops)
-    x = depthwise(self, wide, forms, self.edge.stride, train, member)
+    form = (op.kernel, 1)
+    x = depthwise(self, wide, (form,), self.edge.stride, train)
     x = norm(activation, name="depthwise_bn")(x, train)
-    if squeezed := self.ops[0].squeezed(self.edge):
+    if squeezed := op.squeezed(self.edge):
       x = SqueezeExcite(squeezed, name="excite")(x)
     x = Conv1x1(self.edge.features_out, name="project")(x)
     return norm(name="project_bn")(x, train)
@@ -82,7 +77,7 @@ class MBConvModule(nn.Module):
 @make.register
 def _(op: MBConv, edge, *, name, bn_momentum, dropout):
   del dropout
-  return MBConvModule((op,), edge, bn_momentum, name=name)
+  return MBConvModule(op, edge, bn_momentum, name=name)
 
 
 class ConvBNModule(nn.Module):

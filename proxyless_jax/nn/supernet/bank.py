@@ -1,8 +1,9 @@
 """Banks: the variables of all candidates of alike edges, as one array.
 
 Row [i, j] of a bank f[n, k, length] holds the variables of candidate j of edge
-i: the leaves of their tree one after the other, then zeros up to the longest
-candidate. Architectures have named trees instead; `inherit` picks them.
+i: the leaves of their tree one after the other, or as `Layout.order` has them,
+then zeros up to the longest candidate. Architectures have named trees instead;
+`inherit` picks them.
 
 Edges of nearly the same width can share a bank too: see `Bank`. Why banks: the
 compile time of XLA grows with the number of arrays, and a space has a thousand.
@@ -27,6 +28,7 @@ from proxyless_jax.nn.ops.shapes import (
   declared_shapes,
   mutated_shapes,
 )
+from proxyless_jax.nn.supernet.parts import is_bottleneck, row_of
 from proxyless_jax.space import Edge, Network, Op
 
 # Rows of parameters are multiples of so many numbers: as many devices as divide
@@ -56,15 +58,24 @@ class Layout:
   Attributes:
     structure: tree structure of the variables.
     shapes: shapes of the leaves, in the structure's order.
+    order: for each entry of the vector, which of the leaves' it is, where they
+      do not lie one after the other.
   """
 
   structure: Any
   shapes: tuple[tuple[int, ...], ...]
+  order: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
   @property
   def length(self) -> int:
     """Number of entries."""
     return sum(math.prod(shape) for shape in self.shapes)
+
+  @functools.cached_property
+  def _places(self) -> np.ndarray:
+    """Where each entry of the leaves lies in the vector."""
+    assert self.order is not None
+    return np.argsort(self.order)
 
   def unpack(self, vector: Array) -> Any:
     """The tree in a vector f[length or more]."""
@@ -72,6 +83,8 @@ class Layout:
 
   def cut(self, vector: Array) -> list:
     """The leaves in a vector f[length or more]: NumPy's if it is."""
+    if self.order is not None:
+      vector = vector[self._places]
     if isinstance(vector, np.ndarray):
       return _slices(self.shapes, vector)
     return _cut(self.shapes, len(vector), vector)
@@ -85,6 +98,8 @@ class Layout:
     lib = np if numpy else jnp
     dtype = lib.result_type(*leaves) if leaves else np.float32
     rest = lib.zeros(length - self.length, dtype)
+    if self.order is not None:
+      leaves = [lib.concatenate(leaves)[self.order]]
     return lib.concatenate([*leaves, rest])
 
 
@@ -101,7 +116,11 @@ def layout(op: Op, position: Edge, collection: str) -> Layout:
   if collection == MOMENTS:
     shapes = {MOMENTS: {}, **mutated_shapes(op, position)}
   leaves, structure = jax.tree.flatten(shapes[collection])
-  return Layout(structure, tuple(leaf.shape for leaf in leaves))
+  whole = Layout(structure, tuple(leaf.shape for leaf in leaves))
+  if not is_bottleneck(op):
+    return whole
+  numbers = whole.unpack(np.arange(whole.length, dtype=np.int32))
+  return dataclasses.replace(whole, order=row_of(op, numbers))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -118,19 +137,19 @@ def unsummed_spans(op: Op, position: Edge) -> tuple[tuple[int, int], ...]:
   Returns:
     (start, end) of each span, in order; adjacent ones are joined.
   """
-  shapes = nn.meta.unbox(declared_shapes(op, position))["params"]
   norms = candidate_norm_paths(op, position)
-  # Leaves come in the order in which `layout` puts them into a row.
-  spans: list[tuple[int, int]] = []
-  start = 0
-  for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
-    end = start + leaf.size
-    if tuple(key.key for key in path[:-1]) not in norms:
-      joins = spans and spans[-1][1] == start
-      first = spans.pop()[0] if joins else start
-      spans.append((first, end))
-    start = end
-  return tuple(spans)
+  own = layout(op, position, "params")
+  numbers = own.structure.unflatten(range(len(own.shapes)))
+  unsummed = own.structure.unflatten(
+    [
+      np.full(own.shapes[i], tuple(key.key for key in path[:-1]) not in norms)
+      for path, i in jax.tree_util.tree_leaves_with_path(numbers)
+    ]
+  )
+  marks = own.pack(unsummed, own.length).astype(np.int8)
+  # Where it begins to be one, and where it ceases to be.
+  ends = np.flatnonzero(np.diff(marks, prepend=0, append=0))
+  return tuple((int(a), int(b)) for a, b in zip(ends[::2], ends[1::2]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,14 +162,14 @@ class Bank:
     form: edge without a name that every row is stored as, with the candidates
       of all. Its widths may be larger than those of an edge, whose row then has
       zeros for the channels that the edge lacks.
-    parts: numbers of parts that the channels of the form's input and output
-      consist of, each of which ends with such zeros of its own.
+    segments: numbers of segments that the channels of the form's input and
+      output consist of, each of which ends with such zeros of its own.
   """
 
   name: str
   edges: tuple[Edge, ...]
   form: Edge
-  parts: tuple[int, int] = (1, 1)
+  segments: tuple[int, int] = (1, 1)
 
   def length(self, collection: str) -> int:
     """Length of a row: that of the longest candidate.
@@ -172,7 +191,7 @@ class Bank:
     stored = layout(op, self.form, collection)
     leaves = stored.structure.flatten_up_to(tree)
     wide = [
-      _widen(leaf, shape, self._parts(shape))
+      _widen(leaf, shape, self._segments(shape))
       for leaf, shape in zip(leaves, stored.shapes)
     ]
     tree = stored.structure.unflatten(wide)
@@ -190,38 +209,40 @@ class Bank:
     own = layout(op, nameless(edge), collection)
     leaves = layout(op, self.form, collection).cut(row)
     narrow = [
-      _narrow(leaf, shape, self._parts(shape))
+      _narrow(leaf, shape, self._segments(shape))
       for leaf, shape in zip(leaves, own.shapes)
     ]
     return own.structure.unflatten(narrow)
 
-  def _parts(self, shape: tuple[int, ...]) -> int:
-    """Number of parts of the last axis.
+  def _segments(self, shape: tuple[int, ...]) -> int:
+    """Number of segments of the last axis.
 
     Vectors belong to a norm, of the input's channels; kernels have the output's
     channels last.
     """
-    return self.parts[len(shape) > 1]
+    return self.segments[len(shape) > 1]
 
 
-def _widen(leaf: np.ndarray, shape: tuple[int, ...], parts: int) -> np.ndarray:
-  """Appends zeros to all axes; on the last axis, to each part of it."""
+def _widen(
+  leaf: np.ndarray, shape: tuple[int, ...], segments: int
+) -> np.ndarray:
+  """Appends zeros to all axes; on the last axis, to each segment of it."""
   if leaf.shape == shape:
     return leaf
   *others, last = shape
-  leaf = leaf.reshape(*leaf.shape[:-1], parts, -1)
-  wide = (*others, parts, last // parts)
+  leaf = leaf.reshape(*leaf.shape[:-1], segments, -1)
+  wide = (*others, segments, last // segments)
   pad = [(0, new - old) for old, new in zip(leaf.shape, wide)]
   return np.pad(leaf, pad).reshape(shape)
 
 
-def _narrow(leaf, shape: tuple[int, ...], parts: int):
+def _narrow(leaf, shape: tuple[int, ...], segments: int):
   """Undoes `_widen`."""
   if leaf.shape == shape:
     return leaf
   *others, last = shape
-  leaf = leaf.reshape(*leaf.shape[:-1], parts, -1)
-  own = tuple(map(slice, (*others, parts, last // parts)))
+  leaf = leaf.reshape(*leaf.shape[:-1], segments, -1)
+  own = tuple(map(slice, (*others, segments, last // segments)))
   return leaf[own].reshape(shape)
 
 

@@ -1,9 +1,10 @@
 """Kernel groups: candidates that share their code, compiled once for all.
 
 Most MBConv candidates differ in nothing but the kernel of their depthwise
-convolution; and so do all separable convolutions of trees. A supernet compiles
-one program for such a group, with a switch over the kernels inside: half the
-compile time. Every other operation is a group of its own.
+convolution and their expansion; all separable convolutions of trees, in the
+kernel. A supernet compiles one program for such a group, with a switch over the
+kernels inside, and a loop over parts of the hidden channels. Every other
+operation is a group of its own.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -26,13 +27,16 @@ from proxyless_jax.nn.layers.batch_norm import (
 )
 from proxyless_jax.nn.layers.declare import declarations
 from proxyless_jax.nn.ops.base import MakeOptions, make
-from proxyless_jax.nn.ops.mobile import MBConvModule
 from proxyless_jax.nn.ops.tree import NormSepConvModule
 from proxyless_jax.nn.supernet import bank
+from proxyless_jax.nn.supernet.bottleneck import bottleneck_run
 from proxyless_jax.nn.supernet.mixed import KernelGroup, Run
+from proxyless_jax.nn.supernet.parts import is_bottleneck
 from proxyless_jax.space import Edge, MBConv, NormSepConv, Op
 
 Variables = Mapping[str, Any]
+# Of a candidate that shares its program with a narrower one.
+_MOST_PARTS = 4
 
 
 def kernel_groups(
@@ -52,29 +56,99 @@ def kernel_groups(
   """
   by_code: dict[Op, list[int]] = {}
   for i, op in enumerate(ops):
-    by_code.setdefault(_shared(op), []).append(i)
-  # A switch wants outputs of one shape: moments as long as the longest. Those
-  # of a group have the same shapes.
-  width = max(
-    bank.layout(ops[first], position, MOMENTS).length
-    for first, *_ in by_code.values()
-  )
+    by_code.setdefault(_shared(op, ops), []).append(i)
+  # A switch wants outputs of one shape: moments as long as the longest.
+  width = max(_moments(op, position) for op in ops)
   groups = []
   for candidates in by_code.values():
     members = tuple(ops[i] for i in candidates)
-    make_run = _alone if len(members) == 1 else _together
-    run = make_run(members, position, options, train, width)
+    run = _run_of(members, position, options, train, width)
+    if any(map(is_bottleneck, ops)) and not is_bottleneck(members[0]):
+      run = _keeping(run)
     groups.append(KernelGroup(run, tuple(candidates)))
   return groups
 
 
-def _shared(op: Op) -> Op:
+def _moments(op: Op, position: Edge) -> int:
+  """Length of a candidate's row of moments."""
+  # Rows of a bottleneck's moments are as those of its statistics, whose shapes
+  # are known without tracing it in training.
+  collection = "batch_stats" if is_bottleneck(op) else MOMENTS
+  return bank.layout(op, position, collection).length
+
+
+def _run_of(
+  ops: tuple[Op, ...],
+  position: Edge,
+  options: MakeOptions,
+  train: bool,
+  width: int,
+) -> Run:
+  momentum = dict(options)["bn_momentum"]
+  bottlenecks = tuple(op for op in ops if is_bottleneck(op))
+  if bottlenecks:
+    return bottleneck_run(bottlenecks, position, momentum, train, width)
+  separable = tuple(op for op in ops if isinstance(op, NormSepConv))
+  if len(separable) > 1:
+    return _together(separable, position, options, train, width)
+  return _alone(ops, position, options, train, width)
+
+
+def parts(op: Op, ops: tuple[Op, ...]) -> int:
+  """Number of parts in which a candidate runs, where none is too large.
+
+  Args:
+    op: a candidate.
+    ops: all candidates of its edge.
+  """
+  if not is_bottleneck(op):
+    return 1
+  shared = _shared(op, ops)
+  group = [own for own in ops if is_bottleneck(own)]
+  narrowest = min(o.expand for o in group if _shared(o, ops) == shared)
+  return int(op.expand / narrowest)
+
+
+def _shared(op: Op, ops: tuple[Op, ...]) -> Op:
   """The operation without the fields in which members of a group differ."""
-  if type(op) is MBConv:
-    return dataclasses.replace(op, kernel=1)
+  if is_bottleneck(op):
+    return dataclasses.replace(op, kernel=1, expand=_base(op, ops))
   if type(op) is NormSepConv:
     return dataclasses.replace(op, kernel=1, dilated=False)
   return op
+
+
+def _base(op: MBConv, ops: tuple[Op, ...]) -> int | Fraction:
+  """The expansion of a part: the smallest of the edge that divides the op's."""
+  own = dataclasses.replace(op, kernel=1)
+  found = [op.expand]
+  for other in ops:
+    if is_bottleneck(other) and _divides(other.expand, op.expand):
+      alike = dataclasses.replace(other, kernel=1, expand=op.expand) == own
+      found += [other.expand] * alike
+  return min(found)
+
+
+def _divides(small: int | Fraction, large: int | Fraction) -> bool:
+  # On a GPU each turn of a loop of unknown length is a round trip to the host,
+  # as is a `lax.switch`: 13 to 27 us on an H200 (docs/performance.md).
+  if jax.default_backend() == "gpu":
+    return False
+  # Without an expansion there is another program.
+  expand = 1 not in (small, large)
+  return expand and large % small == 0 and large <= _MOST_PARTS * small
+
+
+@functools.lru_cache(maxsize=4096)
+def _keeping(run: Run) -> Run:
+  """Its output also as what is kept, which has the same shape."""
+
+  def keeping(member, params, stats, x, moments=None, kept=None):
+    del kept
+    y, new, moments, _ = run(member, params, stats, x, moments)
+    return y, new, moments, y
+
+  return keeping
 
 
 # Cached: JAX's own caches are by function, so that a new function for each call
@@ -106,16 +180,13 @@ def _alone(
 
 @functools.lru_cache(maxsize=4096)
 def _together(
-  ops: tuple[Op, ...],
+  ops: tuple[NormSepConv, ...],
   position: Edge,
   options: MakeOptions,
   train: bool,
   width: int,
 ) -> Run:
-  module_of: Callable[..., nn.Module] = (
-    MBConvModule if type(ops[0]) is MBConv else NormSepConvModule
-  )
-  module = module_of(ops, position, dict(options)["bn_momentum"])
+  module = NormSepConvModule(ops, position, dict(options)["bn_momentum"])
   of_params = [bank.layout(op, position, "params") for op in ops]
 
   def apply(
@@ -148,7 +219,9 @@ def _over_rows(
     stats: jax.Array,
     x: jax.Array,
     moments: bank.Array | None = None,
-  ) -> tuple[jax.Array, bank.Array, bank.Array]:
+    kept: None = None,
+  ) -> tuple[jax.Array, bank.Array, bank.Array, None]:
+    del kept
     variables = {
       "params": unpack(params, member),
       "batch_stats": of_stats.unpack(stats),
@@ -168,7 +241,7 @@ def _over_rows(
       if MOMENTS in mutated:
         moments = of_moments.pack(mutated[MOMENTS], width).astype(dtype)
     # Linen's own layers give float32 for bfloat16, by their parameters.
-    return y.astype(x.dtype), new.astype(stats.dtype), moments
+    return y.astype(x.dtype), new.astype(stats.dtype), moments, None
 
   return run
 

@@ -3,9 +3,10 @@
     m(x) = sum_j gate_j * o_j(x),   gate one-hot at `index`
 
 (Cai, Zhu, Han, ICLR 2019, section 3.2.) Forward runs the drawn candidate
-alone, and saves its input and its batch-norm moments, nothing else. Backward
-runs it again, and gives dx, the gradient of its weights (zeros for the others),
-and, where a gate's gradient is used,
+alone, and saves its input, its batch-norm moments and, of an inverted
+bottleneck, the narrow map before its last norm. Backward runs it again, and
+gives dx, the gradient of its weights (zeros for the others), and, where a
+gate's gradient is used,
 
     dL/dgate_j = <o_j(x), dL/dm>
 
@@ -37,7 +38,7 @@ from proxyless_jax.nn.supernet.rows import get_rows, select_rows
 from proxyless_jax.nn.supernet.wiring import Wiring
 
 # The function of a kernel group: see `KernelGroup.run`.
-Run = Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
+Run = Callable[..., tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]]
 
 
 class KernelGroup(NamedTuple):
@@ -45,9 +46,10 @@ class KernelGroup(NamedTuple):
 
   Attributes:
     run: function (member i32[], params f[length], stats f[length'], x,
-      moments=None) -> (o_j(x), new stats f[length'], moments f[width]) of
-      candidate j = candidates[member]. The moments are those of the batch, or
-      the given ones, which it then uses instead of computing them.
+      moments=None, kept=None) -> (o_j(x), new stats f[length'], moments
+      f[width], kept) of candidate j = candidates[member]. The moments are those
+      of the batch, or the given ones, which it then uses instead of computing
+      them; `kept` is a map that spares a second run part of the work, or None.
     candidates: indices of the members among an edge's candidates.
   """
 
@@ -138,17 +140,17 @@ def _scan_forward(static, params, stats, x, index):
     # A branch for each group: which member of it was drawn is data.
     runs = [group.run for group in groups]
     x = wiring.read(carry, ends)
-    y, new, moments = lax.switch(number, runs, member, *variables, x)
-    return wiring.write(carry, ends, y), (x, new, moments)
+    y, new, *more = lax.switch(number, runs, member, *variables, x)
+    return wiring.write(carry, ends, y), (x, new, more)
 
   # Picked outside the loop, so that it reads rows and never a whole bank.
   rows = (get_rows(index, bank)[:, 0] for bank in (params, stats))
   drawn = (index, *rows)
-  carry, (inputs, new, moments) = scan(
+  carry, (inputs, new, more) = scan(
     edge, wiring.begin(x), (wiring.ends(), *drawn)
   )
   saved = wiring.save(carry, inputs)
-  return (wiring.end(carry), new), (saved, *drawn, moments)
+  return (wiring.end(carry), new), (saved, *drawn, *more)
 
 
 def _forward(static, params, stats, x, index, gate, involved):
@@ -199,7 +201,7 @@ def _backward(static, residuals, cotangents):
   return dparams, None, wiring.end_back(carry), None, dgate, None
 
 
-def _pull_back(run: Run, wanted: _Wanted, member, x, p, s, moments, dy):
+def _pull_back(run: Run, wanted: _Wanted, member, x, p, s, moments, kept, dy):
   """(dx, d params, <o_j(x), dy>) along the drawn candidate j.
 
   The candidate is run again, with the saved batch moments: without them every
@@ -208,7 +210,7 @@ def _pull_back(run: Run, wanted: _Wanted, member, x, p, s, moments, dy):
   """
 
   def output(x: jax.Array, p: jax.Array) -> jax.Array:
-    return run(member, p, s, x, moments)[0]
+    return run(member, p, s, x, moments, kept)[0]
 
   if wanted.params:
     y, pull = jax.vjp(output, x, p)

@@ -59,14 +59,14 @@ class BlockRun:
     conv, halves = self.form.conv, len(self.form.branch_norms)
     # Blocks with another convolution are stored with their own widths.
     groups = conv.op.groups if isinstance(conv.op, NormConv) else 1
-    parts = {
+    segments = {
       self.form.in_bottleneck.name: (1, groups),
       conv.name: (groups, halves),
     }
     searched = {edge.name for edge in self.form.edges}
     columns = zip(*(block.layers for block in self.blocks))
     trunk = [
-      bank.Bank(e.name, edges, bank.nameless(e), parts.get(e.name, (1, 1)))
+      bank.Bank(e.name, edges, bank.nameless(e), segments.get(e.name, (1, 1)))
       for e, edges in zip(self.form.layers, columns)
       if e.name not in searched
     ]

@@ -38,7 +38,7 @@ from proxyless_jax.run.storage.snapshot import (
 )
 
 # Version of the contents of a checkpoint; one more with each change.
-FORMAT = 2
+FORMAT = 3
 
 # Arrays on the host by the names of their leaves.
 Arrays = dict[str, np.ndarray]

@@ -31,7 +31,7 @@ def space():
     widths=(8, 16),
     depths=(1, 3),
     strides=(1, 2),
-    candidates=("mbconv1_k3", "mbconv2_k5", "zero"),
+    candidates=("mbconv4_k3", "mbconv2_k5", "zero"),
   )
 
 

@@ -385,11 +385,11 @@ def test_another_structure_is_an_error(directory, change, message):
 
 
 def test_another_format_is_an_error(directory, monkeypatch):
-  monkeypatch.setattr("proxyless_jax.run.storage.checkpoint.FORMAT", 3)
+  monkeypatch.setattr("proxyless_jax.run.storage.checkpoint.FORMAT", 4)
   with (
     Checkpoints(directory, keep=3) as checkpoints,
     pytest.raises(
-      ValueError, match=r"step 4 .* has format 2: expected 3; continue"
+      ValueError, match=r"step 4 .* has format 3: expected 4; continue"
     ),
   ):
     checkpoints.restore(make_state(), streams())
