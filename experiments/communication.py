@@ -6,7 +6,8 @@ The search of `configs/imagenet_gpu.py`, its supernet whole, on 8 simulated
 devices. Of each path that takes the same candidate on every edge (and zero
 where there is zero): bytes that a weight step sums over the devices, beside
 those of a training step of the plain network of that path. And of architecture
-steps, at most: with every candidate run on every edge.
+steps, at most: with every candidate run on every edge, and each in as many
+parts as the widest, which is why batch norm's sums count somewhat too much.
 
 Images are 32 pixels wide: weights, their gradients and batch-norm moments do
 not depend on the size of the maps, so neither does what is exchanged.
@@ -36,8 +37,7 @@ from proxyless_jax.nas import objective, reinforce
 from proxyless_jax.nas.arch_step import arch_step
 from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, cpu_kernels, init
-from proxyless_jax.nn.supernet import bank
-from proxyless_jax.nn.supernet.kernel_sharing import kernel_groups
+from proxyless_jax.nn.supernet import bank, kernel_sharing
 from proxyless_jax.parallel.collectives import DATA
 from proxyless_jax.parallel.mesh import jit_step, make_mesh
 from proxyless_jax.run.config.options import parse
@@ -168,7 +168,9 @@ def branches_of(space: Network, path: list[int]) -> dict[int, int]:
   branches = {}
   options = (("bn_momentum", 0.9), ("dropout", 0.0))
   for edge, candidate in zip(space.edges, path, strict=True):
-    groups = kernel_groups(edge.ops, bank.nameless(edge), options, True)
+    groups = kernel_sharing.kernel_groups(
+      edge.ops, bank.nameless(edge), options, True
+    )
     group = next(
       i for i, own in enumerate(groups) if candidate in own.candidates
     )
@@ -182,6 +184,24 @@ def branches_of(space: Network, path: list[int]) -> dict[int, int]:
   return branches
 
 
+def parts_of(space: Network, path: list[int]) -> int:
+  """Number of parts of a path's candidates: turns of their loops.
+
+  Raises:
+    ValueError: they do not all have as many.
+  """
+  numbers = {
+    kernel_sharing.parts(edge.ops[candidate], edge.ops)
+    for edge, candidate in zip(space.edges, path, strict=True)
+  }
+  if len(numbers) > 1:
+    raise ValueError(
+      f"path {path}: candidates of {sorted(numbers)} parts; expected a path "
+      "whose candidates all have as many"
+    )
+  return numbers.pop()
+
+
 def compare(space: Network, path: list[int], mesh: Mesh, text: str) -> dict:
   """A weight step and a training step of the plain network of its path.
 
@@ -191,7 +211,8 @@ def compare(space: Network, path: list[int], mesh: Mesh, text: str) -> dict:
     mesh: mesh of the devices.
     text: program of the weight step.
   """
-  own = summary(hlo.exchanged(text, branches_of(space, path)))
+  taken = branches_of(space, path), parts_of(space, path)
+  own = summary(hlo.exchanged(text, *taken))
   plain = summary(hlo.exchanged(plain_program(space.choose(path), mesh), {}))
   ratio = own["bytes"] / plain["bytes"]
   return {"supernet": own, "plain": plain, "ratio": ratio}
@@ -227,16 +248,18 @@ def main():
   mesh = simulate_devices()
   space = imagenet_space(IMAGE_SIZE)
   texts = search_programs(space, mesh)
+  paths = uniform_paths(space)
+  most = max(parts_of(space, path) for path in paths.values())
   result = {
     "devices": DEVICES,
     "versions": {"jax": jax.__version__, "python": platform.python_version()},
     "gates_bytes": gates_bytes(space),
     "weight": {
       name: compare(space, path, mesh, texts["weight"])
-      for name, path in uniform_paths(space).items()
+      for name, path in paths.items()
     },
     "architecture": {
-      name: summary(hlo.largest(text))
+      name: summary(hlo.largest(text, most))
       for name, text in texts.items()
       if name != "weight"
     },

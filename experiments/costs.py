@@ -5,9 +5,12 @@ step. These are put together from programs without choices, averaged over a
 uniform draw:
 
     weight step       training step of the path's plain network
-                      + forward pass of its searched edges, run again
+                      + forward pass of its searched edges, run again, without
+                      their projections, whose results are saved
     arch step, full   its forward and backward pass without weight gradients
-                      + forward pass of every candidate, once
+                      + forward pass of every candidate, once, but for the
+                      projection of the drawn one, and all of it on the first
+                      edge, of whose input no gradient is asked for
     arch step, two    the same, of two candidates an edge
 
 FLOPs are those of the program that accelerators get, before XLA's
@@ -204,6 +207,25 @@ def candidates(place: Edge):
   return forward, shapes, jax.ShapeDtypeStruct(image, jnp.float32)
 
 
+def projections(place: Edge):
+  """The products that end the candidates of an edge."""
+
+  @jax.jit
+  def products(maps, kernels):
+    return [x @ kernel for x, kernel in zip(maps, kernels)]
+
+  hidden = [op.hidden(place) for op in place.ops if not isinstance(op, Zero)]
+  rows = BATCH * place.pixels_out
+  shapes = [
+    [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in of_all]
+    for of_all in (
+      [(rows, n) for n in hidden],
+      [(n, place.features_out) for n in hidden],
+    )
+  ]
+  return products, *shapes
+
+
 def random_paths(space: Network, count: int) -> list[Network]:
   """Architectures drawn with all candidates equally likely."""
   rng = np.random.default_rng(0)
@@ -215,19 +237,21 @@ def random_paths(space: Network, count: int) -> list[Network]:
 
 def of_steps(space: Network, paths: list[Network]) -> dict[str, Costs]:
   """Of the steps of a search, averaged over paths and candidates."""
-  every, drawn = Costs(0, 0, 0), Costs(0, 0, 0)
+  every, drawn, rerun = Costs(0, 0, 0), Costs(0, 0, 0), []
   of_place = functools.cache(lambda place: costs_of(*candidates(place)))
+  of_saved = functools.cache(lambda place: costs_of(*projections(place)))
   for edge in space.edges:
-    of_edge = of_place(bank.nameless(edge))
+    of_edge, share = of_place(bank.nameless(edge)), 1 / len(edge.ops)
     every += of_edge
-    drawn += of_edge * (1 / len(edge.ops))
+    drawn += of_edge * share
+    rerun.append((of_edge + of_saved(bank.nameless(edge)) * -1) * share)
   train, backward = Costs(0, 0, 0), Costs(0, 0, 0)
   for path in paths:
     train += costs_of(*training(path)) * (1 / len(paths))
     backward += costs_of(*without_weight_gradients(path)) * (1 / len(paths))
   return {
     "plain": train,
-    "weight": train + drawn,
-    "arch full": backward + every,
-    "arch two": backward + drawn * 2,
+    "weight": sum(rerun, train),
+    "arch full": sum(rerun[1:], backward) + every + drawn * -1,
+    "arch two": sum(rerun[1:], backward) + drawn,
   }

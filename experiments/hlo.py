@@ -6,7 +6,8 @@ The text is that after XLA's optimisations, so what is counted is what runs:
 sums that were merged, moved or dropped are counted as they ended up. A loop's
 body counts as often as the loop runs, and of a conditional only the branch that
 is taken: a conditional is told from another by its number of branches, which is
-enough for supernets, whose conditionals choose among candidates or families.
+enough for supernets, whose conditionals choose among candidates or families. A
+loop whose length is not in the text is one over the parts of a candidate.
 """
 
 from __future__ import annotations
@@ -74,24 +75,27 @@ class Instruction:
   rest: str
 
 
-def exchanged(text: str, branches: Mapping[int, int]) -> Counter[Collective]:
+def exchanged(
+  text: str, branches: Mapping[int, int], turns: int | None = None
+) -> Counter[Collective]:
   """The collectives of one execution, and how often each is run.
 
   Args:
     text: `compiled.as_text()`.
     branches: which branch is taken, by a conditional's number of branches; not
       needed for conditionals whose branches exchange the same.
+    turns: how often loops of unknown length are run.
 
   Raises:
     ValueError: for a conditional that `branches` does not name, and for a loop
-      of unknown length, if they exchange anything.
+      of unknown length without `turns`, if they exchange anything.
   """
-  return _Reader(text, collective, branches).read()
+  return _Reader(text, collective, branches, turns).read()
 
 
-def largest(text: str) -> Counter[Collective]:
+def largest(text: str, turns: int | None = None) -> Counter[Collective]:
   """As `exchanged`, along the branches that exchange the most bytes."""
-  return _Reader(text, collective, total_bytes).read()
+  return _Reader(text, collective, total_bytes, turns).read()
 
 
 class Cycles(NamedTuple):
@@ -154,9 +158,16 @@ def collective(instruction: Instruction) -> Collective | None:
 class _Reader:
   """The computations of a program, and what each of them does."""
 
-  def __init__(self, text: str, see, branches: Mapping[int, int] | Callable):
+  def __init__(
+    self,
+    text: str,
+    see,
+    branches: Mapping[int, int] | Callable,
+    turns: int | None = None,
+  ):
     """`branches`: which are taken, or the size of what one does."""
     self.computations, self.entry = _parse(text)
+    self.turns = turns
     self.see = see
     self.branches = branches
     self.of = functools.cache(self._of)
@@ -186,12 +197,13 @@ class _Reader:
     if not once:
       return once
     found = _TRIPS.search(loop.rest)
-    if not found:
+    turns = int(found[1]) if found else self.turns
+    if turns is None:
       raise ValueError(
         f"{loop.name}: a loop that exchanges, of unknown length; expected a "
-        "known_trip_count: a scan, or a fori_loop between constants"
+        "known_trip_count: a scan, or a fori_loop between constants; or `turns`"
       )
-    return Counter({one: n * int(found[1]) for one, n in once.items()})
+    return Counter({one: n * turns for one, n in once.items()})
 
   def _of_conditional(self, conditional: Instruction) -> Counter:
     names = _called(conditional, "branch_computations")

@@ -58,6 +58,8 @@ from proxyless_jax.nas.additive import fit_additive, spread_paths
 from proxyless_jax.nas.baselines import GENERATION, next_generation
 from proxyless_jax.nas.derive import Constraint, derive
 
+# Of files of variables: one more with each change of the order in banks' rows.
+FORMAT = 2
 TABLE, IMAGES = "nas_bench_macro_cifar10.csv", "cifar10_jpeg.npz"
 RANKED = 200  # Paths whose ranks are compared as a supernet trains.
 
@@ -282,6 +284,7 @@ def save(path: pathlib.Path, variables, **more) -> None:
   """Writes the leaves of variables, in place of a file that is there."""
   leaves = jax.tree.leaves(variables)
   named = {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+  named["format"] = np.array(FORMAT)
   part = path.with_suffix(".part.npz")
   np.savez(part, **named, **more)
   part.replace(path)
@@ -291,6 +294,12 @@ def restore(path: pathlib.Path, like: dict) -> dict:
   """Reads what `save` wrote, for variables of the same structure."""
   leaves, structure = jax.tree.flatten(like)
   with np.load(path) as file:
+    found = int(file["format"]) if "format" in file else 1
+    if found != FORMAT:
+      raise ValueError(
+        f"{path}: has format {found}, expected {FORMAT}: rows of banks had "
+        "another order; use another --out, or the version that wrote it"
+      )
     read = [jnp.asarray(file[f"leaf{i}"]) for i in range(len(leaves))]
   return structure.unflatten(read)
 

@@ -14,10 +14,11 @@ bfloat16, by name, chips and images of each:
 
 Of the weight step, the architecture steps and the plain network's training
 step: seconds of tracing and of compiling; bytes that a chip has to hold; the
-cycles that the compiler expects, along the dearest candidates; and the bytes
-that chips exchange at most. FILE keeps what is done: a run that was stopped
-goes on. `--level O1` is JAX's `jax_optimization_level`. (XLA's counts of FLOPs
-and bytes say nothing here: they are of one turn of each loop.)
+cycles that the compiler expects, along the dearest candidates; the bytes that
+its instructions read and write; and the bytes that chips exchange at most. FILE
+keeps what is done: a run that was stopped goes on. `--level O1` is JAX's
+`jax_optimization_level`. (XLA's counts are of one turn of each loop, so that
+programs with loops have no such bytes.)
 """
 
 from __future__ import annotations
@@ -134,12 +135,14 @@ def compiled(program: Program, name: str, chips: Sequence) -> dict[str, Any]:
   done = lowered.compile()
   seconds = time.perf_counter() - traced
   text = done.as_text()
-  exchanged = hlo.largest(text) if mesh else {}
+  # Turns of loops over the parts of candidates: two on nearly all edges.
+  exchanged = hlo.largest(text, turns=2) if mesh else {}
   return {
     "trace_s": traced - began,
     "compile_s": seconds,
     **memory_of(done),
     "cycles": _cycles(text),
+    "accessed_bytes": _accessed(done, text),
     "exchanged_bytes": hlo.total_bytes(exchanged) if mesh else 0,
     "collectives": sum(exchanged.values()),
   }
@@ -151,6 +154,13 @@ def _cycles(text: str) -> float | None:
     return hlo.most_cycles(text)
   except ValueError:  # The length of a loop is not in the text.
     return None
+
+
+def _accessed(done: jax.stages.Compiled, text: str) -> float | None:
+  """Bytes that instructions read and write; None for a program with loops."""
+  if " while(" in text or " conditional(" in text:
+    return None
+  return done.cost_analysis()["bytes accessed"]
 
 
 def shapes(tree: Any, sharding: Sharding) -> Any:

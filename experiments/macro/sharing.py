@@ -39,10 +39,11 @@ def shared_filters(edge: Edge) -> Shared:
   )
   positions = of_large.cut(np.arange(of_large.length))
   parts = [
-    whole[tuple(map(_within, shape, whole.shape))].ravel()
+    whole[tuple(map(_within, shape, whole.shape))]
     for shape, whole in zip(of_small.shapes, positions)
   ]
-  return Shared(small, large, np.concatenate(parts))
+  tree = of_small.structure.unflatten(parts)
+  return Shared(small, large, of_small.pack(tree, of_small.length))
 
 
 def _within(size: int, whole: int) -> slice:

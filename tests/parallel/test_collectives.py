@@ -84,6 +84,8 @@ def test_a_loop_of_unknown_length_is_an_error_if_it_exchanges():
   text = compiled_text(function, jnp.ones(8))
   with pytest.raises(ValueError, match=r"unknown length.*known_trip_count"):
     exchanged(text, {})
+  assert total_bytes(exchanged(text, {}, turns=3)) == 3 * 4
+  assert total_bytes(largest(text, turns=2)) == 2 * 4
 
 
 def candidates(lengths):

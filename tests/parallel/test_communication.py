@@ -8,7 +8,7 @@ from proxyless_jax.nn.supernet import bank
 from proxyless_jax.space import mobile_space
 from tests.spaces import small_space
 
-CANDIDATES = ("mbconv3_k3", "mbconv6_k3", "zero")
+CANDIDATES = ("mbconv3_k3", "mbconv6_k3", "mbconv6_k5", "zero")
 LIMIT = 1.02
 
 
@@ -41,7 +41,10 @@ def test_a_path_that_differs_between_edges_is_an_error(space):
     image_size=8, widths=(8, 8), depths=(1, 1), strides=(2, 2)
   )
   paths = communication.uniform_paths(space)
-  assert communication.branches_of(space, paths["zero"]) == {2: 0, 3: 2}
+  assert communication.branches_of(space, paths["zero"]) == {2: 1, 3: 0, 4: 3}
+  assert communication.parts_of(space, paths["mbconv6_k3"]) == 2
+  with pytest.raises(ValueError, match="as many"):
+    communication.parts_of(wide, [0, 3])
   with pytest.raises(ValueError, match="same everywhere"):
     communication.branches_of(wide, [0, 1])
 
@@ -60,7 +63,7 @@ def test_arch_steps_exchange_gates_and_batch_norm(space, mesh):
   names = ("arch full", "reinforce")
   texts = communication.search_programs(space, mesh, names)
   full, sampled = (
-    summary(hlo.largest(texts[name]))["by_kind"] for name in names
+    summary(hlo.largest(texts[name], 2))["by_kind"] for name in names
   )
   assert full.pop("rest") == communication.gates_bytes(space)
   assert full.pop("scalars") <= 40
