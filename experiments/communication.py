@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 import platform
 import time
 from collections.abc import Mapping
@@ -37,11 +38,13 @@ from proxyless_jax.nas import objective, reinforce
 from proxyless_jax.nas.arch_step import arch_step
 from proxyless_jax.nas.weight_step import weight_step
 from proxyless_jax.nn import build, cpu_kernels, init
-from proxyless_jax.nn.supernet import bank, kernel_sharing
+from proxyless_jax.nn.supernet import bank
+from proxyless_jax.nn.supernet.kernel_sharing import kernel_groups
+from proxyless_jax.nn.supernet.parts import is_bottleneck
 from proxyless_jax.parallel.collectives import DATA
 from proxyless_jax.parallel.mesh import jit_step, make_mesh
 from proxyless_jax.run.config.options import parse
-from proxyless_jax.space import Network
+from proxyless_jax.space import Edge, Network
 from proxyless_jax.training.state import train_state
 from proxyless_jax.training.steps import train_step
 
@@ -166,14 +169,9 @@ def branches_of(space: Network, path: list[int]) -> dict[int, int]:
     ValueError: conditionals of as many branches take different ones.
   """
   branches = {}
-  options = (("bn_momentum", 0.9), ("dropout", 0.0))
   for edge, candidate in zip(space.edges, path, strict=True):
-    groups = kernel_sharing.kernel_groups(
-      edge.ops, bank.nameless(edge), options, True
-    )
-    group = next(
-      i for i, own in enumerate(groups) if candidate in own.candidates
-    )
+    groups = groups_of(edge)
+    group = next(i for i, own in enumerate(groups) if candidate in own)
     for count, taken in ((len(edge.ops), candidate), (len(groups), group)):
       if count > 1 and branches.setdefault(count, taken) != taken:
         raise ValueError(
@@ -184,6 +182,22 @@ def branches_of(space: Network, path: list[int]) -> dict[int, int]:
   return branches
 
 
+def groups_of(edge: Edge) -> list[tuple[int, ...]]:
+  """The candidates of each kernel group of an edge."""
+  options = (("bn_momentum", 0.9), ("dropout", 0.0))
+  groups = kernel_groups(edge.ops, bank.nameless(edge), options, True)
+  return [group.candidates for group in groups]
+
+
+def parts(edge: Edge, candidate: int) -> int:
+  """Number of parts in which a candidate runs, where none is too large."""
+  if not is_bottleneck(edge.ops[candidate]):
+    return 1
+  (group,) = (own for own in groups_of(edge) if candidate in own)
+  hidden = [edge.ops[i].hidden(edge) for i in group]
+  return edge.ops[candidate].hidden(edge) // math.gcd(*hidden)
+
+
 def parts_of(space: Network, path: list[int]) -> int:
   """Number of parts of a path's candidates: turns of their loops.
 
@@ -191,7 +205,7 @@ def parts_of(space: Network, path: list[int]) -> int:
     ValueError: they do not all have as many.
   """
   numbers = {
-    kernel_sharing.parts(edge.ops[candidate], edge.ops)
+    parts(edge, candidate)
     for edge, candidate in zip(space.edges, path, strict=True)
   }
   if len(numbers) > 1:

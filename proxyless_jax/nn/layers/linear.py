@@ -33,9 +33,13 @@ class Conv1x1(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (1, 1, x.shape[-1], self.features)
-    kernel = self.param("kernel", he_fan_out, shape).astype(x.dtype)
-    y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
-    return y.reshape(*x.shape[:-1], self.features)
+    return conv1x1(x, self.param("kernel", he_fan_out, shape)[0, 0])
+
+
+def conv1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """f[b, h, w, c] and a kernel f[c, features] -> f[b, h, w, features]."""
+  y = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
+  return y.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 class Conv(nn.Module):

@@ -12,7 +12,6 @@ them. Of the hidden maps, the largest of a network, one part is in memory.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 
 import jax
@@ -28,6 +27,7 @@ from proxyless_jax.nn.layers.batch_norm import (
   batch_norm,
   normalise,
 )
+from proxyless_jax.nn.layers.linear import conv1x1
 from proxyless_jax.nn.layers.norm_depthwise import conv_of, fuses
 from proxyless_jax.nn.layers.switch import switch
 from proxyless_jax.nn.supernet.parts import Group, Part, of_member
@@ -115,7 +115,7 @@ def _projected(
   def body(part, carry):
     total, moments = carry
     pieces = group.read(row, member, part)
-    y, own = _part(group, pieces, x, member, _known(group, known, part))
+    y, own = _part(group, pieces, x, member, group.read_moments(known, part))
     total = y if total is None else total + y.astype(dtype)
     start = part * group.channels * group.vectors
     return total, lax.dynamic_update_slice(moments, own.ravel(), (start,))
@@ -151,7 +151,7 @@ def _projected_backward(group, residuals, cotangents):
   def body(part, carry):
     dx, drow = carry
     pieces = group.read(row, member, part)
-    moments = _known(group, known, part)
+    moments = group.read_moments(known, part)
 
     def output(x, pieces):
       return _part(group, pieces, x, member, moments)[0]
@@ -176,15 +176,6 @@ def _projected_backward(group, residuals, cotangents):
 _projected.defvjp(_projected_forward, _projected_backward, symbolic_zeros=True)
 
 
-def _known(group: Group, known, part):
-  """The moments f[c, vectors] of a part; None where they are not known."""
-  if known is None:
-    return None
-  start = group.head + part * group.channels * group.vectors
-  shape = group.channels, group.vectors
-  return lax.dynamic_slice(known, (start,), (math.prod(shape),)).reshape(shape)
-
-
 @jax.named_scope("part")
 def _part(
   group: Group,
@@ -207,7 +198,7 @@ def _part(
   wide: jax.Array | Unnormalised = x
   if op.expands:
     features = group.edge.features_in
-    wide = _product(x, matrices[:, :features].T)
+    wide = conv1x1(x, matrices[:, :features].T)
     matrices = matrices[:, features:]
     if known is None:
       found += _moments(wide)
@@ -220,7 +211,7 @@ def _part(
   y = _norm(group, y, scale, bias, *found[-2:])
   y = y.normalised() if isinstance(y, Unnormalised) else y
   moments = jnp.stack(found, -1).astype(at_least_float32(x.dtype))
-  return _product(y, matrices), moments
+  return conv1x1(y, matrices), moments
 
 
 def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -280,9 +271,3 @@ def _channels_last(kernel: jax.Array) -> jax.Array:
   return lax.platform_dependent(
     kernel, cpu=lambda kernel: kernel.T @ identity, default=jnp.transpose
   )
-
-
-def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """A 1x1 convolution by f[c, features]."""
-  y = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
-  return y.reshape(*x.shape[:-1], kernel.shape[-1])

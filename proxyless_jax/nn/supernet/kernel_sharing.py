@@ -94,21 +94,6 @@ def _run_of(
   return _alone(ops, position, options, train, width)
 
 
-def parts(op: Op, ops: tuple[Op, ...]) -> int:
-  """Number of parts in which a candidate runs, where none is too large.
-
-  Args:
-    op: a candidate.
-    ops: all candidates of its edge.
-  """
-  if not is_bottleneck(op):
-    return 1
-  shared = _shared(op, ops)
-  group = [own for own in ops if is_bottleneck(own)]
-  narrowest = min(o.expand for o in group if _shared(o, ops) == shared)
-  return int(op.expand / narrowest)
-
-
 def _shared(op: Op, ops: tuple[Op, ...]) -> Op:
   """The operation without the fields in which members of a group differ."""
   if is_bottleneck(op):

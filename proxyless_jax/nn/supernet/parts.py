@@ -158,6 +158,16 @@ class Group:
       row = lax.dynamic_update_slice(row, values.ravel(), (start,))
     return row
 
+  def read_moments(
+    self, row: jax.Array | None, part: jax.Array | int
+  ) -> jax.Array | None:
+    """A part's moments f[c, vectors]; None where they are not known."""
+    if row is None:
+      return None
+    shape = self.channels, self.vectors
+    start = self.head + part * math.prod(shape)
+    return lax.dynamic_slice(row, (start,), (math.prod(shape),)).reshape(shape)
+
   @property
   def readable(self) -> int:
     """Length of a row from which the last part of every member can be read."""

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from experiments import communication
 from proxyless_jax.nn.ops.base import make
-from proxyless_jax.nn.supernet import bank, bottleneck, kernel_sharing, parts
+from proxyless_jax.nn.supernet import bank, bottleneck, parts
 from proxyless_jax.nn.supernet.kernel_sharing import kernel_groups
 from proxyless_jax.space import (
   ConvBN,
@@ -70,8 +71,10 @@ def test_on_a_gpu_each_expansion_is_a_kernel_group(monkeypatch):
 def test_the_number_of_parts_is_that_of_the_group():
   relu = MBConv(6, 3, activation="relu")
   ops = (*(MBConv(n, 3) for n in (Fraction(1, 2), 1, 2, 4, 16)), relu, Zero())
+  edge = Edge("any", ops, 4, 4, 1, 5, shortcut=True)
   # 2 is four parts of 1/2. No other is in a group with one that it is parts of.
-  assert [kernel_sharing.parts(op, ops) for op in ops] == [1, 1, 4, 1, 1, 1, 1]
+  numbers = [communication.parts(edge, i) for i in range(len(ops))]
+  assert numbers == [1, 1, 4, 1, 1, 1, 1]
 
 
 def test_separable_convolutions_of_trees_are_a_kernel_group():
